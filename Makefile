@@ -1,0 +1,57 @@
+# One verb per target. Everything a target needs is installed by the target itself: Python packages into .venv,
+# programs of the lab into $(COUNTERSIGN_CACHE), by default ~/.cache/countersign.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help dev test unit lint types demo lab lab-down bench generate requirements clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+dev: $(VENV)/.installed ## Install the Python packages into .venv
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: dev ## Run every test; the first run builds the control plane
+	$(BIN)/python -m tests.lab build control-plane registries cosign
+	$(BIN)/pytest
+
+unit: dev ## Run the tests that need no control plane
+	$(BIN)/pytest tests/unit tests/property
+
+lint: dev ## Check style, layers and generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: dev ## Check types
+	$(BIN)/mypy
+
+demo: dev ## Watch the main job happen on a real API server
+	$(BIN)/python -m tests.demo
+
+lab: dev ## Start a control plane and leave it running
+	$(BIN)/python -m tests.lab up
+
+lab-down: dev ## Stop the control plane that `make lab` started
+	$(BIN)/python -m tests.lab down
+
+bench: dev ## Measure, with each figure's baseline in the same run
+	$(BIN)/python -m tests.bench
+
+generate: dev ## Write the CRDs, the chart's generated parts and manifests/ anew from the typed models
+	$(BIN)/python -m countersign.api.crds charts/countersign/crds
+	$(BIN)/python -m tests.render manifests
+
+requirements: dev ## Pin the Python packages anew
+	cd requirements && for f in run dev gotoolchain; do \
+	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$f.in -o $$f.txt; done
+
+clean: ## Remove what the targets made in this folder
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
