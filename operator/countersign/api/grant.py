@@ -1,0 +1,145 @@
+"""WorkloadGrant: the record of one pod instance, by UID. Only the controller writes it."""
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from countersign.api.meta import Condition, ObjectMeta, UTCTime
+from countersign.api.schema import Column, Model, Rule, doc
+
+GrantState = Literal["Active", "Suspended", "Revoked"]
+
+
+class GrantPod(Model, frozen=True, kw_only=True):
+    """The instance: this pod and no other of the same name, spec or address."""
+
+    name: Annotated[str, doc("Name of the pod.", max_length=253)]
+    uid: Annotated[str, doc("UID of the pod.", min_length=1, max_length=64)]
+    node_name: Annotated[
+        str, doc("Node that it was bound to when the grant was made; may be empty.", max_length=253)
+    ] = ""
+    generation: Annotated[int, doc("The pod's metadata.generation when it was judged.")] = 0
+    spec_hash: Annotated[str, doc("Hash of the members of the spec that a verdict reads.", max_length=71)] = ""
+    created_at: Annotated[UTCTime, doc("Creation of the pod.", string_format="date-time")]
+
+
+class GrantServiceAccount(Model, frozen=True, kw_only=True):
+    """The account that the pod runs under."""
+
+    name: Annotated[str, doc("Name of the account.", max_length=253)]
+    uid: Annotated[str, doc("UID of the account: another one of the same name is another identity.", max_length=64)]
+
+
+class GrantController(Model, frozen=True, kw_only=True):
+    """The top-level controller, each link of the chain resolved live by UID."""
+
+    api_group: Annotated[str, doc("API group, empty for core.", max_length=253)] = ""
+    kind: Annotated[str, doc("Kind.", max_length=63)]
+    name: Annotated[str, doc("Name.", max_length=253)]
+    uid: Annotated[str, doc("UID.", max_length=64)]
+
+
+class GrantPolicy(Model, frozen=True, kw_only=True):
+    """A policy that the pod was judged by."""
+
+    kind: Annotated[Literal["ClusterTrustPolicy", "TrustPolicy"], doc("Kind.")]
+    namespace: Annotated[str, doc("Namespace of a TrustPolicy.", max_length=63)] = ""
+    name: Annotated[str, doc("Name.", max_length=253)]
+    uid: Annotated[str, doc("UID.", max_length=64)]
+    generation: Annotated[int, doc("The generation that was judged.")]
+
+
+class GrantToken(Model, frozen=True, kw_only=True):
+    """An audience that the instance may hold."""
+
+    audience: Annotated[str, doc("The audience.", max_length=253)]
+    policy_uid: Annotated[str, doc("UID of the policy that gives it.", max_length=64)] = msgspec.field(name="policyUID")
+    max_expiration_seconds: Annotated[int, doc("Longest lifetime of a token that counts, in seconds.")]
+
+
+class GrantEvidence(Model, frozen=True, kw_only=True):
+    """Who vouched for an image, and by which policy's rule that counted."""
+
+    policy_uid: Annotated[str, doc("UID of the policy.", max_length=64)] = msgspec.field(name="policyUID")
+    rule: Annotated[str, doc("Name of the policy's image rule.", max_length=63)] = ""
+    authority: Annotated[str, doc("Name of the authority; empty if the digest is listed.", max_length=63)] = ""
+    key_fingerprint: Annotated[
+        str, doc("SHA-256 of the signer's SubjectPublicKeyInfo, as sha256:<hex>.", max_length=71)
+    ] = ""
+    digest_listed: Annotated[bool, doc("The policy lists the digest itself.")] = False
+
+
+class GrantImage(Model, frozen=True, kw_only=True):
+    """An image of the instance, as verified."""
+
+    container: Annotated[str, doc("Container, or volume/<name> for an image volume.", max_length=80)]
+    image: Annotated[str, doc("Image reference as admitted.", max_length=512)]
+    digest: Annotated[str, doc("Verified digest (manifest or index).", max_length=135)]
+    runtime_digests: Annotated[
+        tuple[str, ...],
+        doc("Digests that a node may report for it: the platform manifests of an index.", max_length=64),
+    ] = ()
+    evidence: Annotated[tuple[GrantEvidence, ...], doc("Who vouched.", max_length=32)] = ()
+
+
+class WorkloadGrantSpec(Model, frozen=True, kw_only=True):
+    """What was judged. Immutable: another judgement of another instance is another grant."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (Rule("self == oldSelf", "the spec of a WorkloadGrant is immutable"),)
+
+    pod: Annotated[GrantPod, doc("The instance.")]
+    service_account: Annotated[GrantServiceAccount, doc("The account that it runs under.")]
+    controller: Annotated[GrantController | None, doc("Its top-level controller, if it has one.")] = None
+    owner: Annotated[
+        str, doc("Who answers for this identity: the owner of the policy that gives it.", max_length=253)
+    ] = ""
+    requester: Annotated[str, doc("Who asked for the pod's creation.", max_length=253)] = ""
+    policies: Annotated[tuple[GrantPolicy, ...], doc("Policies that the pod was judged by.", max_length=64)] = ()
+    tokens: Annotated[
+        tuple[GrantToken, ...], doc("Audiences that the instance may hold; empty: none.", max_length=64)
+    ] = ()
+    images: Annotated[tuple[GrantImage, ...], doc("Images as verified.", max_length=64)] = ()
+    expires_at: Annotated[
+        UTCTime | None, doc("End of the instance's lifetime, by maxLifetimeSeconds.", string_format="date-time")
+    ] = None
+
+
+class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
+    """Whether the instance is trusted now. No state (not judged to the end yet) is not Active."""
+
+    state: Annotated[GrantState | None, doc("Active, Suspended (may come back) or Revoked (final).")] = None
+    reason: Annotated[str, doc("Stable reason code.", max_length=64)] = ""
+    message: Annotated[str, doc("What was found and what to do.", max_length=1024)] = ""
+    caused_by: Annotated[str, doc("Object that caused it, such as Revocation payments/leak-42.", max_length=512)] = ""
+    changed_at: Annotated[UTCTime | None, doc("When the state last changed.", string_format="date-time")] = None
+    conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
+
+
+class WorkloadGrant(Model, frozen=True, kw_only=True):
+    """The record of one pod instance: owner, evidence, audiences, expiry, state and reason."""
+
+    KIND: ClassVar[str] = "WorkloadGrant"
+    PLURAL: ClassVar[str] = "workloadgrants"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("wg",)
+    NAMESPACED: ClassVar[bool] = True
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(oldSelf.status) || !has(oldSelf.status.state) || oldSelf.status.state != 'Revoked' || "
+            "(has(self.status) && has(self.status.state) && self.status.state == 'Revoked' && self.status.reason == oldSelf.status.reason)",
+            "Revoked is final: a revoked grant never becomes anything else",
+        ),
+    )
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("Pod", "string", ".spec.pod.name", "The instance"),
+        Column("State", "string", ".status.state", "Active, Suspended or Revoked"),
+        Column("Reason", "string", ".status.reason", "Why"),
+        Column("Audiences", "string", ".spec.tokens[*].audience", "Audiences that it may hold"),
+        Column("Owner", "string", ".spec.owner", "Who answers for it"),
+        Column("Account", "string", ".spec.serviceAccount.name", "Service account", 1),
+        Column("Expires", "string", ".spec.expiresAt", "End of its lifetime", 1),
+        Column("Age", "date", ".metadata.creationTimestamp", "When it was made"),
+    )
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: Annotated[WorkloadGrantSpec, doc("What was judged. Immutable.")]
+    status: Annotated[WorkloadGrantStatus, doc("Written by the controller.")] = WorkloadGrantStatus()

@@ -1,0 +1,491 @@
+"""ClusterTrustPolicy and TrustPolicy: which pods are governed, what they must show, and the tokens they then receive."""
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from countersign.api.meta import Condition, LabelSelector, ObjectMeta
+from countersign.api.schema import Column, Model, Rule, doc
+
+Mode = Literal["Audit", "Warn", "Enforce"]
+EphemeralResponse = Literal["Deny", "Revoke", "Suspend", "Report"]
+
+DEFAULT_DENIED_ENV: tuple[str, ...] = (
+    "BASH_ENV",
+    "DYLD_*",
+    "ENV",
+    "GCONV_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "LD_*",
+    "NODE_OPTIONS",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PROMPT_COMMAND",
+    "PYTHONHOME",
+    "PYTHONINSPECT",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "PYTHONUSERBASE",
+    "RUBYLIB",
+    "RUBYOPT",
+    "SHELLOPTS",
+    "_JAVA_OPTIONS",
+)
+"""Variables by which loaders and interpreters can be made to run foreign code (ld.so(8), perlrun(1), ruby(1), ...)."""
+
+_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_DIGEST = r"^sha256:[0-9a-f]{64}$"
+AUDIENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}$"
+
+# Messages of what the design names and this release does not honour yet: refused, never accepted and ignored.
+_NOT_YET = "is not supported by this release: remove it"
+
+
+class KeyAuthority(Model, frozen=True, kw_only=True):
+    """Public keys, any of which may have signed. Several, so that a key can be rotated without a gap."""
+
+    pem: Annotated[
+        tuple[str, ...],
+        doc(
+            "PEM public keys (ECDSA P-256/P-384/P-521, RSA of at least 2048 bits, or Ed25519). Any of them vouches.",
+            min_length=1,
+            max_length=8,
+            item_max_length=2048,
+            item_pattern=r"^\s*-----BEGIN PUBLIC KEY-----",
+        ),
+    ]
+    require_reference: Annotated[
+        bool,
+        doc(
+            "Also require that a classic signature's payload names this very repository. "
+            "Bundles name no repository, so with this set only classic signatures vouch."
+        ),
+    ] = False
+
+
+class Authority(Model, frozen=True, kw_only=True):
+    """Somebody whose signature vouches for an image. Exactly one member says who."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.key)", "an authority needs exactly one member: set `key` with at least one PEM public key"),
+    )
+    RESERVED: ClassVar[dict[str, str]] = {"keyless": f"`keyless` {_NOT_YET} and use `key` with `pem` public keys"}
+
+    name: Annotated[str, doc("Name of the authority, unique within the rule.", pattern=_NAME, max_length=63)]
+    key: Annotated[KeyAuthority | None, doc("Public keys of the signer.")] = None
+
+
+class ImageRule(Model, frozen=True, kw_only=True):
+    """What an image whose name matches must show: a listed digest, or one authority that vouches."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.digests) && size(self.digests) > 0) || (has(self.authorities) && size(self.authorities) > 0)",
+            "an image rule needs `digests` or `authorities`: with neither, no image could satisfy it",
+        ),
+    )
+    RESERVED: ClassVar[dict[str, str]] = {"attestations": f"`attestations` {_NOT_YET}"}
+
+    name: Annotated[str, doc("Name of the rule, unique within the policy.", pattern=_NAME, max_length=63)]
+    globs: Annotated[
+        tuple[str, ...],
+        doc(
+            "Images that the rule speaks about, as `registry/repository` without tag or digest. `*` matches within one "
+            "path segment, a final `/**` any number of segments. The registry must be written out.",
+            min_length=1,
+            max_length=32,
+            item_max_length=255,
+            item_min_length=1,
+            item_pattern=r"^[a-z0-9.*-]+(:[0-9]{1,5})?(/[a-z0-9._*-]+)*(/\*\*)?$",
+            unique=True,
+        ),
+    ]
+    digests: Annotated[
+        tuple[str, ...],
+        doc(
+            "Digests that count as vouched for without a signature (of the manifest or index that the tag resolves to).",
+            max_length=64,
+            item_max_length=71,
+            item_pattern=_DIGEST,
+            unique=True,
+        ),
+    ] = ()
+    authorities: Annotated[
+        tuple[Authority, ...],
+        doc("Signers; one of them must vouch.", max_length=16, map_keys=("name",)),
+    ] = ()
+
+
+class Runtime(Model, frozen=True, kw_only=True):
+    """What a container that receives a token may be made to run."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.command != 'Listed' || (has(self.allowedCommands) && size(self.allowedCommands) > 0)",
+            "command Listed needs `allowedCommands`: list each command line that may run",
+        ),
+    )
+
+    command: Annotated[
+        Literal["FromImage", "Listed", "Any"],
+        doc(
+            "FromImage: the entrypoint that the image was built with (args are free only where the image has an entrypoint). "
+            "Listed: that, or one of allowedCommands. Any: no rule."
+        ),
+    ] = "FromImage"
+    allowed_commands: Annotated[
+        tuple[tuple[Annotated[str, msgspec.Meta(max_length=512)], ...], ...],
+        doc(
+            "Command lines that may run besides the image's own, each as a list of words that must equal `command` whole. "
+            "They are also what exec probes and lifecycle hooks may run, whatever `command` says (except Any).",
+            max_length=16,
+        ),
+    ] = ()
+    denied_env: Annotated[
+        tuple[str, ...],
+        doc(
+            "Names of variables that the pod may not set on such a container; a final `*` matches any ending. "
+            "Default: the variables by which loaders and interpreters can be made to run foreign code.",
+            max_length=64,
+            item_max_length=128,
+            item_pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*\*?$",
+            unique=True,
+        ),
+    ] = DEFAULT_DENIED_ENV
+
+
+class ServiceAccountBinding(Model, frozen=True, kw_only=True):
+    """A service account. In a TrustPolicy the namespace is its own and may be left out."""
+
+    namespace: Annotated[str, doc("Namespace of the account.", pattern=_NAME, max_length=63)] = ""
+    name: Annotated[str, doc("Name of the account.", min_length=1, max_length=253)]
+
+
+class ControllerBinding(Model, frozen=True, kw_only=True):
+    """The top-level controller of a pod (a Deployment rather than its ReplicaSet)."""
+
+    api_group: Annotated[str, doc("API group, empty for core.", max_length=253)] = ""
+    kind: Annotated[str, doc("Kind, such as Deployment or CronJob.", min_length=1, max_length=63)]
+    name: Annotated[str, doc("Name; empty allows every object of the kind.", max_length=253)] = ""
+
+
+class Requester(Model, frozen=True, kw_only=True):
+    """Who may ask for the pod's creation. For most pods that is a controller of kube-controller-manager."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(self.kind == 'ServiceAccount') == (has(self.__namespace__) && size(self.__namespace__) > 0)",
+            "a requester of kind ServiceAccount needs `namespace`, the other kinds must not have it",
+        ),
+    )
+
+    kind: Annotated[Literal["User", "Group", "ServiceAccount"], doc("What `name` names.")]
+    namespace: Annotated[str, doc("Namespace of the ServiceAccount.", max_length=63)] = ""
+    name: Annotated[str, doc("Name of the user, group or account.", min_length=1, max_length=253)]
+
+
+class Binding(Model, frozen=True, kw_only=True):
+    """Which accounts, controllers and requesters the images belong to."""
+
+    service_accounts: Annotated[
+        tuple[ServiceAccountBinding, ...],
+        doc(
+            "Binds both ways: a pod under such an account is governed by this policy even where the selectors miss it, "
+            "and a governed pod must run under one of these accounts.",
+            max_length=32,
+        ),
+    ] = ()
+    controllers: Annotated[
+        tuple[ControllerBinding, ...],
+        doc("Top-level controllers that a governed pod must belong to, one of them.", max_length=32),
+    ] = ()
+    requesters: Annotated[tuple[Requester, ...], doc("Who may create a governed pod, one of them.", max_length=32)] = ()
+
+
+class TokenSpec(Model, frozen=True, kw_only=True):
+    """A projected service-account token that an admitted pod receives."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!self.path.startsWith('/') && !self.path.split('/').exists(part, part == '..' || part == '.' || part == '')",
+            "path must stay inside the token's mount: a relative path without `.`, `..` or empty parts, such as `token`",
+        ),
+    )
+
+    name: Annotated[
+        str,
+        doc(
+            "Name of the token, unique within the policy; part of its volume's name and mount path.",
+            pattern=_NAME,
+            max_length=40,
+        ),
+    ]
+    audience: Annotated[
+        str,
+        doc(
+            "Audience of the token: one that a ProtectedAudience declares.",
+            pattern=AUDIENCE_PATTERN,
+            min_length=1,
+            max_length=253,
+        ),
+    ]
+    expiration_seconds: Annotated[
+        int,
+        doc(
+            "Lifetime of each token in seconds. The kubelet renews it at 80 %. Kubernetes allows nothing shorter than 600.",
+            ge=600,
+            le=86400,
+        ),
+    ] = 600
+    path: Annotated[
+        str,
+        doc(
+            "File of the token inside its mount /var/run/secrets/countersign.dev/<name>/.",
+            min_length=1,
+            max_length=128,
+            pattern=r"^[A-Za-z0-9._/-]+$",
+        ),
+    ] = "token"
+    env_var: Annotated[
+        str,
+        doc(
+            "Variable that tells the containers the file's full path; none if empty.",
+            max_length=128,
+            pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$",
+        ),
+    ] = ""
+    containers: Annotated[
+        tuple[str, ...],
+        doc(
+            "Names of the containers and init containers that receive the token. Empty: every ordinary container whose image a rule of this policy matches.",
+            max_length=32,
+            item_max_length=63,
+            unique=True,
+        ),
+    ] = ()
+
+
+class Responses(Model, frozen=True, kw_only=True):
+    """What happens when a pod stops being what was admitted."""
+
+    RESERVED: ClassVar[dict[str, str]] = {
+        "drift": f"`drift` {_NOT_YET}; an image changed through the API always revokes",
+        "exec": f"`exec` {_NOT_YET}",
+        "evidenceWithdrawn": f"`evidenceWithdrawn` {_NOT_YET}; a pod that no longer qualifies is always suspended",
+        "misuse": f"`misuse` {_NOT_YET}",
+    }
+
+    ephemeral_container: Annotated[
+        EphemeralResponse,
+        doc("An ephemeral container is added: Deny it at admission, or let it in and Revoke, Suspend or only Report."),
+    ] = "Revoke"
+
+
+class Match(Model, frozen=True, kw_only=True):
+    """Which pods of the selected namespaces are governed. Both selectors empty: all."""
+
+    RESERVED: ClassVar[dict[str, str]] = {"matchConditions": f"`matchConditions` {_NOT_YET} and use the selectors"}
+
+    namespace_selector: Annotated[LabelSelector, doc("Namespaces by their labels; empty selects all.")] = (
+        LabelSelector()
+    )
+    pod_selector: Annotated[LabelSelector, doc("Pods by their labels at admission; empty selects all.")] = (
+        LabelSelector()
+    )
+
+
+class NamespacedMatch(Model, frozen=True, kw_only=True):
+    """Which pods of the policy's own namespace are governed."""
+
+    RESERVED: ClassVar[dict[str, str]] = {
+        "matchConditions": f"`matchConditions` {_NOT_YET} and use the selector",
+        "namespaceSelector": "`namespaceSelector` belongs to ClusterTrustPolicy: a TrustPolicy governs its own namespace only",
+    }
+
+    pod_selector: Annotated[LabelSelector, doc("Pods by their labels at admission; empty selects all.")] = (
+        LabelSelector()
+    )
+
+
+class ModeOverride(Model, frozen=True, kw_only=True):
+    """The mode of a policy in one namespace, for a staged roll-out."""
+
+    namespace: Annotated[str, doc("Name of the namespace.", pattern=_NAME, max_length=63)]
+    mode: Annotated[Mode, doc("Mode of the policy there.")]
+
+
+class _PolicySpec(Model, frozen=True, kw_only=True):
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.tokens) || self.tokens.all(t, self.tokens.exists_one(u, u.audience == t.audience))",
+            "each token needs an audience of its own: two tokens of this policy ask for the same one",
+        ),
+        Rule(
+            "!has(self.tokens) || self.tokens.all(t, !has(t.envVar) || t.envVar == '' || "
+            "self.tokens.exists_one(u, has(u.envVar) && u.envVar == t.envVar))",
+            "each token needs an envVar of its own: two tokens of this policy use the same variable",
+        ),
+        Rule(
+            "!has(self.tokens) || size(self.tokens) == 0 || (has(self.images) && size(self.images) > 0)",
+            "a policy that hands out tokens needs `images`: without evidence there is no identity",
+        ),
+    )
+    RESERVED: ClassVar[dict[str, str]] = {"profile": f"`profile` {_NOT_YET} and write the fields out"}
+
+    owner: Annotated[
+        str,
+        doc(
+            "Who answers for these identities; stands on every grant. A mail address or a team.",
+            min_length=1,
+            max_length=253,
+        ),
+    ]
+    mode: Annotated[
+        Mode,
+        doc(
+            "Enforce denies a pod that fails; Warn tells its author; Audit only records. "
+            "The mode changes admission, never identity: a pod with a finding receives no token in any mode."
+        ),
+    ]
+    images: Annotated[
+        tuple[ImageRule, ...],
+        doc(
+            "Every rule that matches an image must hold for it; an image that none matches falls under unmatchedImages.",
+            max_length=32,
+            map_keys=("name",),
+        ),
+    ] = ()
+    unmatched_images: Annotated[
+        Literal["Deny", "Allow"],
+        doc(
+            "What becomes of an image that no rule matches. Allow changes admission only: a token still needs every image of the pod verified by a rule."
+        ),
+    ] = "Deny"
+    runtime: Annotated[Runtime, doc("What a container that receives a token may be made to run.")] = Runtime()
+    binding: Annotated[Binding, doc("Which accounts, controllers and requesters the images belong to.")] = Binding()
+    tokens: Annotated[
+        tuple[TokenSpec, ...],
+        doc("Tokens that a pod receives which satisfies this policy.", max_length=8, map_keys=("name",)),
+    ] = ()
+    api_token: Annotated[
+        Literal["Keep", "Shorten", "Remove"],
+        doc(
+            "The pod's ordinary API token, whose real lifetime is a year: Keep it, Shorten it to about an hour (with no extension), or Remove it."
+        ),
+    ] = "Keep"
+    on_termination: Annotated[
+        Literal["GracePeriod", "Immediate"],
+        doc(
+            "When a pod is being deleted its identity ends at once (Immediate), or with the grace period, at most drainSeconds later."
+        ),
+    ] = "GracePeriod"
+    drain_seconds: Annotated[int, doc("Bound on what onTermination GracePeriod leaves, in seconds.", ge=0, le=3600)] = (
+        60
+    )
+    max_lifetime_seconds: Annotated[
+        int | None,
+        doc(
+            "An instance's identity ends this many seconds after the pod's creation. Unset: no bound.",
+            ge=600,
+            le=31536000,
+        ),
+    ] = None
+    responses: Annotated[Responses, doc("What happens when a pod stops being what was admitted.")] = Responses()
+    accept_impact: Annotated[
+        int | None,
+        doc(
+            "A change of this policy that would suspend many grants is held until this names the held generation "
+            "(see the condition ImpactHeld). It also covers the edit that sets it.",
+            ge=0,
+        ),
+    ] = None
+
+
+class ClusterTrustPolicySpec(_PolicySpec, frozen=True, kw_only=True):
+    """Specification of a ClusterTrustPolicy."""
+
+    mode_overrides: Annotated[
+        tuple[ModeOverride, ...],
+        doc("Modes that differ by namespace, for a staged roll-out.", max_length=256, map_keys=("namespace",)),
+    ] = ()
+    match: Annotated[Match, doc("Which pods the policy governs.")] = Match()
+
+
+class TrustPolicySpec(_PolicySpec, frozen=True, kw_only=True):
+    """Specification of a TrustPolicy."""
+
+    match: Annotated[NamespacedMatch, doc("Which pods of this namespace the policy governs.")] = NamespacedMatch()
+
+
+class PodCounts(Model, frozen=True, kw_only=True):
+    """How many running pods the policy sees."""
+
+    governed: Annotated[int, doc("Pods that the policy governs.")] = 0
+    failing: Annotated[int, doc("Governed pods that do not satisfy it.")] = 0
+    not_injected: Annotated[int, doc("Governed pods that would be given tokens but were created without them.")] = 0
+
+
+class ReasonCount(Model, frozen=True, kw_only=True):
+    """How often a reason stands among the failing pods."""
+
+    reason: Annotated[str, doc("Stable reason code.", max_length=64)]
+    count: Annotated[int, doc("Pods with this finding.")]
+
+
+class PolicyStatus(Model, frozen=True, kw_only=True):
+    """What the controller sees of a policy."""
+
+    conditions: Annotated[
+        tuple[Condition, ...],
+        doc(
+            "Accepted (well-formed, no conflict), ResolvedRefs (audiences exist and allow it), Ready, ImpactHeld.",
+            max_length=16,
+            map_keys=("type",),
+        ),
+    ] = ()
+    observed_generation: Annotated[int, doc("The generation that the controller last judged.")] = 0
+    pods: Annotated[PodCounts | None, doc("Running pods under this policy.")] = None
+    top_reasons: Annotated[tuple[ReasonCount, ...], doc("The most frequent findings.", max_length=5)] = ()
+
+
+_COLUMNS = (
+    Column("Mode", "string", ".spec.mode", "What happens to a pod that fails"),
+    Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether the policy is in force"),
+    Column("Governed", "integer", ".status.pods.governed", "Running pods that it governs"),
+    Column("Failing", "integer", ".status.pods.failing", "Governed pods that do not satisfy it"),
+    Column("Owner", "string", ".spec.owner", "Who answers for it", 1),
+    Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not", 1),
+    Column("Age", "date", ".metadata.creationTimestamp", "When it was created"),
+)
+
+
+class ClusterTrustPolicy(Model, frozen=True, kw_only=True):
+    """A policy of the cluster: it governs pods of every namespace that its selector matches."""
+
+    KIND: ClassVar[str] = "ClusterTrustPolicy"
+    PLURAL: ClassVar[str] = "clustertrustpolicies"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("ctp",)
+    NAMESPACED: ClassVar[bool] = False
+    COLUMNS: ClassVar[tuple[Column, ...]] = _COLUMNS
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: Annotated[ClusterTrustPolicySpec, doc("Which pods are governed, what they must show, what they receive.")]
+    status: Annotated[PolicyStatus, doc("Written by the controller.")] = PolicyStatus()
+
+
+class TrustPolicy(Model, frozen=True, kw_only=True):
+    """A policy of one namespace, written by its owner. It adds to the cluster's policies and can weaken none."""
+
+    KIND: ClassVar[str] = "TrustPolicy"
+    PLURAL: ClassVar[str] = "trustpolicies"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("tp",)
+    NAMESPACED: ClassVar[bool] = True
+    COLUMNS: ClassVar[tuple[Column, ...]] = _COLUMNS
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: Annotated[TrustPolicySpec, doc("Which pods are governed, what they must show, what they receive.")]
+    status: Annotated[PolicyStatus, doc("Written by the controller.")] = PolicyStatus()
+
+
+AnyPolicy = ClusterTrustPolicy | TrustPolicy

@@ -1,0 +1,1 @@
+"""What a pod must show, and what the policies make of it. Pure functions of their arguments."""
