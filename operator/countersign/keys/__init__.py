@@ -1,0 +1,1 @@
+"""Keys and certificates: the CA and its serving certificates, receipt keys, and the Secrets that hold them."""
