@@ -1,0 +1,120 @@
+"""Sigstore bundles by key: only a "this image is signed" statement about this very digest vouches."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from tests.fakes.signing import bundle, make_key, pem_of, sign, statement
+
+from countersign.signatures.bundle import pre_authentication_encoding, verify_bundle
+from countersign.signatures.errors import SignatureError
+from countersign.signatures.keys import parse_public_key
+
+DIGEST = "sha256:" + "ab" * 32
+OTHER = "sha256:" + "cd" * 32
+KEY = make_key()
+KEYS = (parse_public_key(pem_of(make_key())), parse_public_key(pem_of(KEY)))
+
+
+def test_a_sign_statement_about_this_digest_by_one_of_the_keys_vouches() -> None:
+    vouch = verify_bundle(bundle(KEY, statement(DIGEST)), DIGEST, KEYS)
+    assert vouch.key_fingerprint == KEYS[1].fingerprint
+    assert (vouch.format, vouch.reference) == ("bundle", "")
+
+
+def test_a_sha512_digest_is_looked_up_under_its_own_algorithm() -> None:
+    digest = "sha512:" + "ab" * 64
+    assert verify_bundle(bundle(KEY, statement(digest)), digest, KEYS).format == "bundle"
+    with pytest.raises(SignatureError):
+        verify_bundle(bundle(KEY, statement("sha256:" + "ab" * 64)), digest, KEYS)
+
+
+@pytest.mark.parametrize("hint", ["", "!!", "é", base64.b64encode(b"someone else").decode()])
+def test_a_wrong_hint_changes_nothing(hint: str) -> None:
+    data = bundle(KEY, statement(DIGEST), verificationMaterial={"publicKey": {"hint": hint}})
+    assert verify_bundle(data, DIGEST, KEYS).key_fingerprint == KEYS[1].fingerprint
+
+
+def test_a_right_hint_with_a_foreign_signature_does_not_vouch() -> None:
+    material = json.loads(bundle(KEY, b""))["verificationMaterial"]
+    _refused(bundle(make_key(), statement(DIGEST), verificationMaterial=material), "NoKeyMatches")
+
+
+def test_one_subject_of_several_is_enough() -> None:
+    subjects = [{"name": "nothing"}, {"digest": {"sha256": "cd" * 32}}, {"digest": {"sha256": "ab" * 32}}]
+    assert verify_bundle(bundle(KEY, statement(DIGEST, subject=subjects)), DIGEST, KEYS).format == "bundle"
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        (statement(OTHER), "OtherDigest"),
+        (statement(DIGEST, subject=[]), "OtherDigest"),
+        (statement(DIGEST, subject=[{"digest": {"sha512": "ab" * 32}}]), "OtherDigest"),
+        (statement(DIGEST, "https://slsa.dev/provenance/v1"), "OtherType"),
+        (statement(DIGEST, "https://sigstore.dev/cosign/sign/v1/"), "OtherType"),
+        (statement(DIGEST, _type="https://in-toto.io/Statement/v0.1"), "OtherType"),
+        (statement(DIGEST, subject="x"), "Malformed"),
+        (statement(DIGEST).replace(b'"predicateType":', b'"predicateType": "other", "predicateType":'), "Malformed"),
+        (b"", "Malformed"),
+        (b"null", "Malformed"),
+        (b"[" * 100_000, "Malformed"),
+    ],
+)
+def test_a_genuine_envelope_that_says_something_else_does_not_vouch(payload: bytes, problem: str) -> None:
+    _refused(bundle(KEY, payload), problem)
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.2"}, "Malformed"),
+        ({"mediaType": 3}, "Malformed"),
+        ({"dsseEnvelope": None, "messageSignature": {}}, "OtherType"),
+        ({"dsseEnvelope": {}}, "Malformed"),
+    ],
+)
+def test_a_bundle_of_another_shape_does_not_vouch(members: dict[str, Any], problem: str) -> None:
+    _refused(bundle(KEY, statement(DIGEST), **members), problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"payloadType": "text/plain"}, "OtherType"),
+        ({"signatures": []}, "Malformed"),
+        ({"payload": "?"}, "Malformed"),
+        ({"payload": base64.b64encode(statement(DIGEST) + b" ").decode()}, "NoKeyMatches"),
+    ],
+)
+def test_an_envelope_that_was_tampered_with_does_not_vouch(change: dict[str, Any], problem: str) -> None:
+    envelope = json.loads(bundle(KEY, statement(DIGEST)))["dsseEnvelope"] | change
+    _refused(bundle(KEY, statement(DIGEST), dsseEnvelope=envelope), problem)
+
+
+def test_two_signatures_in_one_envelope_are_refused() -> None:
+    envelope = json.loads(bundle(KEY, statement(DIGEST)))["dsseEnvelope"]
+    _refused(bundle(KEY, b"", dsseEnvelope=envelope | {"signatures": envelope["signatures"] * 2}), "Malformed")
+
+
+def test_a_member_given_twice_is_refused() -> None:
+    data = bundle(KEY, statement(DIGEST))
+    _refused(data[:-1] + b', "dsseEnvelope": null}', "Malformed")
+
+
+def test_a_signature_over_the_bare_payload_without_its_type_does_not_vouch() -> None:
+    envelope = json.loads(bundle(KEY, statement(DIGEST)))["dsseEnvelope"]
+    envelope["signatures"] = [{"sig": sign(KEY, statement(DIGEST))}]
+    _refused(bundle(KEY, b"", dsseEnvelope=envelope), "NoKeyMatches")
+
+
+def test_the_encoding_is_the_one_in_the_dsse_specification() -> None:
+    encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
+    assert encoded == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+
+
+def _refused(data: bytes, problem: str) -> None:
+    with pytest.raises(SignatureError) as refusal:
+        verify_bundle(data, DIGEST, KEYS)
+    assert refusal.value.problem == problem
