@@ -1,0 +1,1 @@
+"""What every service process needs and none decides by: signals, health and metrics, logs."""
