@@ -1,0 +1,58 @@
+"""The lab as fixtures: one control plane for the whole run, one namespace for each test that asks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import builder
+from tests.lab.lab import Lab
+from tests.lab.progress import PlainProgress
+from tests.lab.registries import Registry
+
+_LAB_PROGRAMS = ("control-plane", "registries", "cosign")
+_NAMES = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the lab is marked so: `pytest -m "not lab"` runs the rest."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker("lab")
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A running control plane. Missing programs are built, unless COUNTERSIGN_LAB=off, which skips the test."""
+    missing = builder.missing(_LAB_PROGRAMS)
+    if missing and os.environ.get("COUNTERSIGN_LAB") == "off":
+        names = ", ".join(program.name for program in missing)
+        pytest.skip(f"COUNTERSIGN_LAB=off and not built: {names} (build with `python -m tests.lab build`)")
+    if missing:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            builder.ensure(_LAB_PROGRAMS, PlainProgress())
+    with Lab.start() as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(lab: Lab) -> Iterator[str]:
+    """A fresh namespace, deleted afterwards without waiting."""
+    name = lab.create_namespace(f"test-{next(_NAMES)}")
+    yield name
+    lab.admin.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def referrers_registry(lab: Lab) -> Registry:
+    """A registry with the referrers API."""
+    return lab.registry("referrers")
+
+
+@pytest.fixture(scope="session")
+def plain_registry(lab: Lab) -> Registry:
+    """A registry without the referrers API."""
+    return lab.registry("plain")

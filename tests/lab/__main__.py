@@ -1,0 +1,117 @@
+"""The lab from the shell: `python -m tests.lab build | up | down | status | env`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from tests.lab import builder, keeper
+from tests.lab.processes import ProcessError
+from tests.lab.programs import GROUPS, PROGRAMS, select
+from tests.lab.progress import PlainProgress, RichProgress
+from tests.lab.toolchain import ToolchainError
+
+_UP_PROGRAMS = ("control-plane", "registries")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was compiled is kept: the same command goes on from there.", file=sys.stderr)
+        return 130
+    except (builder.BuildError, ToolchainError, ProcessError, keeper.KeeperError) as error:
+        print(f"{error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab", description="A real control plane for tests and demo.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="build what is missing of these groups or programs (default: all)")
+    build.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*GROUPS, *PROGRAMS]))
+    build.set_defaults(run=_build)
+    for name, run, text in (
+        ("up", _up, "start a control plane and two registries, and leave them running"),
+        ("down", _down, "end what `up` started"),
+        ("status", _status, "say whether it runs (exit status 3: it does not)"),
+        ("env", _env, "print shell lines that set KUBECONFIG and PATH for it"),
+    ):
+        commands.add_parser(name, help=text).set_defaults(run=run)
+    commands.add_parser("keep").set_defaults(run=_keep)
+    return parser
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    try:
+        names = [program.name for program in select(arguments.names or list(PROGRAMS))]
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    _ensure(names)
+    return 0
+
+
+def _up(_: argparse.Namespace) -> int:
+    _ensure(_UP_PROGRAMS)
+    state, started = keeper.up()
+    print(f"The lab {'runs' if started else 'runs already'}: {state.url}, until `make lab-down`.")
+    _describe(state)
+    return 0
+
+
+def _down(_: argparse.Namespace) -> int:
+    print("The lab is down." if keeper.down() else "No lab was running.")
+    return 0
+
+
+def _status(_: argparse.Namespace) -> int:
+    state = keeper.running()
+    if state is None:
+        print("No lab is running.")
+        return 3
+    print(f"The lab runs: {state.url} (process {state.pid}).")
+    _describe(state)
+    return 0
+
+
+def _env(_: argparse.Namespace) -> int:
+    state = keeper.running()
+    if state is None:
+        print("No lab is running: start one with `make lab`.", file=sys.stderr)
+        return 3
+    kubectl = builder.ensure(["kubectl"])["kubectl"]
+    print(f"export KUBECONFIG={shlex.quote(state.kubeconfig)}")
+    print(f'export PATH={shlex.quote(str(kubectl.parent))}:"$PATH"')
+    return 0
+
+
+def _keep(_: argparse.Namespace) -> int:
+    keeper.keep()
+    return 0
+
+
+def _describe(state: keeper.State) -> None:
+    for kind, host in state.registries.items():
+        print(f"  registry ({kind}): {host}, CA {state.ca_file}")
+    print(f"  logs: {state.logs}")
+    print(f"  export KUBECONFIG={shlex.quote(state.kubeconfig)}")
+    print('  eval "$(python -m tests.lab env)"   # the same, and kubectl on PATH')
+
+
+def _ensure(names: Sequence[str]) -> None:
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(RichProgress(console)) if console.is_terminal else PlainProgress()
+        builder.ensure(names, progress)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

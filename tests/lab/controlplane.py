@@ -1,0 +1,196 @@
+"""etcd, kube-apiserver and kube-controller-manager on loopback, with RBAC, node authorizer and audit log on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import urllib3
+import yaml
+
+from tests.lab.http import HttpClient
+from tests.lab.pki import CertificateAuthority, KeyPairFiles, write_signing_key
+from tests.lab.processes import Process, Processes, free_port
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+ADMIN = ("lab-admin", ("system:masters",))
+
+# Bodies of pod writes are kept, so that a test can read what a webhook was given and what it changed. Of token
+# requests only the metadata, or the log would hold tokens.
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "None", "nonResourceURLs": ["/healthz*", "/readyz*", "/livez*", "/metrics", "/openapi*"]},
+        {"level": "None", "resources": [{"group": "coordination.k8s.io", "resources": ["leases"]}]},
+        {
+            "level": "Request",
+            "verbs": ["create", "update", "patch"],
+            "resources": [{"group": "", "resources": ["pods", "pods/status", "pods/ephemeralcontainers"]}],
+        },
+        {"level": "Metadata"},
+    ],
+}
+
+
+class ControlPlane:
+    """Starts the three programs; `url` answers when the constructor returns.
+
+    `apiserver_flags` and `controller_flags` are added behind the lab's own, so that they
+    win where a flag is given twice.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        programs: Mapping[str, Path],
+        processes: Processes,
+        ca: CertificateAuthority,
+        *,
+        apiserver_flags: Sequence[str] = (),
+        controller_flags: Sequence[str] = (),
+    ) -> None:
+        self._folder = folder
+        self._programs = programs
+        self._processes = processes
+        self._ca = ca
+        self._server = ca.server("control-plane")
+        self._signing_key = write_signing_key(folder / "service-account.key")
+        self._etcd_port = free_port()
+        self.port = free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.audit_log = folder / "logs" / "audit.log"
+        self.etcd = self._start_etcd()
+        self.apiserver = self._start_apiserver(apiserver_flags)
+        self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
+        self.controller_manager = self._start_controller_manager(controller_flags)
+
+    @property
+    def ca_file(self) -> Path:
+        return self._ca.cert_file
+
+    def restart_apiserver(self, flags: Sequence[str] = ()) -> None:
+        """Stop kube-apiserver and start it anew on the same port and data, with other additional flags."""
+        self._processes.stop(self.apiserver)
+        self.apiserver = self._start_apiserver(flags)
+        self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
+
+    def _start(self, name: str, *flags: str) -> Process:
+        log = self._folder / "logs" / f"{name}.log"
+        return self._processes.start(name, [self._programs[name], *flags], log, cwd=self._folder)
+
+    def _start_etcd(self) -> Process:
+        # etcd wants a peer URL even alone; nobody else knows the port, and its certificate is asked for.
+        client, peer = f"https://127.0.0.1:{self._etcd_port}", f"https://127.0.0.1:{free_port()}"
+        tls = self._server
+        return self._start(
+            "etcd",
+            f"--data-dir={self._folder / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            f"--cert-file={tls.cert}",
+            f"--key-file={tls.key}",
+            f"--trusted-ca-file={self.ca_file}",
+            "--client-cert-auth",
+            f"--peer-cert-file={tls.cert}",
+            f"--peer-key-file={tls.key}",
+            f"--peer-trusted-ca-file={self.ca_file}",
+            "--peer-client-cert-auth",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        )
+
+    def _start_apiserver(self, flags: Sequence[str]) -> Process:
+        policy = self._folder / "audit-policy.yaml"
+        policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
+        etcd_client = self._ca.client("kube-apiserver-etcd-client")
+        return self._start(
+            "kube-apiserver",
+            f"--etcd-servers=https://127.0.0.1:{self._etcd_port}",
+            f"--etcd-cafile={self.ca_file}",
+            f"--etcd-certfile={etcd_client.cert}",
+            f"--etcd-keyfile={etcd_client.key}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self.port}",
+            f"--tls-cert-file={self._server.cert}",
+            f"--tls-private-key-file={self._server.key}",
+            f"--client-ca-file={self.ca_file}",
+            f"--service-account-issuer={ISSUER}",
+            f"--service-account-key-file={self._signing_key}",
+            f"--service-account-signing-key-file={self._signing_key}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--endpoint-reconciler-type=none",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--allow-privileged=true",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.audit_log}",
+            "--profiling=false",
+            *flags,
+        )
+
+    def _start_controller_manager(self, flags: Sequence[str]) -> Process:
+        identity = self._ca.client("system:kube-controller-manager")
+        kubeconfig = write_kubeconfig(self._folder / "controller-manager.kubeconfig", self.url, self.ca_file, identity)
+        return self._start(
+            "kube-controller-manager",
+            f"--kubeconfig={kubeconfig}",
+            f"--authentication-kubeconfig={kubeconfig}",
+            f"--authorization-kubeconfig={kubeconfig}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={free_port()}",
+            f"--tls-cert-file={self._server.cert}",
+            f"--tls-private-key-file={self._server.key}",
+            f"--service-account-private-key-file={self._signing_key}",
+            f"--root-ca-file={self.ca_file}",
+            f"--cluster-signing-cert-file={self._ca.files.cert}",
+            f"--cluster-signing-key-file={self._ca.files.key}",
+            "--use-service-account-credentials",
+            "--leader-elect=false",
+            # No kubelet sends heartbeats here: a node stays as its player reported it.
+            "--node-monitor-grace-period=24h",
+            # The default of 20 requests/s makes a test wait for the controllers, not for what it tests.
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+            *flags,
+        )
+
+    def _ready(self) -> bool:
+        admin = self._ca.client(*ADMIN)
+        client = HttpClient(self.url, ca_file=self.ca_file, cert_file=admin.cert, key_file=admin.key)
+        try:
+            return client.get("/readyz").status == 200
+        except (urllib3.exceptions.HTTPError, OSError):
+            return False
+        finally:
+            client.close()
+
+
+def write_kubeconfig(
+    path: Path, url: str, ca_file: Path, identity: KeyPairFiles | str, *, namespace: str = "default"
+) -> Path:
+    """A kubeconfig with one context. `identity`: a client certificate, or a bearer token."""
+    if isinstance(identity, str):
+        user = {"token": identity}
+    else:
+        user = {"client-certificate": str(identity.cert), "client-key": str(identity.key)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "lab", "cluster": {"server": url, "certificate-authority": str(ca_file)}}],
+                "users": [{"name": "user", "user": user}],
+                "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "user", "namespace": namespace}}],
+                "current-context": "lab",
+            }
+        )
+    )
+    return path

@@ -1,0 +1,266 @@
+"""The running lab: control plane, registries, cosign, identities."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.lab import builder
+from tests.lab.audit import AuditLog, Event
+from tests.lab.controlplane import ADMIN, ControlPlane, write_kubeconfig
+from tests.lab.cosign import Cosign
+from tests.lab.http import HttpClient
+from tests.lab.node import NodePlayer
+from tests.lab.pki import CertificateAuthority
+from tests.lab.processes import Processes
+from tests.lab.registries import Registry, RegistryKind
+from tests.lab.waiting import wait_for
+
+_NODE_GROUP = "system:nodes"
+_SCHEDULER = "system:kube-scheduler"
+
+
+class KubectlError(AssertionError):
+    """kubectl ended with an error; the message is what it printed."""
+
+
+class Lab:
+    """Everything a test needs of a cluster. Use `Lab.start()` as a context manager; all ends with it."""
+
+    def __init__(
+        self, folder: Path, processes: Processes, control_plane: ControlPlane, ca: CertificateAuthority
+    ) -> None:
+        self.folder = folder
+        self.ca = ca
+        self.processes = processes
+        self.control_plane = control_plane
+        self.url = control_plane.url
+        self.ca_file = ca.cert_file
+        self.audit = AuditLog(control_plane.audit_log)
+        self._lock = threading.RLock()
+        self._clients: dict[tuple[str, ...], HttpClient] = {}
+        self._registries: dict[RegistryKind, Registry] = {}
+        self._nodes: dict[str, NodePlayer] = {}
+        self._cosign: Cosign | None = None
+        self._names = itertools.count(1)
+        self.kubeconfig = self.kubeconfig_for(*ADMIN)
+        self.admin = self.api(*ADMIN)
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        folder: Path | None = None,
+        apiserver_flags: Sequence[str] = (),
+        controller_flags: Sequence[str] = (),
+        progress: builder.Progress | None = None,
+    ) -> Self:
+        """Build what is missing, start the control plane, return when it is ready.
+
+        Without `folder` all state lies in a temporary folder that goes when the lab ends, however it ends. Registries
+        and cosign come with the first use.
+        """
+        programs = builder.ensure(["control-plane"], progress)
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="countersign-lab-"))
+            processes = Processes(remove=folder)
+        else:
+            processes = Processes()
+        try:
+            ca = CertificateAuthority(folder / "pki")
+            control_plane = ControlPlane(
+                folder, programs, processes, ca, apiserver_flags=apiserver_flags, controller_flags=controller_flags
+            )
+            return cls(folder, processes, control_plane, ca)
+        except BaseException:
+            processes.close()
+            raise
+
+    def close(self) -> None:
+        """End every process of the lab."""
+        for client in self._clients.values():
+            client.close()
+        self.processes.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Identities
+
+    def api(self, user: str = ADMIN[0], groups: Sequence[str] | None = None) -> HttpClient:
+        """A client that is this user by certificate. No arguments: `lab-admin` in `system:masters`."""
+        groups = _groups(user, groups)
+        with self._lock:
+            key = (user, *groups)
+            if key not in self._clients:
+                files = self.ca.client(user, groups)
+                self._clients[key] = HttpClient(
+                    self.url, ca_file=self.ca_file, cert_file=files.cert, key_file=files.key
+                )
+            return self._clients[key]
+
+    def api_with_token(self, token: str) -> HttpClient:
+        """A client that shows this bearer token."""
+        return HttpClient(self.url, ca_file=self.ca_file, headers={"Authorization": f"Bearer {token}"})
+
+    def kubeconfig_for(self, user: str, groups: Sequence[str] | None = None) -> Path:
+        """A kubeconfig with this identity, by client certificate."""
+        groups = _groups(user, groups)
+        name = "-".join([user, *groups]).replace(":", "_").replace("/", "_")
+        path = self.folder / "kubeconfigs" / name
+        with self._lock:
+            return (
+                path if path.exists() else write_kubeconfig(path, self.url, self.ca_file, self.ca.client(user, groups))
+            )
+
+    def service_account_token(
+        self, namespace: str, name: str, *, audience: str | None = None, expiration_seconds: int = 3600
+    ) -> str:
+        """A token of this service account, bound to nothing, asked for by the admin."""
+        spec: dict[str, Any] = {"expirationSeconds": expiration_seconds}
+        if audience:
+            spec["audiences"] = [audience]
+        answer = self.admin.post(
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
+            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec},
+            expect=201,
+        )
+        return str(answer.body["status"]["token"])
+
+    def service_account_kubeconfig(self, namespace: str, name: str, *, expiration_seconds: int = 86400) -> Path:
+        """A kubeconfig with a fresh token of this service account."""
+        token = self.service_account_token(namespace, name, expiration_seconds=expiration_seconds)
+        path = self.folder / "kubeconfigs" / f"serviceaccount-{namespace}-{name}-{next(self._names)}"
+        return write_kubeconfig(path, self.url, self.ca_file, token, namespace=namespace)
+
+    def node(self, name: str = "n1") -> NodePlayer:
+        """A registered node of this name."""
+        with self._lock:
+            if name not in self._nodes:
+                player = NodePlayer(name, self.api(f"system:node:{name}", [_NODE_GROUP]), self.api(_SCHEDULER))
+                player.register()
+                self._nodes[name] = player
+            return self._nodes[name]
+
+    # kubectl
+
+    def kubectl(
+        self,
+        *args: str,
+        as_: str | tuple[str, Sequence[str]] | None = None,
+        kubeconfig: Path | None = None,
+        input_: str | None = None,
+    ) -> str:
+        """Run kubectl as the admin, as `as_` (user, or user and groups), or with a kubeconfig; returns its stdout.
+
+        Raises KubectlError with what kubectl printed.
+        """
+        answer = self.try_kubectl(*args, as_=as_, kubeconfig=kubeconfig, input_=input_)
+        if answer.returncode:
+            raise KubectlError(f"kubectl {' '.join(args)}: {answer.stderr.strip() or answer.stdout.strip()}")
+        return answer.stdout
+
+    def try_kubectl(
+        self,
+        *args: str,
+        as_: str | tuple[str, Sequence[str]] | None = None,
+        kubeconfig: Path | None = None,
+        input_: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """As `kubectl`, but the outcome is the caller's to judge."""
+        if as_ is not None:
+            kubeconfig = self.kubeconfig_for(as_) if isinstance(as_, str) else self.kubeconfig_for(*as_)
+        program = builder.ensure(["kubectl"])["kubectl"]
+        env = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig or self.kubeconfig),
+            "KUBECACHEDIR": str(self.folder / "kube"),
+        }
+        return subprocess.run(
+            [program, *args], env=env, input=input_, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    # Objects
+
+    def create_namespace(self, name: str, labels: dict[str, str] | None = None) -> str:
+        """Create a namespace and wait until its default service account and CA bundle are there."""
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}}
+        self.admin.post("/api/v1/namespaces", body, expect=201)
+        base = f"/api/v1/namespaces/{name}"
+        wait_for(
+            lambda: (
+                self.admin.get(f"{base}/serviceaccounts/default").ok
+                and self.admin.get(f"{base}/configmaps/kube-root-ca.crt").ok
+            ),
+            what=f"service account `default` of namespace {name}",
+        )
+        return name
+
+    def grant_role(self, namespace: str, user: str, role: str = "edit", kind: str = "User") -> None:
+        """Bind a ClusterRole to a user (or Group) in one namespace."""
+        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
+        body = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"generateName": f"{role}-"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user}],
+        }
+        self.admin.post(path, body, expect=201)
+
+    def wait_for(self, probe: Callable[[], Any], *, what: str, timeout: float = 15.0) -> Any:
+        """The first answer of `probe` that is neither None nor False."""
+        return wait_for(probe, what=what, timeout=timeout)
+
+    def pods(self, namespace: str, selector: str = "", *, count: int | None = None, timeout: float = 15.0) -> list[Any]:
+        """Pods of a namespace; with `count`, wait until there are at least so many."""
+        path = f"/api/v1/namespaces/{namespace}/pods"
+
+        def probe() -> list[Any] | None:
+            items = self.admin.get(path, query={"labelSelector": selector}, expect=200).body["items"]
+            return items if count is None or len(items) >= count else None
+
+        return wait_for(probe, what=f"{count} pods `{selector}` in {namespace}", timeout=timeout)
+
+    def audit_events(self, where: Callable[[Event], bool] | None = None, **conditions: str) -> list[Event]:
+        """Events of the audit log; conditions: verb, resource, subresource, namespace, name, user."""
+        return self.audit.events(where, **conditions)
+
+    # Registries and signatures
+
+    def registry(self, kind: RegistryKind | str = RegistryKind.REFERRERS) -> Registry:
+        """The registry of this kind, started at first use."""
+        kind = RegistryKind(kind)
+        with self._lock:
+            if kind not in self._registries:
+                programs = builder.ensure([kind.program])
+                self._registries[kind] = Registry(
+                    kind, self.folder / f"registry-{kind}", programs, self.processes, self.ca
+                )
+            return self._registries[kind]
+
+    @property
+    def cosign(self) -> Cosign:
+        """cosign, ready to sign in the lab's registries."""
+        with self._lock:
+            if self._cosign is None:
+                self._cosign = Cosign(builder.ensure(["cosign"])["cosign"], self.folder / "cosign")
+            return self._cosign
+
+
+def _groups(user: str, groups: Sequence[str] | None) -> tuple[str, ...]:
+    if groups is None:
+        return ADMIN[1] if user == ADMIN[0] else ()
+    return tuple(groups)

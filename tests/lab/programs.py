@@ -1,0 +1,107 @@
+"""The programs of the lab: which module pins each, and where its binary lies in the cache."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+GO_MODULES = Path(__file__).parent / "go"
+KUBERNETES_VERSION = "v1.36.3"
+
+_KUBERNETES_LDFLAGS = f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"
+_PLAIN_LDFLAGS = "-s -w"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One Go program. `module` is a folder of `tests/lab/go`, `package` the import path.
+
+    `typical_seconds` is the wall time measured on two cores with an empty build cache, in the order of `PROGRAMS`
+    (a later program reuses what an earlier one compiled). It serves as an expectation in the progress display only.
+    """
+
+    name: str
+    module: str
+    package: str
+    ldflags: str
+    typical_seconds: int
+
+    @property
+    def module_dir(self) -> Path:
+        """The folder with the go.mod that pins this program."""
+        return GO_MODULES / self.module
+
+    @property
+    def build_args(self) -> tuple[str, ...]:
+        """The flags of `go build`, without output and package."""
+        return ("-trimpath", "-ldflags", self.ldflags)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Hash of all that decides what the binary is: pins, checksums, package, flags, platform."""
+        digest = hashlib.sha256()
+        for pin in ("go.mod", "go.sum"):
+            digest.update(hashlib.sha256((self.module_dir / pin).read_bytes()).digest())
+        digest.update("\0".join((self.package, *self.build_args, "CGO_ENABLED=0", *go_platform())).encode())
+        return digest.hexdigest()[:16]
+
+
+# The dearest first: what comes later reuses its packages, and an interrupted first run has the most behind it.
+PROGRAMS: dict[str, Program] = {
+    program.name: program
+    for program in (
+        Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", _KUBERNETES_LDFLAGS, 345),
+        Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", _PLAIN_LDFLAGS, 16),
+        Program(
+            "kube-controller-manager",
+            "kubernetes",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+            _KUBERNETES_LDFLAGS,
+            99,
+        ),
+        Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES_LDFLAGS, 39),
+        Program("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", _PLAIN_LDFLAGS, 95),
+        Program("olareg", "registry", "github.com/olareg/olareg/cmd/olareg", _PLAIN_LDFLAGS, 5),
+        Program("cosign", "registry", "github.com/sigstore/cosign/v3/cmd/cosign", _PLAIN_LDFLAGS, 192),
+    )
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "control-plane": ("kube-apiserver", "etcd", "kube-controller-manager", "kubectl"),
+    "registries": ("registry", "olareg"),
+    "cosign": ("cosign",),
+}
+
+
+def select(names: tuple[str, ...] | list[str]) -> list[Program]:
+    """Programs of the groups and programs named, in build order. Raises ValueError for a name that is neither."""
+    wanted: set[str] = set()
+    for name in names:
+        if name in GROUPS:
+            wanted.update(GROUPS[name])
+        elif name in PROGRAMS:
+            wanted.add(name)
+        else:
+            raise ValueError(f"no program or group is called {name!r}: choose from {', '.join([*GROUPS, *PROGRAMS])}")
+    return [program for program in PROGRAMS.values() if program.name in wanted]
+
+
+def cache_dir() -> Path:
+    """The one folder for what the project installs outside its tree: `COUNTERSIGN_CACHE`, or ~/.cache/countersign."""
+    configured = os.environ.get("COUNTERSIGN_CACHE")
+    return Path(configured).expanduser().absolute() if configured else Path.home() / ".cache" / "countersign"
+
+
+def cached_path(program: Program) -> Path:
+    """Where the program's binary lies once it is built."""
+    return cache_dir() / "bin" / f"{program.name}-{program.key}" / program.name
+
+
+def go_platform() -> tuple[str, str]:
+    """(GOOS, GOARCH) of this machine."""
+    machine = platform.machine().lower()
+    return platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

