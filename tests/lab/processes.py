@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Self
 
 GRACE_SECONDS = 5.0
+# When all ends, what a program would still save goes anyway.
+_FINAL_GRACE_SECONDS = 1.0
 # Below the kernel's ephemeral range, so that no outgoing connection takes a port between its choice and its use.
 _PORTS = range(20000, 30000)
 
@@ -101,7 +103,7 @@ class Processes:
         self._lock = threading.Lock()
         self._started: list[Process] = []
         self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _REAPER, str(GRACE_SECONDS), str(remove or "")],
+            [sys.executable, "-I", "-S", "-c", _REAPER, str(_FINAL_GRACE_SECONDS), str(remove or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -155,8 +157,8 @@ class Processes:
                 self._started = [other for other in self._started if other is not process]
 
     def close(self) -> None:
-        """End all, then the reaper. The grace is short: what the lab's programs would save at their end goes anyway."""
-        self.stop(*self.all, grace=1.0)
+        """End all, then the reaper."""
+        self.stop(*self.all, grace=_FINAL_GRACE_SECONDS)
         if self._reaper.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self._reaper.stdin.close()

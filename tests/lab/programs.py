@@ -18,7 +18,7 @@ _PLAIN_LDFLAGS = "-s -w"
 
 @dataclass(frozen=True)
 class Program:
-    """One Go program. `module` is a folder of `tests/lab/go`, `package` the import path.
+    """One Go program. `module` is a folder of `modules`, `package` the import path.
 
     `typical_seconds` is the wall time measured on two cores with an empty build cache, in the order of `PROGRAMS`
     (a later program reuses what an earlier one compiled). It serves as an expectation in the progress display only.
@@ -29,11 +29,12 @@ class Program:
     package: str
     ldflags: str
     typical_seconds: int
+    modules: Path = GO_MODULES
 
     @property
     def module_dir(self) -> Path:
         """The folder with the go.mod that pins this program."""
-        return GO_MODULES / self.module
+        return self.modules / self.module
 
     @property
     def build_args(self) -> tuple[str, ...]:
