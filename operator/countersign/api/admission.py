@@ -1,11 +1,15 @@
 """admission.k8s.io/v1 AdmissionReview, and the TokenRequest and Binding objects that pass through it."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from countersign.api.meta import ObjectMeta
 from countersign.api.schema import Model
+
+
+ABSENT: Final = msgspec.Raw(b"null")
+"""An object that the request does not have. (msgspec reads a Raw that may also be None as nothing but null.)"""
 
 
 class UserInfo(Model, frozen=True, kw_only=True):
@@ -44,10 +48,9 @@ class AdmissionRequest(Model, frozen=True, kw_only=True):
     namespace: str = ""
     operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
     user_info: UserInfo = UserInfo()
-    object: msgspec.Raw | None = None
-    old_object: msgspec.Raw | None = None
+    object: msgspec.Raw = ABSENT
+    old_object: msgspec.Raw = ABSENT
     dry_run: bool = False
-    options: msgspec.Raw | None = None
 
 
 class AdmissionReview(Model, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import msgspec
 
 from countersign.api.meta import Condition, LabelSelector, ObjectMeta
 from countersign.api.policy import AUDIENCE_PATTERN
-from countersign.api.schema import Column, Model, Rule, doc
+from countersign.api.schema import Column, Model, Reserved, Rule, doc
 
 
 class AllowedNamespaces(Model, frozen=True, kw_only=True):
@@ -76,8 +76,8 @@ class ProtectedAudienceSpec(Model, frozen=True, kw_only=True):
             "audience",
         ),
     )
-    RESERVED: ClassVar[dict[str, str]] = {
-        "allow": "`allow` is not supported by this release: remove it; the grant decides"
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        "allow": Reserved("array", "`allow` is not supported by this release: remove it; the grant decides"),
     }
 
     audience: Annotated[

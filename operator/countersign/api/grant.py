@@ -77,7 +77,11 @@ class GrantImage(Model, frozen=True, kw_only=True):
     digest: Annotated[str, doc("Verified digest (manifest or index).", max_length=135)]
     runtime_digests: Annotated[
         tuple[str, ...],
-        doc("Digests that a node may report for it: the platform manifests of an index.", max_length=64),
+        doc(
+            "Digests that a node may report for it: the platform manifests of an index.",
+            max_length=64,
+            item_max_length=135,
+        ),
     ] = ()
     evidence: Annotated[tuple[GrantEvidence, ...], doc("Who vouched.", max_length=32)] = ()
 
@@ -125,8 +129,10 @@ class WorkloadGrant(Model, frozen=True, kw_only=True):
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(oldSelf.status) || !has(oldSelf.status.state) || oldSelf.status.state != 'Revoked' || "
-            "(has(self.status) && has(self.status.state) && self.status.state == 'Revoked' && self.status.reason == oldSelf.status.reason)",
-            "Revoked is final: a revoked grant never becomes anything else",
+            "(has(self.status) && has(self.status.state) && self.status.state == 'Revoked' && "
+            "has(self.status.reason) == has(oldSelf.status.reason) && "
+            "(!has(self.status.reason) || self.status.reason == oldSelf.status.reason))",
+            "Revoked is final: a revoked grant never becomes anything else, nor does its reason",
         ),
     )
     COLUMNS: ClassVar[tuple[Column, ...]] = (

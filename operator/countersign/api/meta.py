@@ -1,14 +1,20 @@
 """Object metadata, conditions and selectors, as far as we read or write them (apimachinery meta/v1)."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from countersign.api.schema import Model, doc
+from countersign.api.schema import Model, Rule, doc
 
 UTCTime = str
 """RFC 3339 time as the API server writes it (`2026-01-02T03:04:05Z`); parse with `api.clock.parse`."""
+
+
+# metav1.LabelSelector takes no others (apimachinery validation: IsQualifiedName, IsValidLabelValue), and a webhook
+# configuration that passes a policy's selector on would be refused whole.
+_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+_LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 
 
 class OwnerReference(Model, frozen=True, kw_only=True):
@@ -53,17 +59,35 @@ class Condition(Model, frozen=True, kw_only=True):
 class SelectorRequirement(Model, frozen=True, kw_only=True):
     """One clause of a label selector."""
 
-    key: Annotated[str, doc("Label key.", min_length=1, max_length=317)]
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+            "operators In and NotIn need `values`, Exists and DoesNotExist must not have them",
+        ),
+    )
+
+    key: Annotated[str, doc("Label key.", pattern=_LABEL_KEY, min_length=1, max_length=317)]
     operator: Annotated[Literal["In", "NotIn", "Exists", "DoesNotExist"], doc("How the key's value is compared.")]
-    values: Annotated[tuple[str, ...], doc("Values for In and NotIn.", max_length=32, item_max_length=63)] = ()
+    values: Annotated[
+        tuple[str, ...], doc("Values for In and NotIn.", max_length=32, item_max_length=63, item_pattern=_LABEL_VALUE)
+    ] = ()
 
 
 class LabelSelector(Model, frozen=True, kw_only=True):
     """A Kubernetes label selector; an empty one selects everything."""
 
     match_labels: Annotated[
-        dict[str, Annotated[str, msgspec.Meta(max_length=63)]],
-        doc("Labels that must be there with these values.", max_length=32),
+        dict[str, Annotated[str, msgspec.Meta(max_length=63, pattern=_LABEL_VALUE)]],
+        doc(
+            "Labels that must be there with these values.",
+            max_length=32,
+            rules=(
+                Rule(
+                    f"self.all(key, key.matches(r'{_LABEL_KEY}'))",
+                    "each key must be a label key: an optional DNS prefix and `/`, then at most 63 letters, digits, `-`, `_` or `.`",
+                ),
+            ),
+        ),
     ] = {}
     match_expressions: Annotated[
         tuple[SelectorRequirement, ...], doc("Clauses that must all hold.", max_length=32)

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from countersign.api.meta import Condition, LabelSelector, ObjectMeta
-from countersign.api.schema import Column, Model, Rule, doc
+from countersign.api.schema import Column, Model, Reserved, Rule, doc
 
 Mode = Literal["Audit", "Warn", "Enforce"]
 EphemeralResponse = Literal["Deny", "Revoke", "Suspend", "Report"]
@@ -70,7 +70,9 @@ class Authority(Model, frozen=True, kw_only=True):
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule("has(self.key)", "an authority needs exactly one member: set `key` with at least one PEM public key"),
     )
-    RESERVED: ClassVar[dict[str, str]] = {"keyless": f"`keyless` {_NOT_YET} and use `key` with `pem` public keys"}
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        "keyless": Reserved("object", f"`keyless` {_NOT_YET} and use `key` with `pem` public keys"),
+    }
 
     name: Annotated[str, doc("Name of the authority, unique within the rule.", pattern=_NAME, max_length=63)]
     key: Annotated[KeyAuthority | None, doc("Public keys of the signer.")] = None
@@ -85,7 +87,7 @@ class ImageRule(Model, frozen=True, kw_only=True):
             "an image rule needs `digests` or `authorities`: with neither, no image could satisfy it",
         ),
     )
-    RESERVED: ClassVar[dict[str, str]] = {"attestations": f"`attestations` {_NOT_YET}"}
+    RESERVED: ClassVar[dict[str, Reserved]] = {"attestations": Reserved("array", f"`attestations` {_NOT_YET}")}
 
     name: Annotated[str, doc("Name of the rule, unique within the policy.", pattern=_NAME, max_length=63)]
     globs: Annotated[
@@ -135,7 +137,12 @@ class Runtime(Model, frozen=True, kw_only=True):
         ),
     ] = "FromImage"
     allowed_commands: Annotated[
-        tuple[tuple[Annotated[str, msgspec.Meta(max_length=512)], ...], ...],
+        tuple[
+            Annotated[
+                tuple[Annotated[str, msgspec.Meta(max_length=512)], ...], msgspec.Meta(min_length=1, max_length=32)
+            ],
+            ...,
+        ],
         doc(
             "Command lines that may run besides the image's own, each as a list of words that must equal `command` whole. "
             "They are also what exec probes and lifecycle hooks may run, whatever `command` says (except Any).",
@@ -269,11 +276,13 @@ class TokenSpec(Model, frozen=True, kw_only=True):
 class Responses(Model, frozen=True, kw_only=True):
     """What happens when a pod stops being what was admitted."""
 
-    RESERVED: ClassVar[dict[str, str]] = {
-        "drift": f"`drift` {_NOT_YET}; an image changed through the API always revokes",
-        "exec": f"`exec` {_NOT_YET}",
-        "evidenceWithdrawn": f"`evidenceWithdrawn` {_NOT_YET}; a pod that no longer qualifies is always suspended",
-        "misuse": f"`misuse` {_NOT_YET}",
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        "drift": Reserved("string", f"`drift` {_NOT_YET}; an image changed through the API always revokes"),
+        "exec": Reserved("string", f"`exec` {_NOT_YET}"),
+        "evidenceWithdrawn": Reserved(
+            "string", f"`evidenceWithdrawn` {_NOT_YET}; a pod that no longer qualifies is always suspended"
+        ),
+        "misuse": Reserved("string", f"`misuse` {_NOT_YET}"),
     }
 
     ephemeral_container: Annotated[
@@ -285,7 +294,9 @@ class Responses(Model, frozen=True, kw_only=True):
 class Match(Model, frozen=True, kw_only=True):
     """Which pods of the selected namespaces are governed. Both selectors empty: all."""
 
-    RESERVED: ClassVar[dict[str, str]] = {"matchConditions": f"`matchConditions` {_NOT_YET} and use the selectors"}
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        "matchConditions": Reserved("array", f"`matchConditions` {_NOT_YET} and use the selectors"),
+    }
 
     namespace_selector: Annotated[LabelSelector, doc("Namespaces by their labels; empty selects all.")] = (
         LabelSelector()
@@ -298,9 +309,12 @@ class Match(Model, frozen=True, kw_only=True):
 class NamespacedMatch(Model, frozen=True, kw_only=True):
     """Which pods of the policy's own namespace are governed."""
 
-    RESERVED: ClassVar[dict[str, str]] = {
-        "matchConditions": f"`matchConditions` {_NOT_YET} and use the selector",
-        "namespaceSelector": "`namespaceSelector` belongs to ClusterTrustPolicy: a TrustPolicy governs its own namespace only",
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        "matchConditions": Reserved("array", f"`matchConditions` {_NOT_YET} and use the selector"),
+        "namespaceSelector": Reserved(
+            "object",
+            "`namespaceSelector` belongs to ClusterTrustPolicy: a TrustPolicy governs its own namespace only",
+        ),
     }
 
     pod_selector: Annotated[LabelSelector, doc("Pods by their labels at admission; empty selects all.")] = (
@@ -331,7 +345,9 @@ class _PolicySpec(Model, frozen=True, kw_only=True):
             "a policy that hands out tokens needs `images`: without evidence there is no identity",
         ),
     )
-    RESERVED: ClassVar[dict[str, str]] = {"profile": f"`profile` {_NOT_YET} and write the fields out"}
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        "profile": Reserved("string", f"`profile` {_NOT_YET} and write the fields out"),
+    }
 
     owner: Annotated[
         str,
@@ -383,27 +399,43 @@ class _PolicySpec(Model, frozen=True, kw_only=True):
     drain_seconds: Annotated[int, doc("Bound on what onTermination GracePeriod leaves, in seconds.", ge=0, le=3600)] = (
         60
     )
-    max_lifetime_seconds: Annotated[
-        int | None,
-        doc(
-            "An instance's identity ends this many seconds after the pod's creation. Unset: no bound.",
-            ge=600,
-            le=31536000,
-        ),
-    ] = None
+    max_lifetime_seconds: (
+        Annotated[
+            int,
+            doc(
+                "An instance's identity ends this many seconds after the pod's creation. Unset: no bound.",
+                ge=600,
+                le=31536000,
+            ),
+        ]
+        | None
+    ) = None
     responses: Annotated[Responses, doc("What happens when a pod stops being what was admitted.")] = Responses()
-    accept_impact: Annotated[
-        int | None,
-        doc(
-            "A change of this policy that would suspend many grants is held until this names the held generation "
-            "(see the condition ImpactHeld). It also covers the edit that sets it.",
-            ge=0,
-        ),
-    ] = None
+    accept_impact: (
+        Annotated[
+            int,
+            doc(
+                "A change of this policy that would suspend many grants is held until this names the held generation "
+                "(see the condition ImpactHeld). It also covers the edit that sets it.",
+                ge=0,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ClusterTrustPolicySpec(_PolicySpec, frozen=True, kw_only=True):
     """Specification of a ClusterTrustPolicy."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        *_PolicySpec.RULES,
+        Rule(
+            "!has(self.binding) || !has(self.binding.serviceAccounts) || "
+            "self.binding.serviceAccounts.all(account, has(account.__namespace__) && account.__namespace__ != '')",
+            "a ClusterTrustPolicy speaks about many namespaces: write the `namespace` of each bound service account",
+            "binding.serviceAccounts",
+        ),
+    )
 
     mode_overrides: Annotated[
         tuple[ModeOverride, ...],
@@ -414,6 +446,13 @@ class ClusterTrustPolicySpec(_PolicySpec, frozen=True, kw_only=True):
 
 class TrustPolicySpec(_PolicySpec, frozen=True, kw_only=True):
     """Specification of a TrustPolicy."""
+
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        **_PolicySpec.RESERVED,
+        "modeOverrides": Reserved(
+            "array", "`modeOverrides` belongs to ClusterTrustPolicy: a TrustPolicy has one namespace, so set its mode"
+        ),
+    }
 
     match: Annotated[NamespacedMatch, doc("Which pods of this namespace the policy governs.")] = NamespacedMatch()
 

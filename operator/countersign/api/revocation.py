@@ -8,7 +8,7 @@ everything now and later.
 from typing import Annotated, ClassVar
 
 from countersign.api.meta import Condition, ObjectMeta
-from countersign.api.schema import Column, Model, Rule, doc
+from countersign.api.schema import Column, Model, Reserved, Rule, doc
 
 _NAMESPACE_DOC = (
     "Namespace of the object: required in Countersign's own namespace, otherwise the Revocation's own or empty."
@@ -45,29 +45,37 @@ class Target(Model, frozen=True, kw_only=True):
             "a target has exactly one member: grant, pod, node, serviceAccount, namespace, digest or keyFingerprint",
         ),
     )
-    RESERVED: ClassVar[dict[str, str]] = {"signer": "`signer` is not supported by this release: use keyFingerprint"}
+    RESERVED: ClassVar[dict[str, Reserved]] = {
+        "signer": Reserved("object", "`signer` is not supported by this release: use keyFingerprint"),
+    }
 
     grant: Annotated[ObjectTarget | None, doc("One WorkloadGrant.")] = None
     pod: Annotated[ObjectTarget | None, doc("The instances of one pod name, or one UID.")] = None
     node: Annotated[NodeTarget | None, doc("Every instance on a node.")] = None
     service_account: Annotated[ObjectTarget | None, doc("Every instance of an account.")] = None
     namespace: Annotated[NamespaceTarget | None, doc("Every instance of a namespace.")] = None
-    digest: Annotated[
-        str | None,
-        doc(
-            "Standing: every instance of this image digest.",
-            pattern=r"^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$",
-            max_length=135,
-        ),
-    ] = None
-    key_fingerprint: Annotated[
-        str | None,
-        doc(
-            "Standing: signatures by this key no longer vouch. sha256:<hex> of its SubjectPublicKeyInfo.",
-            pattern=r"^sha256:[0-9a-f]{64}$",
-            max_length=71,
-        ),
-    ] = None
+    digest: (
+        Annotated[
+            str,
+            doc(
+                "Standing: every instance of this image digest.",
+                pattern=r"^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$",
+                max_length=135,
+            ),
+        ]
+        | None
+    ) = None
+    key_fingerprint: (
+        Annotated[
+            str,
+            doc(
+                "Standing: signatures by this key no longer vouch. sha256:<hex> of its SubjectPublicKeyInfo.",
+                pattern=r"^sha256:[0-9a-f]{64}$",
+                max_length=71,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class RevocationSpec(Model, frozen=True, kw_only=True):

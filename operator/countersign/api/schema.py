@@ -1,10 +1,10 @@
 """What a model says about itself beyond its Python types, for the CRD generator (`api/crds.py`).
 
 A field says it with `Annotated[T, doc("...", ...)]`; a struct says it with two class variables:
-`RULES` (CEL validation, KEP-2876) and `RESERVED` (members that the design names and this release refuses).
+`RULES` (CEL validation, KEP-2876) and `RESERVED` (members that this release refuses, by their name on the wire).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,16 @@ class Rule(NamedTuple):
     expression: str
     message: str
     field_path: str = ""
+
+
+class Reserved(NamedTuple):
+    """A member that the design names and this release refuses, with the JSON type that it will have.
+
+    The type is needed: CEL sees no member without one, and a member that the schema leaves out would be dropped silently.
+    """
+
+    type: Literal["string", "object", "array"]
+    message: str
 
 
 def doc(
