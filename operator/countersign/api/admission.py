@@ -61,7 +61,7 @@ class AdmissionReview(Model, frozen=True, kw_only=True):
     request: AdmissionRequest
 
 
-class Status(Model, frozen=True, kw_only=True):
+class Status(Model, frozen=True, kw_only=True, omit_defaults=False):
     """The part of metav1.Status that a denial carries."""
 
     code: int = 403
