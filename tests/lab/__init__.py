@@ -18,6 +18,9 @@
         key = lab.cosign.generate_key("release")
         lab.cosign.sign(registry, image, key, form=Form.CLASSIC)
 
+        files = lab.ca.server("gate")                    # certificate and key for a server on 127.0.0.1
+        lab.processes.start("gate", args, lab.folder / "logs" / "gate.log")   # ends with the lab
+
         lab.audit_events(verb="create", resource="pods", namespace=namespace)
 
 In pytest: the fixtures `lab` (one per run) and `namespace` (one per test), see tests/conftest.py. Programs are

