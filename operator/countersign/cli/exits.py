@@ -1,0 +1,39 @@
+"""Exit codes, so that scripts can tell a *no* from a failure to find out."""
+
+from enum import IntEnum
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+_stderr = Console(stderr=True, soft_wrap=True)
+
+
+class Exit(IntEnum):
+    """What the command's exit status says. Documented in the README."""
+
+    YES = 0
+    """Done, admitted, verified, active, healthy."""
+    NO = 1
+    """The answer is no: denied, unsigned, inactive, problems found."""
+    USAGE = 2
+    """The command could not be understood or carried out."""
+    UNKNOWN = 3
+    """It could not be found out now (time-out, registry or cluster out of reach): try again."""
+
+
+def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
+    """Tell on stderr what went wrong and what to do, and end the command."""
+    _stderr.print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
+    raise typer.Exit(code)
+
+
+def note(message: str) -> None:
+    """A remark on stderr, out of the way of the output."""
+    _stderr.print(_escape(message), highlight=False)
+
+
+def _escape(message: str) -> str:
+    from rich.markup import escape
+
+    return escape(message)

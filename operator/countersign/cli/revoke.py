@@ -1,0 +1,114 @@
+"""`countersign revoke`: order that grants end. Shows first how many it will end, then creates a Revocation."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from countersign.api.grant import WorkloadGrant
+from countersign.api.meta import ObjectMeta
+from countersign.api.names import SYSTEM_NAMESPACE
+from countersign.api.objects import to_object
+from countersign.api.revocation import NamespaceTarget, NodeTarget, ObjectTarget, Revocation, RevocationSpec, Target
+from countersign.cli.exits import Exit, fail, note
+from countersign.cli.grants import COLUMNS, row
+from countersign.cli.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
+from countersign.cli.output import Format, OutputOption, print_json, print_rows
+from countersign.cli.paths import collection
+from countersign.grants.revocations import hits
+
+
+class What(StrEnum):
+    """What can be revoked."""
+
+    GRANT = "grant"
+    POD = "pod"
+    SERVICE_ACCOUNT = "serviceaccount"
+    NODE = "node"
+    NAMESPACE = "namespace"
+    DIGEST = "digest"
+    KEY = "key"
+
+
+CLUSTER_WIDE = frozenset({What.NODE, What.NAMESPACE, What.DIGEST, What.KEY})
+"""What people mean for the whole cluster, unless they name a namespace."""
+
+
+def target(what: What, name: str, namespace: str) -> Target:
+    """The target of a Revocation. `namespace` is the object's own, empty if the Revocation stands beside it."""
+    match what:
+        case What.GRANT:
+            return Target(grant=ObjectTarget(namespace=namespace, name=name))
+        case What.POD:
+            return Target(pod=ObjectTarget(namespace=namespace, name=name))
+        case What.SERVICE_ACCOUNT:
+            return Target(service_account=ObjectTarget(namespace=namespace, name=name))
+        case What.NODE:
+            return Target(node=NodeTarget(name=name))
+        case What.NAMESPACE:
+            return Target(namespace=NamespaceTarget(name=name))
+        case What.DIGEST:
+            return Target(digest=name)
+        case What.KEY:
+            return Target(key_fingerprint=name)
+
+
+def revoke(
+    what: Annotated[What, typer.Argument(help="What to revoke.")],
+    name: Annotated[
+        str, typer.Argument(help="Its name; for digest and key: sha256:<hex> (a key's fingerprint, as grants show it).")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why; stands on the record.")],
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Namespace of the object, and the reach of the order. Node, namespace, "
+            "digest and key reach the whole cluster without it.",
+        ),
+    ] = None,
+    system_namespace: Annotated[str, typer.Option(help="Countersign's own namespace.")] = SYSTEM_NAMESPACE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would end.")] = False,
+    output: OutputOption = Format.TABLE,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """End identities now: of a grant, pod, service account, node or namespace, or all that rest on a digest or key."""
+    if namespace is None and what not in CLUSTER_WIDE:
+        fail(f"revoke {what} needs --namespace: the namespace that the {what} is in")
+    home = namespace or (name if what is What.NAMESPACE else system_namespace)
+    order = Revocation(
+        metadata=ObjectMeta(generate_name=f"{what}-", namespace=home),
+        spec=RevocationSpec(target=target(what, name, home if home == system_namespace else ""), reason=reason),
+    )
+    kube = connected(kubeconfig, context)
+    try:
+        listed = kube.items(collection(WorkloadGrant, None if home == system_namespace else home), WorkloadGrant)
+        ending = [row(g) for g in listed if g.status.state != "Revoked" and hits(order, g, system_namespace)]
+    except ApiError as error:
+        ended_by(error, "listing the grants that this would end")
+    if output is Format.TABLE:
+        print_rows(COLUMNS, ending, output, empty="no grant stands that this would end")
+    note(
+        f"{len(ending)} grant(s) {'would end' if dry_run else 'will end'}, for good. Pods keep running; new ones are judged anew."
+    )
+    if dry_run:
+        if output is not Format.TABLE:
+            print_rows(COLUMNS, ending, output)
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            fail("refusing to revoke without being asked to: pass --yes (or --dry-run to look first)")
+        typer.confirm("Revoke?", abort=True)
+    try:
+        created = kube.create(collection(Revocation, home), to_object(order))
+    except ApiError as error:
+        ended_by(error, "creating the Revocation")
+    if output is Format.JSON:
+        print_json({"revocation": created, "ending": ending})
+    else:
+        note(f"created revocation {home}/{created['metadata']['name']}: kubectl get revocations -n {home}")
+    raise typer.Exit(Exit.YES)
