@@ -20,6 +20,9 @@ class GrantPod(Model, frozen=True, kw_only=True):
     ] = ""
     generation: Annotated[int, doc("The pod's metadata.generation when it was judged.")] = 0
     spec_hash: Annotated[str, doc("Hash of the members of the spec that a verdict reads.", max_length=71)] = ""
+    receipt_hash: Annotated[
+        str, doc("SHA-256 of the admission receipt that the grant rests on, as sha256:<hex>.", max_length=71)
+    ] = ""
     created_at: Annotated[UTCTime, doc("Creation of the pod.", string_format="date-time")]
 
 
@@ -116,6 +119,10 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
     message: Annotated[str, doc("What was found and what to do.", max_length=1024)] = ""
     caused_by: Annotated[str, doc("Object that caused it, such as Revocation payments/leak-42.", max_length=512)] = ""
     changed_at: Annotated[UTCTime | None, doc("When the state last changed.", string_format="date-time")] = None
+    pod_generation: Annotated[
+        int,
+        doc("The pod's metadata.generation up to which every change was seen, without the one of its deletion."),
+    ] = 0
     conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
 
 

@@ -1,6 +1,6 @@
 """Object metadata, conditions and selectors, as far as we read or write them (apimachinery meta/v1)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -93,14 +93,14 @@ class LabelSelector(Model, frozen=True, kw_only=True):
         tuple[SelectorRequirement, ...], doc("Clauses that must all hold.", max_length=32)
     ] = ()
 
-    def matches(self, labels: dict[str, str]) -> bool:
+    def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether `labels` satisfy every clause (apimachinery labels.Selector)."""
         if any(labels.get(key) != value for key, value in self.match_labels.items()):
             return False
         return all(_holds(requirement, labels) for requirement in self.match_expressions)
 
 
-def _holds(requirement: SelectorRequirement, labels: dict[str, str]) -> bool:
+def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
     present = requirement.key in labels
     match requirement.operator:
         case "Exists":

@@ -243,6 +243,13 @@ class TokenSpec(Model, frozen=True, kw_only=True):
             "Lifetime of each token in seconds. The kubelet renews it at 80 %. Kubernetes allows nothing shorter than 600.",
             ge=600,
             le=86400,
+            rules=(
+                Rule(
+                    "self >= 600 && self <= 86400",
+                    "expirationSeconds must be from 600 (the shortest that Kubernetes mints) to 86400 (a day); "
+                    "write 600 to have tokens that end soon after they are stolen",
+                ),
+            ),
         ),
     ] = 600
     path: Annotated[
