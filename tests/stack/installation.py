@@ -1,0 +1,288 @@
+"""Countersign installed on the lab, with its services as processes under the chart's service accounts."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import urllib3
+
+from countersign.api.names import SYSTEM_NAMESPACE, VERIFIER_AUDIENCE, VERIFIER_TLS_SECRET
+from tests.lab.http import Answer, HttpClient
+from tests.lab.lab import Lab
+from tests.lab.processes import Process, free_port
+from tests.render import render
+from tests.stack.objects import Object, collection_path, object_path
+
+LEFT_OUT = frozenset({"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Pod", "Job"})
+"""Kinds of the chart that need a node; the processes below stand in for them."""
+READY_SECONDS = 30.0
+
+
+class Service:
+    """One running service and where it listens."""
+
+    def __init__(self, name: str, process: Process, port: int, health_port: int) -> None:
+        self.name = name
+        self.process = process
+        self.port = port
+        self.health = HttpClient(f"http://127.0.0.1:{health_port}")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def ready(self) -> bool:
+        """Whether /readyz answers 200."""
+        try:
+            return self.health.get("/readyz").status == 200
+        except (urllib3.exceptions.HTTPError, OSError):
+            return False
+
+    def metrics(self) -> str:
+        """The text of /metrics."""
+        return self.health.get("/metrics", expect=200).data.decode()
+
+
+class Installation:
+    """The chart's objects on the lab's API server, and the services that run under them."""
+
+    def __init__(self, lab: Lab, *, namespace: str = SYSTEM_NAMESPACE, values: Mapping[str, Any] | None = None) -> None:
+        self.lab = lab
+        self.namespace = namespace
+        self.values = dict(values or {})
+        self.services: dict[str, Service] = {}
+        # The webhook configurations name the gate by URL: it keeps its port over a restart.
+        self._ports = {"gate": free_port(), "verifier": free_port()}
+        self._askers: dict[tuple[str, str], str] = {}
+
+    @classmethod
+    def start(cls, lab: Lab, **options: Any) -> Self:
+        """Install and start everything; returns when the API server calls the gate."""
+        installation = cls(lab, **options)
+        installation.install()
+        installation.start_all()
+        return installation
+
+    def install(self) -> None:
+        """Apply what the chart renders, but for what needs a node."""
+        admin = self.lab.admin
+        if admin.get(f"/api/v1/namespaces/{self.namespace}").status == 404:
+            self.lab.create_namespace(self.namespace)
+        objects = [obj for obj in render(self.values, self.namespace) if obj["kind"] not in LEFT_OUT]
+        crds = [obj for obj in objects if obj["kind"] == "CustomResourceDefinition"]
+        for obj in crds:
+            self.apply(obj)
+        for obj in crds:
+            self.lab.wait_for(lambda obj=obj: self._established(obj), what=f"{obj['metadata']['name']} is established")
+        for obj in objects:
+            if obj["kind"] != "CustomResourceDefinition":
+                self.apply(obj)
+
+    def start_all(self) -> None:
+        """Start gate, controller and verifier, and wait until the webhook configurations are there."""
+        for name in ("controller", "gate", "verifier"):
+            self.start_service(name, wait=False)
+        for service in self.services.values():
+            self._await_ready(service)
+        self.await_webhooks()
+
+    def start_service(self, name: str, *, wait: bool = True, key: str = "", **flags: str) -> Service:
+        """Start one service; `key` tells apart a second process of the same service."""
+        port = self._ports.get(name, 0) if not key else free_port()
+        health_port = free_port()
+        kubeconfig = self.lab.service_account_kubeconfig(self.namespace, f"countersign-{name}")
+        options: dict[str, Iterable[str]] = {
+            "kubeconfig": [str(kubeconfig)],
+            "namespace": [self.namespace],
+            "health-host": ["127.0.0.1"],
+            "health-port": [str(health_port)],
+        }
+        if name == "controller":
+            options |= {
+                "identity": [key or "controller"],
+                "gate-url": [f"https://127.0.0.1:{self._ports['gate']}"],
+                "certificate-names": ["127.0.0.1"],
+            }
+        else:
+            options |= {"host": ["127.0.0.1"], "port": [str(port)]}
+        if name == "gate":
+            options |= {"registry-ca-files": [str(self.lab.ca_file)], "allowed-address-ranges": ["127.0.0.0/8"]}
+        options |= {flag.replace("_", "-"): [value] for flag, value in flags.items()}
+        args = [f"--{option}={value}" for option, values in options.items() for value in values]
+        log = self.lab.folder / "logs" / f"{key or name}.log"
+        process = self.lab.processes.start(
+            key or name, [sys.executable, "-m", "countersign.cli.main", name, *args], log, env={**os.environ}
+        )
+        service = Service(name, process, port, health_port)
+        self.services[key or name] = service
+        if wait:
+            self._await_ready(service)
+        return service
+
+    def stop(self, name: str) -> None:
+        """SIGTERM, and wait for the orderly end."""
+        self.lab.processes.stop(self.services.pop(name).process, grace=15.0)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL: as a lost node would end it."""
+        service = self.services.pop(name)
+        os.killpg(service.pid, signal.SIGKILL)
+        self.lab.processes.stop(service.process)
+
+    def stop_all(self) -> None:
+        """End every service; what is in the API server stays."""
+        for name in list(self.services):
+            self.stop(name)
+
+    def uninstall(self) -> None:
+        """End the services and remove the webhook configurations, so that the cluster goes on without them."""
+        for name in list(self.services):
+            self.kill(name)
+        self.remove_webhooks()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.uninstall()
+
+    # Objects
+
+    def apply(self, obj: Object) -> Object:
+        """Server-side apply as the admin; returns the object."""
+        answer = self.lab.admin.apply(object_path(obj), obj)
+        if not answer.ok:
+            raise AssertionError(f"{obj['kind']} {obj['metadata']['name']}: {answer.status} {answer.message}")
+        return dict(answer.body)
+
+    def create(self, obj: Object, *, user: str | None = None) -> Answer:
+        """Create as the admin, or as another user; the answer is the caller's to judge."""
+        api = self.lab.api(user) if user else self.lab.admin
+        return api.post(collection_path(obj), obj)
+
+    def declare(self, *objects: Object) -> None:
+        """Apply policies and audiences, and wait until the services go by them."""
+        for obj in objects:
+            self.apply(obj)
+        for obj in objects:
+            self.lab.wait_for(
+                lambda obj=obj: self._judged(obj), what=f"the controller judged {obj['kind']} {obj['metadata']['name']}"
+            )
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the webhook configurations have stood still, and the API server has had time to see them."""
+        seen = None
+        still = 0
+        while still < 4:
+            now = [
+                self.lab.admin.get(f"{_ADMISSION}/{kind}/countersign").body.get("metadata", {}).get("resourceVersion")
+                for kind in _WEBHOOKS
+            ]
+            still = still + 1 if now == seen else 0
+            seen = now
+            time.sleep(0.15)
+
+    def grant_of(self, pod: Mapping[str, Any], *, state: str | None = None, timeout: float = 15.0) -> Object:
+        """The pod's WorkloadGrant, in that state if one is named."""
+        meta = pod["metadata"]
+        path = f"/apis/countersign.dev/v1alpha1/namespaces/{meta['namespace']}/workloadgrants"
+
+        def probe() -> Object | None:
+            items = self.lab.admin.get(
+                path, query={"labelSelector": f"countersign.dev/pod-uid={meta['uid']}"}, expect=200
+            ).body["items"]
+            for item in items:
+                if state is None or item.get("status", {}).get("state") == state:
+                    return dict(item)
+            return None
+
+        found: Object = self.lab.wait_for(
+            probe, what=f"a grant of pod {meta['name']} in state {state}", timeout=timeout
+        )
+        return found
+
+    # Relying parties
+
+    def asker(self, namespace: str, name: str) -> str:
+        """A token by which this service account identifies itself to the verifier."""
+        key = (namespace, name)
+        if key not in self._askers:
+            self._askers[key] = self.lab.service_account_token(namespace, name, audience=VERIFIER_AUDIENCE)
+        return self._askers[key]
+
+    def verifier_client(self, name: str = "verifier") -> HttpClient:
+        """An HTTPS client that trusts the verifier's CA."""
+        secret = self.lab.admin.get(
+            f"/api/v1/namespaces/{self.namespace}/secrets/{VERIFIER_TLS_SECRET}", expect=200
+        ).body
+        ca = self.lab.folder / "verifier-ca.crt"
+        ca.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
+        return HttpClient(f"https://127.0.0.1:{self.services[name].port}", ca_file=ca)
+
+    def introspect(self, token: str, *, asker: str, client: HttpClient | None = None) -> Any:
+        """What a relying party is told (RFC 7662)."""
+        answer = introspect(client or self.verifier_client(), token, asker)
+        if answer.status != 200:
+            raise AssertionError(f"introspection answered {answer.status}: {answer.message}")
+        return answer.body
+
+    # Webhooks
+
+    def remove_webhooks(self) -> None:
+        """Delete both configurations, as a cluster admin could: pods then go around the gate."""
+        for kind in _WEBHOOKS:
+            self.lab.admin.delete(f"{_ADMISSION}/{kind}/countersign")
+
+    def await_webhooks(self) -> None:
+        """Wait until the controller has written both configurations."""
+        for kind in _WEBHOOKS:
+            self.lab.wait_for(
+                lambda kind=kind: self.lab.admin.get(f"{_ADMISSION}/{kind}/countersign").ok,
+                what=f"the controller wrote the {kind}",
+                timeout=READY_SECONDS,
+            )
+
+    def _await_ready(self, service: Service) -> None:
+        service.process.wait_until(service.ready, what="/readyz answers 200", timeout=READY_SECONDS)
+
+    def _established(self, crd: Object) -> bool:
+        status = self.lab.admin.get(object_path(crd)).body.get("status", {})
+        return any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions", ()))
+
+    def _judged(self, obj: Object) -> bool:
+        body = self.lab.admin.get(object_path(obj), expect=200).body
+        return bool(body.get("status", {}).get("observedGeneration", -1) >= body["metadata"]["generation"])
+
+
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+_WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+
+
+def introspect(client: HttpClient, token: str, asker: str) -> Answer:
+    """One introspection request, as it goes over the wire."""
+    return client.request(
+        "POST",
+        "/introspect",
+        f"token={token}".encode(),
+        headers={"Authorization": f"Bearer {asker}"},
+        content_type="application/x-www-form-urlencoded",
+    )
+
+
+def milliseconds_until(probe: Callable[[], bool], *, timeout: float = 15.0) -> float:
+    """How long until `probe` holds, polled without pause."""
+    started = time.perf_counter()
+    while not probe():
+        if time.perf_counter() - started > timeout:
+            raise AssertionError(f"not within {timeout:.0f} s")
+    return (time.perf_counter() - started) * 1000
