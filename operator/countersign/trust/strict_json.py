@@ -2,15 +2,17 @@
 
 Where signed or hashed bytes are read by several programs, a text that two parsers can understand differently is an
 attack. So an object that names a member twice is refused (RFC 8259, section 4 leaves its meaning open), and so are
-bytes that are not UTF-8, and the numbers that JSON has not (NaN, Infinity).
+bytes that are not UTF-8, escapes that stand for half a character, and the numbers that JSON has not (NaN, Infinity).
 """
 
 import json
+import re
 from typing import Any, TypeVar
 
 import msgspec
 
 _T = TypeVar("_T")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class BadJSON(ValueError):  # noqa: N818 - the condition, as the standard library names its own
@@ -20,7 +22,11 @@ class BadJSON(ValueError):  # noqa: N818 - the condition, as the standard librar
 def parse(data: bytes) -> Any:
     """Read one JSON text. Costs about 10 ms for 1 MiB; the caller bounds the size. Raises BadJSON."""
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        if _SURROGATE_ESCAPE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # fails if half of a surrogate pair is missing
+        return value
     except (ValueError, RecursionError) as error:
         raise BadJSON(str(error)[:200]) from None
 

@@ -1,0 +1,154 @@
+"""Manifests, indexes and configs: bytes in, typed content out.
+
+Sources: OCI image specification (manifest.md, image-index.md, config.md); Docker's image manifest version 2, schema 2.
+"""
+
+import hashlib
+from typing import Final, Literal
+
+import msgspec
+
+from countersign.registry.errors import MalformedError
+from countersign.trust.reference import is_digest
+from countersign.trust.strict_json import BadJSON, parse_as
+
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+ACCEPTED: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+
+MAX_INDEX_ENTRIES: Final = 1024
+"""Of an image's index (the largest official images have about 40) and of a list of referrers."""
+MAX_LAYERS: Final = 1000  # cosign's own limit for the layers of a signature manifest
+
+
+class Platform(msgspec.Struct, frozen=True):
+    """For what a manifest was built."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
+    """A reference to other content. Its digest is well-formed; all else is the pusher's or the registry's word."""
+
+    digest: str
+    size: int = 0
+    media_type: str = ""
+    artifact_type: str = ""
+    platform: Platform | None = None
+    annotations: dict[str, str] | None = None
+
+    def annotation(self, name: str) -> str:
+        """The annotation's value, empty if there is none."""
+        return (self.annotations or {}).get(name, "")
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A manifest or an index, whose bytes had the digest that stands here."""
+
+    digest: str
+    kind: Literal["manifest", "index"]
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    manifests: tuple[Descriptor, ...]
+    artifact_type: str
+    subject: Descriptor | None
+
+
+class ImageConfig(msgspec.Struct, frozen=True):
+    """The members of an image's config that say what it runs."""
+
+    platform: Platform
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+
+
+class _Manifest(msgspec.Struct, rename="camel"):
+    schema_version: int
+    media_type: str = ""
+    artifact_type: str = ""
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] | None = None
+    manifests: tuple[Descriptor, ...] | None = None
+    subject: Descriptor | None = None
+
+
+class _Execution(msgspec.Struct, rename="pascal"):
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+
+
+class _Config(msgspec.Struct):
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    config: _Execution | None = None
+
+
+def digest_of(data: bytes, algorithm: str = "sha256") -> str:
+    """`algorithm:hex` over the bytes; algorithm is sha256 or sha512."""
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def verify_digest(data: bytes, wanted: str) -> None:
+    """Raise MalformedError unless the bytes have the (well-formed) digest."""
+    found = digest_of(data, wanted.partition(":")[0])
+    if found != wanted:
+        raise MalformedError(f"the registry sent content of digest {found} where {wanted} was asked for")
+
+
+def parse_manifest(data: bytes, digest: str) -> Manifest:
+    """Read a manifest or index whose bytes are known to have this digest. Raises MalformedError.
+
+    What a document is follows from its members, and its media type must agree: one that could be read as both a
+    manifest and an index is refused (CVE-2021-41190).
+    """
+    try:
+        document = parse_as(data, _Manifest)
+    except BadJSON as error:
+        raise MalformedError(f"the manifest {digest} cannot be read: {error}") from None
+    is_index = document.manifests is not None
+    if is_index and (document.layers is not None or document.config is not None):
+        raise MalformedError(f"{digest} can be read as a manifest and as an index; rebuild and push it again")
+    if document.schema_version != 2 or not (is_index or document.config is not None):
+        raise MalformedError(
+            f"{digest} is no manifest of OCI or of Docker's schema 2: push the image again with a tool of this decade"
+        )
+    if document.media_type and (document.media_type in _INDEXES) != is_index:
+        raise MalformedError(f"{digest} says that it is {document.media_type[:100]!r} but has another form")
+    manifests, layers = document.manifests or (), document.layers or ()
+    if len(manifests) > MAX_INDEX_ENTRIES or len(layers) > MAX_LAYERS:
+        raise MalformedError(f"{digest} lists more than {MAX_INDEX_ENTRIES} manifests or {MAX_LAYERS} layers")
+    for descriptor in (*manifests, *layers, document.config, document.subject):
+        if descriptor is not None and not is_digest(descriptor.digest):
+            raise MalformedError(f"{digest} refers to {descriptor.digest[:100]!r}, which is no sha256 or sha512 digest")
+    return Manifest(
+        digest=digest,
+        kind="index" if is_index else "manifest",
+        config=document.config,
+        layers=layers,
+        manifests=manifests,
+        artifact_type=document.artifact_type,
+        subject=document.subject,
+    )
+
+
+def parse_config(data: bytes) -> ImageConfig:
+    """Read an image's config. Raises MalformedError."""
+    try:
+        document = parse_as(data, _Config)
+    except BadJSON as error:
+        raise MalformedError(f"the image's config cannot be read: {error}") from None
+    execution = document.config or _Execution()
+    return ImageConfig(
+        platform=Platform(document.os, document.architecture, document.variant),
+        entrypoint=execution.entrypoint or (),
+        cmd=execution.cmd or (),
+    )
