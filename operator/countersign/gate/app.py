@@ -1,0 +1,165 @@
+"""The HTTP side of the gate: what is a review, who judges it, and that every answer is an answer.
+
+HTTP/1.1, since that is what the API server speaks to webhooks. A request that is no AdmissionReview v1 gets an HTTP
+error, and the webhook's `failurePolicy` decides; a review that is one gets an AdmissionReview, with `allowed: false`
+unless a handler said otherwise.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+import msgspec
+import structlog
+from aiohttp import web
+from structlog.typing import FilteringBoundLogger
+
+from countersign.api.admission import AdmissionRequest, AdmissionReview
+from countersign.gate import answers
+from countersign.gate.answers import Answer
+from countersign.gate.deadline import budget
+from countersign.gate.metrics import GateMetrics
+
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+"""A review holds `object` and `oldObject`. The API server takes request bodies of 3 MiB (apiserver,
+MaxRequestBodyBytes), etcd 1.5 MiB as protobuf, which JSON writes longer: twice 3 MiB, and room for the rest."""
+MAX_IN_FLIGHT: Final = 1000
+"""Reviews judged at once. The API server has 200 mutating requests in flight by default, each with a few reviews."""
+
+_log: FilteringBoundLogger = structlog.get_logger()
+_decode = msgspec.json.Decoder(AdmissionReview).decode
+
+Handler = Callable[[AdmissionRequest, float], Awaitable[Answer]]
+"""Judges one request; the second argument is the loop time at which the answer must be there."""
+
+
+class Asked(NamedTuple):
+    """What a review is about. The version is the one that the handler's model reads."""
+
+    group: str
+    version: str
+    resource: str
+    sub_resource: str
+    operation: str
+
+
+Routes = Mapping[str, Mapping[Asked, Handler]]
+"""Handlers by URL path, then by what is asked."""
+
+
+class GateApp:
+    """The application behind the TLS port."""
+
+    def __init__(self, routes: Routes, *, ready: Callable[[], bool | str], metrics: GateMetrics) -> None:
+        self.draining = False
+        """Set at shutdown: each answer then closes its connection, so that clients move to another replica."""
+        self._ready = ready
+        self._metrics = metrics
+        self._in_flight = 0
+        self.application = web.Application(client_max_size=MAX_BODY_BYTES)
+        for path, handlers in routes.items():
+            self.application.router.add_post(path, self._endpoint(path, handlers))
+
+    def _endpoint(
+        self, path: str, handlers: Mapping[Asked, Handler]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def serve(http: web.Request) -> web.StreamResponse:
+            response = await self._serve(path, handlers, http)
+            if response.status != HTTPStatus.OK:
+                self._metrics.rejected(response.status)
+            if self.draining:
+                response.force_close()
+            return response
+
+        return serve
+
+    async def _serve(self, path: str, handlers: Mapping[Asked, Handler], http: web.Request) -> web.Response:
+        if http.content_type != "application/json":
+            return _error(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send an AdmissionReview as application/json")
+        try:
+            body = await http.read()
+        except web.HTTPRequestEntityTooLarge:
+            return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a review has at most {MAX_BODY_BYTES} bytes")
+        state = self._ready()
+        if state is not True:
+            # As good as absent: whether that refuses or admits is what the webhook's failurePolicy is there for.
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE, f"countersign's gate is starting: {state or 'not ready'}")
+        if self._in_flight >= MAX_IN_FLIGHT:
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE, "countersign's gate is overloaded: try again")
+        try:
+            request = _decode(body).request
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return _error(HTTPStatus.BAD_REQUEST, f"not an AdmissionReview of admission.k8s.io/v1: {str(error)[:200]}")
+        self._in_flight += 1
+        self._metrics.inflight.set(self._in_flight)
+        started = time.perf_counter()
+        try:
+            answer = await _judge(path, handlers, request, http.query.get("timeout"))
+        finally:
+            self._in_flight -= 1
+            self._metrics.inflight.set(self._in_flight)
+        self._record(path, request, answer, time.perf_counter() - started)
+        return web.Response(body=answers.encode(request.uid, answer), content_type="application/json")
+
+    def _record(self, path: str, request: AdmissionRequest, answer: Answer, seconds: float) -> None:
+        resource = request.resource.resource
+        if request.sub_resource:
+            resource += "/" + request.sub_resource
+        known = answer.reason != answers.MISROUTED  # labels only ever hold what the routes name
+        labels = (path, resource if known else "other", request.operation, answer.result, answer.reason)
+        self._metrics.answered(labels, seconds)
+        if answer.allowed and not answer.warnings:
+            if not _log.is_enabled_for(logging.DEBUG):
+                return  # nearly all reviews end here: a line that nobody reads is not composed
+            level = _log.debug
+        else:
+            level = _log.info if answer.allowed else _log.warning
+        level(
+            "review",
+            path=path,
+            review=request.uid,
+            result=answer.result,
+            reason=answer.reason,
+            operation=request.operation,
+            resource=resource,
+            namespace=request.namespace,
+            name=request.name,
+            user=request.user_info.username,
+            dry_run=request.dry_run,
+            seconds=round(seconds, 4),
+            message=answer.message,
+            **answer.facts,
+        )
+
+
+async def _judge(
+    path: str, handlers: Mapping[Asked, Handler], request: AdmissionRequest, asked_timeout: str | None
+) -> Answer:
+    """The handler's answer, or an answer that says why there is none. Never raises, but for cancellation."""
+    kind = request.resource
+    asked = Asked(kind.group, kind.version, kind.resource, request.sub_resource, request.operation)
+    handler = handlers.get(asked)
+    if handler is None:
+        named = "/".join(part for part in (kind.group, kind.version, kind.resource, request.sub_resource) if part)
+        return answers.misrouted(
+            f"{path} judges no {request.operation} of {named[:200]}: correct the rules of the webhook configuration "
+            "(the controller writes the right ones)"
+        )
+    seconds = budget(asked_timeout)
+    try:
+        # The handlers keep the deadline themselves and answer with what they have; this one is for a defect.
+        async with asyncio.timeout(seconds + 1.0):
+            return await handler(request, asyncio.get_running_loop().time() + seconds)
+    except TimeoutError:
+        _log.error("review took too long", review=request.uid, path=path, seconds=seconds)
+        return answers.retry_later("DeadlineExceeded", "could not judge in time, will be retried")
+    except Exception:
+        _log.exception("review failed", review=request.uid, path=path)
+        return answers.failed()
+
+
+def _error(status: HTTPStatus, text: str) -> web.Response:
+    return web.Response(status=status, text=text)

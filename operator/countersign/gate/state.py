@@ -1,0 +1,135 @@
+"""What the gate knows of the cluster: policies, audiences, revocations and namespaces, each from a watch.
+
+Changes make a new, immutable `PolicySnapshot` at its next use, so that a burst of them makes one. Until every watch has
+listed once, nothing is judged. Afterwards the last known state stays in use however silent the API server is: a policy
+that is minutes old denies and admits nearly as well, and no answer at all would stop the cluster.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from countersign.api.audience import ProtectedAudience
+from countersign.api.revocation import Revocation
+from countersign.cluster.cache import Change, Deleted, Key, WatchCache
+from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot
+
+_log = structlog.get_logger()
+
+NamespaceLookup = Callable[[str, float], Awaitable[NamespaceFacts | None]]
+"""Reads a namespace live, within so many seconds; None if there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caches:
+    """The watches' caches. Each belongs to a Reflector that somebody else runs."""
+
+    cluster_policies: WatchCache[Policy]
+    policies: WatchCache[Policy]
+    audiences: WatchCache[ProtectedAudience]
+    revocations: WatchCache[Revocation]
+    namespaces: WatchCache[NamespaceFacts]
+
+    def named(self) -> tuple[tuple[str, WatchCache[Policy] | WatchCache[ProtectedAudience] | WatchCache[Revocation]
+                                   | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
+        """Each with the kind that it holds."""
+        return (
+            ("ClusterTrustPolicy", self.cluster_policies),
+            ("TrustPolicy", self.policies),
+            ("ProtectedAudience", self.audiences),
+            ("Revocation", self.revocations),
+            ("Namespace", self.namespaces),
+        )
+
+
+class GateState:
+    """The present snapshot, and what is wrong with it."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        lookup: NamespaceLookup,
+        *,
+        system_namespace: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._caches = caches
+        self._lookup = lookup
+        self._system_namespace = system_namespace
+        self._clock = clock
+        self._snapshot: PolicySnapshot | None = None
+        self._last: dict[tuple[str, Key], Policy] = {}
+        """Last readable state of policies that went away: a policy does not go by becoming unreadable."""
+        caches.cluster_policies.on_change(lambda change: self._policy_changed("ClusterTrustPolicy", change))
+        caches.policies.on_change(lambda change: self._policy_changed("TrustPolicy", change))
+        caches.audiences.on_change(self._changed)
+        caches.revocations.on_change(self._changed)
+
+    @property
+    def snapshot(self) -> PolicySnapshot:
+        """Everything that a judgement takes from the cluster, as last seen."""
+        if self._snapshot is None:
+            kept = self._still_there()
+            self._snapshot = PolicySnapshot(
+                policies=(*self._caches.cluster_policies.values(), *self._caches.policies.values(), *kept),
+                audiences=tuple(self._caches.audiences.values()),
+                revocations=tuple(self._caches.revocations.values()),
+                system_namespace=self._system_namespace,
+            )
+        return self._snapshot
+
+    def starting(self) -> str:
+        """What has not been listed yet; empty once everything has. From then on the gate judges."""
+        missing = [kind for kind, cache in self._caches.named() if not cache.synced.is_set()]
+        return f"not listed yet: {', '.join(missing)}" if missing else ""
+
+    def age(self) -> float:
+        """Seconds since the oldest watch's last sign of life."""
+        return self._clock() - min(cache.last_activity for _, cache in self._caches.named())
+
+    def unreadable(self, namespace: str) -> str:
+        """An object that could change the judgement of a pod in `namespace` and cannot be read; empty if there is none.
+
+        The CRDs let in nothing that this release cannot read, so it is one of a newer release. Judging without it could
+        admit what it forbids.
+        """
+        caches = self._caches
+        if not (caches.cluster_policies.malformed or caches.policies.malformed or caches.revocations.malformed):
+            return ""
+        _ = self.snapshot  # brings _last up to date
+        for key in caches.cluster_policies.malformed:
+            if ("ClusterTrustPolicy", key) not in self._last:
+                return f"ClusterTrustPolicy {key.name}"
+        for key in caches.policies.malformed:
+            if key.namespace == namespace and ("TrustPolicy", key) not in self._last:
+                return f"TrustPolicy {key.namespace}/{key.name}"
+        for key in caches.revocations.malformed:
+            if key.namespace in (namespace, self._system_namespace):
+                return f"Revocation {key.namespace}/{key.name}"
+        return ""
+
+    async def namespace(self, name: str, within: float) -> NamespaceFacts | None:
+        """The namespace from the watch, or live if the watch has not seen it (it may be a moment old)."""
+        return self._caches.namespaces.get("", name) or await self._lookup(name, within)
+
+    def _policy_changed(self, kind: str, change: Change[Policy]) -> None:
+        if isinstance(change, Deleted):
+            self._last[kind, change.key] = change.old
+        else:
+            self._last.pop((kind, change.key), None)
+        self._snapshot = None
+
+    def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation]) -> None:
+        self._snapshot = None
+
+    def _still_there(self) -> tuple[Policy, ...]:
+        malformed = {
+            *(("ClusterTrustPolicy", key) for key in self._caches.cluster_policies.malformed),
+            *(("TrustPolicy", key) for key in self._caches.policies.malformed),
+        }
+        self._last = {which: policy for which, policy in self._last.items() if which in malformed}
+        for kind, key in self._last:
+            _log.error("policy cannot be read: its last readable state stays in force", kind=kind, name=str(key))
+        return tuple(self._last.values())

@@ -1,0 +1,113 @@
+"""What the gate knows: whole before it judges, and never less strict because something cannot be read."""
+
+from countersign.api.audience import ProtectedAudience
+from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
+from countersign.api.revocation import Revocation
+from countersign.cluster.cache import Key, WatchCache
+from countersign.gate.state import Caches, GateState
+from countersign.trust.policies import NamespaceFacts, Policy, PolicyRef
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        clock = lambda: self.now  # noqa: E731
+        self.cluster_policies: WatchCache[Policy] = WatchCache(clock)
+        self.policies: WatchCache[Policy] = WatchCache(clock)
+        self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
+        self.revocations: WatchCache[Revocation] = WatchCache(clock)
+        self.namespaces: WatchCache[NamespaceFacts] = WatchCache(clock)
+        self.looked_up: list[str] = []
+        self.state = GateState(
+            Caches(
+                cluster_policies=self.cluster_policies,
+                policies=self.policies,
+                audiences=self.audiences,
+                revocations=self.revocations,
+                namespaces=self.namespaces,
+            ),
+            self.lookup,
+            system_namespace="ours",
+            clock=clock,
+        )
+
+    async def lookup(self, name: str, within: float) -> NamespaceFacts | None:
+        self.looked_up.append(name)
+        return NamespaceFacts(name, {"live": "yes"}) if name != "gone" else None
+
+
+def cluster_policy(name: str, generation: int = 1) -> Policy:
+    spec = ClusterTrustPolicySpec(owner="o", mode="Enforce")
+    return Policy(ref=PolicyRef("ClusterTrustPolicy", "", name, f"u-{name}", generation), spec=spec, created="")
+
+
+def own_policy(namespace: str, name: str) -> Policy:
+    spec = TrustPolicySpec(owner="o", mode="Enforce")
+    return Policy(ref=PolicyRef("TrustPolicy", namespace, name, f"u-{name}", 1), spec=spec, created="")
+
+
+def test_it_starts_when_every_kind_has_been_listed() -> None:
+    setup = Setup()
+    assert setup.state.starting() == (
+        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, Namespace"
+    )
+    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations):
+        cache.synced.set()
+    assert setup.state.starting() == "not listed yet: Namespace"
+    setup.namespaces.synced.set()
+    assert setup.state.starting() == ""
+
+
+def test_its_age_is_that_of_the_most_silent_watch() -> None:
+    setup = Setup()
+    for cache in (setup.cluster_policies, setup.audiences, setup.revocations, setup.namespaces, setup.policies):
+        setup.now += 10
+        cache.touch()
+    setup.now += 5
+    assert setup.state.age() == 45
+
+
+def test_a_snapshot_is_made_once_for_many_changes_and_anew_after_each() -> None:
+    setup = Setup()
+    for number in range(3):
+        setup.cluster_policies.put(Key("", f"p{number}"), f"u{number}", "1", cluster_policy(f"p{number}"))
+    first = setup.state.snapshot
+    assert {policy.ref.name for policy in first.policies} == {"p0", "p1", "p2"}
+    assert first is setup.state.snapshot
+    assert first.system_namespace == "ours"
+    setup.cluster_policies.remove(Key("", "p0"))
+    assert {policy.ref.name for policy in setup.state.snapshot.policies} == {"p1", "p2"}
+
+
+def test_a_policy_that_becomes_unreadable_stays_in_force_as_it_was() -> None:
+    setup = Setup()
+    setup.cluster_policies.put(Key("", "p"), "u", "1", cluster_policy("p"))
+    setup.cluster_policies.reject(Key("", "p"), "mode: unknown value")
+    assert [policy.ref.name for policy in setup.state.snapshot.policies] == ["p"]
+    assert setup.state.unreadable("shop") == ""
+    setup.cluster_policies.put(Key("", "p"), "u", "3", cluster_policy("p", 3))
+    assert [policy.ref.generation for policy in setup.state.snapshot.policies] == [3]
+    setup.cluster_policies.reject(Key("", "p"), "mode: unknown value")
+    setup.cluster_policies.remove(Key("", "p"))
+    assert setup.state.snapshot.policies == ()
+
+
+def test_what_was_never_readable_is_named_where_it_may_matter() -> None:
+    setup = Setup()
+    setup.policies.reject(Key("shop", "p"), "bad")
+    assert setup.state.unreadable("shop") == "TrustPolicy shop/p"
+    assert setup.state.unreadable("other") == ""
+    setup.revocations.reject(Key("ours", "r"), "bad")
+    assert setup.state.unreadable("other") == "Revocation ours/r"
+    setup.cluster_policies.reject(Key("", "c"), "bad")
+    assert setup.state.unreadable("other") == "ClusterTrustPolicy c"
+
+
+async def test_a_namespace_that_the_watch_has_not_seen_is_read_live() -> None:
+    setup = Setup()
+    setup.namespaces.put(Key("", "shop"), "u", "1", NamespaceFacts("shop", {"team": "a"}))
+    assert await setup.state.namespace("shop", 1.0) == NamespaceFacts("shop", {"team": "a"})
+    assert setup.looked_up == []
+    assert await setup.state.namespace("new", 1.0) == NamespaceFacts("new", {"live": "yes"})
+    assert await setup.state.namespace("gone", 1.0) is None
+    assert setup.looked_up == ["new", "gone"]
