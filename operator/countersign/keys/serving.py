@@ -7,10 +7,8 @@ handshake (with or without SNI) moves the connection to the newest.
 
 import ssl
 from datetime import datetime
-from pathlib import Path
 
-from countersign.keys.authority import ServingCertificate, parse_certificate
-from countersign.keys.secrets import decode_serving
+from countersign.keys.authority import parse_certificate
 from countersign.tls import load_key_pair
 
 
@@ -39,17 +37,6 @@ class HotCertificate:
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
-
-
-def read_mounted_serving(directory: Path) -> ServingCertificate:
-    """The serving certificate in a mounted Secret. Raises UnreadableKeysError when files are missing, or OSError.
-
-    The kubelet swaps all files at once by turning the `..data` link; reading through the resolved link keeps
-    certificate and key from two generations apart.
-    """
-    link = directory / "..data"
-    generation = link.resolve() if link.is_symlink() else directory
-    return decode_serving({path.name: path.read_bytes() for path in generation.iterdir() if path.is_file()})
 
 
 def _server_context(certificate: bytes, private_key: bytes) -> ssl.SSLContext:

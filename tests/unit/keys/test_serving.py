@@ -13,9 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from countersign.keys.authority import AuthoritySet, ServingCertificate, new_authority, plan_serving
-from countersign.keys.errors import UnreadableKeysError
-from countersign.keys.secrets import encode_serving
-from countersign.keys.serving import HotCertificate, read_mounted_serving
+from countersign.keys.serving import HotCertificate
 from countersign.tls import UnusableKeyPairError
 
 NOW = datetime.now(UTC)
@@ -138,19 +136,3 @@ def test_where_there_are_no_anonymous_files_the_named_one_is_removed(
     with pytest.raises(UnusableKeyPairError):
         HotCertificate(FIRST.certificate, SECOND.private_key)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_mounted_secret_is_read_from_one_generation(tmp_path: Path) -> None:
-    for generation, pair in (("..1", FIRST), ("..2", SECOND)):
-        (tmp_path / generation).mkdir()
-        for name, content in encode_serving(pair).items():
-            (tmp_path / generation / name).write_bytes(content)
-    (tmp_path / "..data").symlink_to("..2")
-    for name in encode_serving(FIRST):
-        (tmp_path / name).symlink_to(f"..data/{name}")
-    assert read_mounted_serving(tmp_path) == SECOND
-
-
-def test_a_mounted_secret_without_its_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableKeysError, match="tls"):
-        read_mounted_serving(tmp_path)
