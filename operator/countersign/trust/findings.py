@@ -23,6 +23,7 @@ ReasonCode = Literal[
     "TokenExposed",
     "TokenNotInjected",
     "TokenClash",
+    "ApiTokenKept",
     "PodTooPrivileged",
     "EphemeralContainerDenied",
     "ReceiptTampered",
@@ -51,3 +52,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """The evidence could not be had in time: the same pod may pass at the retry."""
     blocks_identity: bool = True
     """Whether it withholds tokens (all but reports do)."""
+    denies: bool = True
+    """False for what is only reported, whatever the mode, such as an unmatched image under `unmatchedImages: Allow`."""
+    pod_wide: bool = False
+    """It holds against the pod under every policy, and withholds all tokens. `policy` is then the strictest one."""
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether it keeps the pod out."""
+        return self.denies and self.mode == "Enforce"

@@ -28,8 +28,11 @@ class PolicyRef(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """A ClusterTrustPolicy or TrustPolicy, ready for judgement."""
+class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """A ClusterTrustPolicy or TrustPolicy, ready for judgement.
+
+    It keeps what `trust.compiled` works out of it; services that reuse the object in the next snapshot spare that work.
+    """
 
     ref: PolicyRef
     spec: ClusterTrustPolicySpec | TrustPolicySpec
@@ -57,8 +60,8 @@ class NamespaceFacts(NamedTuple):
     labels: Mapping[str, str]
 
 
-class PolicySnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a judgement takes from the cluster besides the pod itself."""
+class PolicySnapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """All that a judgement takes from the cluster besides the pod itself. It keeps its own index (`trust.compiled`)."""
 
     policies: tuple[Policy, ...] = ()
     audiences: tuple[ProtectedAudience, ...] = ()

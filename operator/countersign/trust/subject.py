@@ -25,4 +25,4 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Who asked for the pod's CREATE; None if nobody can say, which fails every `binding.requesters`."""
     controller: ControllerLink | None = None
     controller_known: bool = False
-    """False: the chain was not resolved (as at admission of a pod whose links cannot be read); `binding.controllers` then fails."""
+    """False: the chain was not resolved (as where its links cannot be read); `binding.controllers` then fails."""

@@ -1,0 +1,1 @@
+"""The patch that an admitted pod receives: digests, token volumes, receipt."""

@@ -1,0 +1,433 @@
+"""The verdict: what the policies make of a pod and its evidence. A pure function.
+
+Each governing policy is judged alone. A finding under Enforce keeps the pod out; under Warn and Audit it does not, and
+softens no other. A token needs its own policy to pass in any mode, the audience's required policies, and every Enforce
+policy.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+
+from countersign.api.names import TOKEN_VOLUME_PREFIX
+from countersign.api.pod import Container, Pod
+from countersign.api.policy import EphemeralResponse, Mode
+from countersign.trust import api_token, audiences, binding, exposure, runtime
+from countersign.trust.compiled import CompiledPolicy, CompiledSnapshot, CompiledToken, compiled
+from countersign.trust.composition import NO_SETTINGS, Claims, stricter_settings
+from countersign.trust.findings import Finding
+from countersign.trust.image_verdict import (
+    Evidence,
+    ImageEvidence,
+    KnownImage,
+    RuleEvidence,
+    judge_image,
+    known_images,
+)
+from countersign.trust.images import ImageUse, extract
+from countersign.trust.policies import Policy, PolicySnapshot
+from countersign.trust.problem import Problem, Stage
+from countersign.trust.recipients import recipients
+from countersign.trust.scope import governing_compiled
+from countersign.trust.standing import Standing
+from countersign.trust.subject import Subject
+from countersign.trust.tokens import TokenGrant
+
+__all__ = ["Evidence", "ImageEvidence", "RuleEvidence", "Stage", "TokenGrant", "Verdict", "judge"]
+
+_STRICTNESS: dict[Mode, int] = {"Audit": 0, "Warn": 1, "Enforce": 2}
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """What the policies make of one pod."""
+
+    governed: tuple[Policy, ...]
+    """Policies that govern it; empty: none of this applies, and the pod is nobody's business here."""
+    findings: tuple[Finding, ...]
+    tokens: tuple[TokenGrant, ...]
+    """Tokens that it receives (mutate) or may hold (validate, live)."""
+    withheld: tuple[TokenGrant, ...]
+    """Tokens of its policies that it does not receive: what an earlier call injected of them is taken out again."""
+    evidence_used: tuple[ImageEvidence, ...]
+    """Images that some rule holds for, and why."""
+    api_token: Literal["Keep", "Shorten", "Remove"]
+    on_termination: Literal["GracePeriod", "Immediate"]
+    drain_seconds: int
+    max_lifetime_seconds: int | None
+    ephemeral_response: EphemeralResponse
+    owner: str
+    """Owner named by the policy of the first token, otherwise by the first governing policy."""
+    hands_out: bool
+    """Some governing policy hands out tokens to such pods."""
+
+    @cached_property
+    def denials(self) -> tuple[Finding, ...]:
+        """The findings that keep the pod out; empty: it is admitted."""
+        return tuple(finding for finding in self.findings if finding.is_denial)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What the author is told although the pod is admitted: findings under Warn, and reports under Enforce."""
+        return tuple(finding for finding in self.findings if finding.mode != "Audit" and not finding.is_denial)
+
+    @property
+    def audit(self) -> tuple[Finding, ...]:
+        """What is only recorded."""
+        return tuple(finding for finding in self.findings if finding.mode == "Audit")
+
+    @property
+    def qualifies(self) -> bool:
+        """Whether the instance may have an Active grant: a token to hold, or no token to hand out and no finding."""
+        if not self.governed:
+            return False
+        if self.hands_out:
+            return bool(self.tokens)
+        return not any(finding.blocks_identity for finding in self.findings)
+
+    @property
+    def retry(self) -> bool:
+        """Whether the pod is kept out only because evidence could not be had in time."""
+        return bool(self.denials) and all(finding.transient for finding in self.denials)
+
+
+UNGOVERNED = Verdict(
+    governed=(),
+    findings=(),
+    tokens=(),
+    withheld=(),
+    evidence_used=(),
+    owner="",
+    hands_out=False,
+    **NO_SETTINGS._asdict(),
+)
+
+
+def judge(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, *, stage: Stage) -> Verdict:
+    """Judge a pod.
+
+    `mutate`: the pod as its author wrote it; tokens are decided, images may still bear tags. `validate`: the pod that
+    is about to be stored, which must carry exactly what was decided. `live`: a pod of the cluster, with the facts of
+    its receipt; the images of ephemeral containers are then left to `ephemeral_response`.
+    """
+    index = compiled(snapshot)
+    policies = governing_compiled(index, subject)
+    if not policies:
+        return UNGOVERNED
+    return _Judgement(index, policies, subject, evidence, stage).verdict()
+
+
+class _PolicyState:
+    """One governing policy while the pod is under judgement."""
+
+    __slots__ = ("blocked", "mode", "policy", "problems", "receiving")
+
+    def __init__(self, policy: CompiledPolicy, mode: Mode) -> None:
+        self.policy = policy
+        self.mode = mode
+        self.problems: list[Problem] = []
+        self.blocked = False
+        self.receiving: dict[str, Container] = {}
+        """Containers that receive some token of the policy."""
+
+    def add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        self.blocked = self.blocked or problem.blocks_identity
+
+
+class _PlannedToken:
+    """A token of a governing policy while the pod is under judgement."""
+
+    __slots__ = ("available", "containers", "state", "token")
+
+    def __init__(
+        self, state: _PolicyState, token: CompiledToken, containers: tuple[Container, ...], available: bool
+    ) -> None:
+        self.state = state
+        self.token = token
+        self.containers = containers
+        self.available = available
+
+    def grant(self) -> TokenGrant:
+        spec = self.token.spec
+        return TokenGrant(
+            name=spec.name,
+            audience=spec.audience,
+            expiration_seconds=spec.expiration_seconds,
+            path=spec.path,
+            env_var=spec.env_var,
+            containers=tuple([container.name for container in self.containers]),
+            policy=self.state.policy.ref,
+            owner=self.state.policy.spec.owner,
+            shape=self.token.shape,
+        )
+
+
+class _Judgement:
+    """The steps of one judgement and what they share."""
+
+    def __init__(
+        self,
+        index: CompiledSnapshot,
+        policies: tuple[CompiledPolicy, ...],
+        subject: Subject,
+        evidence: Evidence,
+        stage: Stage,
+    ) -> None:
+        self.index = index
+        self.subject = subject
+        self.pod: Pod = subject.pod
+        self.stage = stage
+        namespace = subject.namespace.name
+        self.states = [_PolicyState(policy, policy.policy.mode_in(namespace)) for policy in policies]
+        self.strictest = max(self.states, key=lambda state: _STRICTNESS[state.mode])
+        self.standing: Standing = index.standing.for_namespace(namespace)
+        self.uses = extract(subject.pod)
+        self.images = known_images(self.uses, evidence)
+        self.names = {image: known.name for image, known in self.images.items()}
+        self.pod_wide: list[Problem] = []
+        self.exposed: dict[str, str] = {}
+        self.evidence: dict[ImageUse, list[RuleEvidence]] = {}
+
+    def verdict(self) -> Verdict:
+        planned = self._plan_tokens()
+        self._judge_pod()
+        for state in self.states:
+            self._judge_policy(state)
+        due = self._due(planned)
+        if self.stage != "mutate":
+            due = self._injected(due)
+        self._judge_foreign_volumes(planned, due)
+        if self.exposed:
+            due = [token for token in due if token.token.spec.audience not in self.exposed]
+        if self._is_blocked_pod_wide():
+            due = []
+        return self._assemble(planned, due)
+
+    def _plan_tokens(self) -> list[_PlannedToken]:
+        planned: list[_PlannedToken] = []
+        claims = Claims()
+        for state in self.states:
+            policy = state.policy
+            for token in policy.tokens:
+                containers = recipients(policy, token, self.pod, self.names)
+                for container in containers:
+                    state.receiving[container.name] = container
+                lost = claims.take(policy.ref, token.spec)
+                problem = (
+                    Problem(
+                        "TokenClash",
+                        f"a free {lost[0]} for token {token.spec.name}",
+                        f"{lost[1]} has it",
+                        "choose another one in the policy, or selectors that do not overlap",
+                        denies=False,
+                        blocks_identity=False,
+                    )
+                    if lost is not None
+                    else audiences.unavailable(self.index, policy, token.spec, self.subject.namespace)
+                )
+                if problem is not None:
+                    state.add(problem)
+                planned.append(_PlannedToken(state, token, containers, problem is None))
+        return planned
+
+    def _judge_pod(self) -> None:
+        revoked = self.standing.digests
+        if not revoked:
+            return
+        for use in self.uses:
+            hits = [digest for digest in self.images[use.image].digests if digest in revoked]
+            if hits:
+                self.pod_wide.append(
+                    Problem(
+                        "ImageRevoked",
+                        "an image that is not revoked",
+                        f"a standing Revocation of {hits[0]}",
+                        "use another build of the image",
+                        use.container,
+                        use.image,
+                    )
+                )
+
+    def _judge_policy(self, state: _PolicyState) -> None:
+        policy, pod = state.policy, self.pod
+        for use in self.uses:
+            if use.kind != "ephemeral" or self.stage != "live":
+                self._judge_use(state, use, self.images[use.image])
+        for container in state.receiving.values():
+            for problem in runtime.problems(policy, container, self.images[container.image]):
+                state.add(problem)
+        bound = policy.spec.binding
+        if bound.service_accounts or bound.controllers or bound.requesters:
+            for problem in binding.problems(policy, self.subject):
+                state.add(problem)
+        if state.receiving and (privileges := exposure.privileges(pod)):
+            state.add(exposure.privilege_problem(privileges))
+        if pod.spec.ephemeral_containers and policy.spec.responses.ephemeral_container == "Deny":
+            for container in pod.spec.ephemeral_containers:
+                state.add(_ephemeral_problem(container))
+        if self.stage != "live":
+            kept = api_token.problem(pod, policy.spec.api_token, patched=self.stage == "validate")
+            if kept is not None:
+                state.add(kept)
+
+    def _judge_use(self, state: _PolicyState, use: ImageUse, image: KnownImage) -> None:
+        problems, evidence = judge_image(state.policy, image, self.stage, self.standing)
+        for problem in problems:
+            state.add(problem._replace(container=use.container, image=use.image))
+        if evidence:
+            self.evidence.setdefault(use, []).extend(evidence)
+
+    def _due(self, planned: list[_PlannedToken]) -> list[_PlannedToken]:
+        """The tokens that nothing stands in the way of."""
+        for token in planned:
+            if token.available and token.containers:
+                for problem in self._token_problems(token):
+                    token.state.add(problem)
+        governing = frozenset(state.policy.ref.name for state in self.states if state.policy.is_cluster)
+        open_tokens = []
+        for token in planned:
+            if not token.available:
+                continue
+            audience = self.index.audiences[token.token.spec.audience]
+            missing = audiences.missing_required(audience, governing)
+            if missing is not None:
+                token.state.add(missing)
+            elif not token.containers:
+                token.state.add(_nobody_receives(token.token))
+            else:
+                open_tokens.append(token)
+        if any(state.blocked and state.mode == "Enforce" for state in self.states):
+            return []
+        blocked = frozenset(state.policy.ref.name for state in self.states if state.blocked and state.policy.is_cluster)
+        return [
+            token
+            for token in open_tokens
+            if not token.state.blocked
+            and blocked.isdisjoint(self.index.audiences[token.token.spec.audience].spec.issuance.required_policies)
+        ]
+
+    def _token_problems(self, token: _PlannedToken) -> Iterator[Problem]:
+        yield from exposure.mount_problems(self.pod, token.token.spec.name, token.containers)
+        if self.stage != "live":
+            yield from exposure.clashes(self.pod, token.token, token.containers)
+
+    def _injected(self, due: list[_PlannedToken]) -> list[_PlannedToken]:
+        """Of the due tokens those that the pod really carries."""
+        carried = []
+        for token in due:
+            problem = exposure.missing(self.pod, token.token, token.containers, self.stage)
+            if problem is None:
+                carried.append(token)
+            else:
+                token.state.add(problem)
+        return carried
+
+    def _judge_foreign_volumes(self, planned: list[_PlannedToken], due: list[_PlannedToken]) -> None:
+        """Protected audiences in volumes that the injector did not write or will not take out."""
+        # At mutation a volume of a token that is withheld will be taken out again; afterwards it must be gone.
+        ours = planned if self.stage == "mutate" else due
+        volumes = [token.token.shape.volume for token in ours if token.available]
+        if self.stage == "live":
+            # Written under the policy of that day, and the grant lists what may still be held.
+            volumes = [volume for volume in self.pod.spec.volumes if volume.name.startswith(TOKEN_VOLUME_PREFIX)]
+        self.exposed = exposure.exposed_audiences(self.pod, self.index.declared, volumes)
+        for audience, volume in self.exposed.items():
+            declared = self.index.audiences.get(audience)
+            handed_out = any(token.token.spec.audience == audience for token in planned)
+            counts = handed_out or declared is None or declared.spec.mode == "Enforce"
+            self.pod_wide.append(
+                Problem(
+                    "TokenExposed",
+                    f"audience {audience} only in the volume that Countersign injects",
+                    f"volume {volume} projects it",
+                    "remove the volume: a policy's token comes by itself",
+                    denies=counts,
+                    blocks_identity=counts and self.stage != "live",
+                )
+            )
+
+    def _is_blocked_pod_wide(self) -> bool:
+        return any(problem.blocks_identity for problem in self.pod_wide)
+
+    def _assemble(self, planned: list[_PlannedToken], due: list[_PlannedToken]) -> Verdict:
+        settings = stricter_settings(state.policy for state in self.states)
+        given = {id(token) for token in due}
+        first = due[0].state if due else self.states[0]
+        return Verdict(
+            governed=tuple([state.policy.policy for state in self.states]),
+            findings=tuple(self._findings()),
+            tokens=tuple([token.grant() for token in due]),
+            withheld=tuple([token.grant() for token in planned if id(token) not in given]),
+            evidence_used=self._evidence_used(),
+            api_token=settings.api_token,
+            on_termination=settings.on_termination,
+            drain_seconds=settings.drain_seconds,
+            max_lifetime_seconds=settings.max_lifetime_seconds,
+            ephemeral_response=settings.ephemeral_response,
+            owner=first.policy.spec.owner,
+            hands_out=any(token.containers for token in planned),
+        )
+
+    def _findings(self) -> Iterator[Finding]:
+        for problem in self.pod_wide:
+            yield _finding(problem, self.strictest, pod_wide=True)
+        for state in sorted(self.states, key=lambda state: -_STRICTNESS[state.mode]):
+            for problem in state.problems:
+                yield _finding(problem, state)
+
+    def _evidence_used(self) -> tuple[ImageEvidence, ...]:
+        used = []
+        for use, evidence in self.evidence.items():
+            image = self.images[use.image]
+            used.append(
+                ImageEvidence(
+                    container=use.container,
+                    image=use.image,
+                    digest=image.digest or "",
+                    runtime_digests=image.digests,
+                    evidence=tuple(evidence),
+                )
+            )
+        return tuple(used)
+
+
+def _finding(problem: Problem, state: _PolicyState, *, pod_wide: bool = False) -> Finding:
+    return Finding(
+        code=problem.code,
+        policy=state.policy.ref,
+        mode=state.mode,
+        container=problem.container,
+        image=problem.image,
+        expected=problem.expected,
+        found=problem.found,
+        remedy=problem.remedy,
+        transient=problem.transient,
+        blocks_identity=problem.blocks_identity,
+        denies=problem.denies,
+        pod_wide=pod_wide,
+    )
+
+
+def _ephemeral_problem(container: Container) -> Problem:
+    return Problem(
+        "EphemeralContainerDenied",
+        "no ephemeral container",
+        f"ephemeral container {container.name}",
+        "debug a copy of the pod (kubectl debug --copy-to), which receives no identity",
+        container.name,
+        container.image,
+    )
+
+
+def _nobody_receives(token: CompiledToken) -> Problem:
+    wanted = ", ".join(token.spec.containers[:3])
+    return Problem(
+        "TokenNotInjected",
+        f"a container that receives token {token.spec.name}",
+        f"no container called {wanted}" if wanted else "no container whose image a rule of the policy matches",
+        "name the container as the policy does",
+        denies=False,
+        blocks_identity=False,
+    )
