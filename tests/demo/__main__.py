@@ -163,7 +163,7 @@ def _relying_party_asks(story: Story, scene: Scene) -> None:
 def _lookalike_holds_nothing(story: Story, scene: Scene) -> None:
     with story.step("A lookalike, created around the gate, holds a token that is inactive") as tell:
         tell.did(
-            "a cluster admin stops the controller and removes the webhook configurations; the pod's very copy is created"
+            "an admin stops the controller and removes the webhook configurations; then a copy of the pod is created"
         )
         scene.countersign.stop("controller")
         scene.countersign.remove_webhooks()

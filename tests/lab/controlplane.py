@@ -70,6 +70,11 @@ class ControlPlane:
     def ca_file(self) -> Path:
         return self._ca.cert_file
 
+    @property
+    def etcd_url(self) -> str:
+        """Where etcd serves its clients, over TLS with a client certificate."""
+        return f"https://127.0.0.1:{self._etcd_port}"
+
     def restart_apiserver(self, flags: Sequence[str] = ()) -> None:
         """Stop kube-apiserver and start it anew on the same port and data, with other additional flags."""
         self._processes.stop(self.apiserver)
@@ -110,7 +115,7 @@ class ControlPlane:
         etcd_client = self._ca.client("kube-apiserver-etcd-client")
         return self._start(
             "kube-apiserver",
-            f"--etcd-servers=https://127.0.0.1:{self._etcd_port}",
+            f"--etcd-servers={self.etcd_url}",
             f"--etcd-cafile={self.ca_file}",
             f"--etcd-certfile={etcd_client.cert}",
             f"--etcd-keyfile={etcd_client.key}",

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -80,7 +81,7 @@ class Installation:
         for obj in crds:
             self.apply(obj)
         for obj in crds:
-            self.lab.wait_for(lambda obj=obj: self._established(obj), what=f"{obj['metadata']['name']} is established")
+            self.lab.wait_for(partial(self._established, obj), what=f"{obj['metadata']['name']} is established")
         for obj in objects:
             if obj["kind"] != "CustomResourceDefinition":
                 self.apply(obj)
@@ -175,7 +176,7 @@ class Installation:
             self.apply(obj)
         for obj in objects:
             self.lab.wait_for(
-                lambda obj=obj: self._judged(obj), what=f"the controller judged {obj['kind']} {obj['metadata']['name']}"
+                partial(self._judged, obj), what=f"the controller judged {obj['kind']} {obj['metadata']['name']}"
             )
         self.settle()
 
@@ -247,7 +248,7 @@ class Installation:
         """Wait until the controller has written both configurations."""
         for kind in _WEBHOOKS:
             self.lab.wait_for(
-                lambda kind=kind: self.lab.admin.get(f"{_ADMISSION}/{kind}/countersign").ok,
+                partial(self._there, f"{_ADMISSION}/{kind}/countersign"),
                 what=f"the controller wrote the {kind}",
                 timeout=READY_SECONDS,
             )
@@ -258,6 +259,9 @@ class Installation:
     def _established(self, crd: Object) -> bool:
         status = self.lab.admin.get(object_path(crd)).body.get("status", {})
         return any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions", ()))
+
+    def _there(self, path: str) -> bool:
+        return self.lab.admin.get(path).ok
 
     def _judged(self, obj: Object) -> bool:
         body = self.lab.admin.get(object_path(obj), expect=200).body

@@ -1,0 +1,131 @@
+"""The warm gate doing its whole work (verified, pinned, injected) against a webhook of its stack that allows at once."""
+
+import base64
+import json
+import statistics
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+from rich.table import Table
+
+from tests.bench import allow_all
+from tests.bench.load_generator import Load, pin, request, resident_mib, run, unpin
+from tests.bench.setting import FREE, GOVERNED, Setting
+from tests.lab.http import HttpClient
+from tests.lab.processes import free_port
+
+ROUNDS = 3
+IN_FLIGHT = (1, 32)
+REQUESTER = {
+    "username": "system:serviceaccount:kube-system:replicaset-controller",
+    "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
+}
+
+
+def measure(setting: Setting, say: Callable[[str], None]) -> Table:
+    """Rates for one core, with one request in flight and with 32; each cell the median of the rounds."""
+    gate = setting.countersign.services["gate"]
+    lab = setting.lab
+    gate_ca = _gate_ca(setting)
+    pair = lab.ca.server("allow-all")
+    port = free_port()
+    baseline = lab.processes.start(
+        "allow-all", [sys.executable, "-m", allow_all.__name__, str(port), str(pair.cert), str(pair.key)],
+        lab.folder / "logs" / "allow-all.log",
+    )  # fmt: skip
+    client = HttpClient(f"https://127.0.0.1:{port}", ca_file=lab.ca_file)
+    mutation = _review(setting)
+    baseline.wait_until(lambda: _answers(client, mutation), what="the baseline answers")
+    validation = _validated(mutation, HttpClient(f"https://127.0.0.1:{gate.port}", ca_file=gate_ca))
+    gate_url, base_url = f"https://127.0.0.1:{gate.port}", f"https://127.0.0.1:{port}"
+    mutate, check = request("/mutate?timeout=10s", mutation), request("/validate?timeout=10s", validation)
+    targets: list[tuple[str, str, Path, Any, str]] = [
+        ("allow-all webhook", base_url, lab.ca_file, mutate, '"allowed":true'),
+        ("gate /mutate", gate_url, gate_ca, mutate, '"patch":"'),
+        ("gate /validate", gate_url, gate_ca, check, '"allowed":true'),
+    ]
+    pin(gate.pid)
+    pin(baseline.pid)
+    results: dict[tuple[str, int], list[Load]] = {}
+    # The rounds take turns, so that a slow minute of the machine hits all alike.
+    for number in range(ROUNDS):
+        for in_flight in IN_FLIGHT:
+            for name, url, ca, one, expect in targets:
+                say(f"round {number + 1}: {name}, {in_flight} in flight")
+                load = run(url, [one], ca=ca, folder=lab.folder, in_flight=in_flight, expect=expect)
+                results.setdefault((name, in_flight), []).append(load)
+    memory = resident_mib(gate.pid)
+    unpin(gate.pid)
+    lab.processes.stop(baseline)
+    table = Table(title=f"Gate, warm, one core (review of {len(json.dumps(mutation))} bytes; gate {memory:.0f} MiB)")
+    for column in ("", "in flight", "req/s", "of baseline", "p50 ms", "p99 ms", "x baseline p99", "failed"):
+        table.add_column(column, justify="left" if not column else "right")
+    for in_flight in IN_FLIGHT:
+        base = results[targets[0][0], in_flight]
+        for name, *_ in targets:
+            loads = results[name, in_flight]
+            rate = statistics.median(load.rate for load in loads)
+            p99 = statistics.median(load.p99_ms for load in loads)
+            table.add_row(
+                name, str(in_flight), f"{rate:,.0f}", f"{rate / statistics.median(load.rate for load in base):.2f}",
+                f"{statistics.median(load.p50_ms for load in loads):.2f}", f"{p99:.2f}",
+                f"{p99 / statistics.median(load.p99_ms for load in base):.2f}", str(sum(load.failed for load in loads)),
+            )  # fmt: skip
+    return table
+
+
+def _review(setting: Setting) -> Any:
+    # What the API server shows a mutating webhook: its own defaults filled in, no UID, a generated name to come.
+    # A dry run in a namespace that nothing governs yields them.
+    made = setting.lab.admin.post(
+        f"/api/v1/namespaces/{FREE}/pods", setting.pod("bench", FREE), query={"dryRun": "All"}, expect=201
+    ).body
+    metadata = {"generateName": "bench-7d9c5b6f4-", "namespace": GOVERNED, "labels": {"app": "bench"}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": made["spec"], "status": {}}
+    return {
+        "kind": "AdmissionReview",
+        "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": str(uuid.uuid4()),
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
+            "requestResource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": GOVERNED,
+            "operation": "CREATE",
+            "userInfo": REQUESTER,
+            "object": pod,
+            "oldObject": None,
+            "dryRun": False,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+        },
+    }
+
+
+def _validated(mutation: Any, gate: HttpClient) -> Any:
+    # The pod as it comes back for validation: patched by the gate's own answer, and with a name and a UID.
+    answer = gate.post("/mutate", mutation, expect=200).body["response"]
+    if "patch" not in answer:
+        raise AssertionError(f"the gate does not patch the pod of this benchmark: {answer}")
+    pod = jsonpatch.apply_patch(mutation["request"]["object"], json.loads(base64.b64decode(answer["patch"])))
+    pod["metadata"] |= {"name": "bench-7d9c5b6f4-x2x2x", "uid": str(uuid.uuid4())}
+    return {**mutation, "request": {**mutation["request"], "object": pod, "uid": str(uuid.uuid4())}}
+
+
+def _gate_ca(setting: Setting) -> Path:
+    path = f"/api/v1/namespaces/{setting.countersign.namespace}/secrets/countersign-gate-tls"
+    secret = setting.lab.admin.get(path, expect=200).body
+    file = setting.lab.folder / "gate-ca.crt"
+    file.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
+    return file
+
+
+def _answers(client: HttpClient, review: Any) -> bool:
+    try:
+        return client.post("/", review).status == 200
+    except Exception:  # not up yet: whatever the transport says
+        return False

@@ -1,0 +1,77 @@
+"""Introspection against the API server's TokenReview of the same tokens."""
+
+import statistics
+from collections.abc import Callable
+
+from rich.table import Table
+
+from tests.bench.load_generator import Load, pin, request, run, unpin
+from tests.bench.setting import AUDIENCE, GOVERNED, Setting
+
+TOKENS = 20
+ROUNDS = 3
+IN_FLIGHT = (1, 32)
+
+
+def measure(setting: Setting, say: Callable[[str], None]) -> Table:
+    """Both on one core, the client on the other."""
+    lab, countersign = setting.lab, setting.countersign
+    node = lab.node("bench-1")
+    tokens = []
+    for number in range(TOKENS):
+        made = lab.admin.post(f"/api/v1/namespaces/{GOVERNED}/pods", setting.pod(f"token-{number}"), expect=201).body
+        pod = node.run(made)
+        countersign.grant_of(pod, state="Active")
+        tokens.append(node.token(pod, AUDIENCE))
+    verifier = countersign.services["verifier"]
+    countersign.verifier_client()  # writes the CA file
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": f"Bearer {setting.asker}"}
+    admin = lab.ca.client("lab-admin", ["system:masters"])
+    reviews = [
+        request(
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            {
+                "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+                "spec": {"token": token, "audiences": [AUDIENCE]},
+            },
+        )
+        for token in tokens
+    ]  # fmt: skip
+    questions = [request("/introspect", f"token={token}", headers=form) for token in tokens]
+    results: dict[tuple[str, int], list[Load]] = {}
+    apiserver = lab.control_plane.apiserver
+    pin(verifier.pid)
+    pin(apiserver.pid)
+    for number in range(ROUNDS):
+        for in_flight in IN_FLIGHT:
+            say(f"introspection, round {number + 1}, {in_flight} in flight")
+            results.setdefault(("TokenReview", in_flight), []).append(
+                run(
+                    lab.url, reviews, ca=lab.ca_file, folder=lab.folder, in_flight=in_flight,
+                    certificate=(admin.cert, admin.key), expect='"authenticated":true',
+                )
+            )  # fmt: skip
+            results.setdefault(("/introspect", in_flight), []).append(
+                run(
+                    f"https://127.0.0.1:{verifier.port}", questions, ca=lab.folder / "verifier-ca.crt",
+                    folder=lab.folder, in_flight=in_flight, expect='"active":true',
+                )
+            )  # fmt: skip
+    unpin(verifier.pid)
+    unpin(apiserver.pid)
+    table = Table(title=f"Introspection and TokenReview of the same {TOKENS} tokens, each on one core")
+    for column in ("", "in flight", "req/s", "x TokenReview", "p50 ms", "p99 ms", "failed"):
+        table.add_column(column, justify="left" if not column else "right")
+    for in_flight in IN_FLIGHT:
+        base = statistics.median(load.rate for load in results["TokenReview", in_flight])
+        for name in ("TokenReview", "/introspect"):
+            loads = results[name, in_flight]
+            rate = statistics.median(load.rate for load in loads)
+            failures = [load.first_failure for load in loads if load.failed]
+            table.add_row(
+                name, str(in_flight), f"{rate:,.0f}", f"{rate / base:.1f}",
+                f"{statistics.median(load.p50_ms for load in loads):.2f}",
+                f"{statistics.median(load.p99_ms for load in loads):.2f}",
+                f"{sum(load.failed for load in loads)}" + (f" ({failures[0]})" if failures else ""),
+            )  # fmt: skip
+    return table

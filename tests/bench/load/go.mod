@@ -1,0 +1,3 @@
+module countersign.dev/load
+
+go 1.25
