@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,10 @@ from tests.lab.lab import Lab
 from tests.lab.progress import PlainProgress
 from tests.lab.registries import Registry
 
+if TYPE_CHECKING:
+    from tests.stack.governed import Governed
+    from tests.stack.installation import Installation
+
 _LAB_PROGRAMS = ("control-plane", "registries", "cosign")
 _NAMES = itertools.count(1)
 
@@ -20,13 +25,37 @@ _NAMES = itertools.count(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the lab is marked so: `pytest -m "not lab"` runs the rest."""
     for item in items:
-        if "lab" in getattr(item, "fixturenames", ()):
+        if {"lab", "countersign"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("lab")
 
 
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A running control plane. Missing programs are built, unless COUNTERSIGN_LAB=off, which skips the test."""
+    _ensure_programs(request)
+    with Lab.start() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def countersign(request: pytest.FixtureRequest) -> Iterator[Installation]:
+    """Countersign, installed and running, on a control plane of its own: its guards bind nobody else's tests."""
+    from tests.stack.installation import Installation
+
+    _ensure_programs(request)
+    with Lab.start() as own, Installation.start(own) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def governed(countersign: Installation) -> Governed:
+    """A governed namespace, one for each module of tests."""
+    from tests.stack.governed import govern
+
+    return govern(countersign)
+
+
+def _ensure_programs(request: pytest.FixtureRequest) -> None:
     missing = builder.missing(_LAB_PROGRAMS)
     if missing and os.environ.get("COUNTERSIGN_LAB") == "off":
         names = ", ".join(program.name for program in missing)
@@ -34,8 +63,6 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     if missing:
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             builder.ensure(_LAB_PROGRAMS, PlainProgress())
-    with Lab.start() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The warm gate doing its whole work (verified, pinned, injected) against a webhook of its stack that allows at once."""
+"""The warm gate doing its whole work (verified, pinned, injected) against a webhook that allows at once."""
 
 import base64
 import json
