@@ -76,7 +76,8 @@ class ApiClient:
         # Uncompressed: within a cluster, the time to inflate costs more than the bytes.
         self._headers = {
             "User-Agent": f"{user_agent}/{__version__}",
-            "Accept": "application/json",
+            # Some documents have a type of their own, and the server refuses to send it as plain JSON (406).
+            "Accept": "application/json, */*",
             "Accept-Encoding": "identity",
         }
         self._open: aiohttp.ClientSession | None = None
