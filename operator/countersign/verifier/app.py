@@ -1,0 +1,164 @@
+"""The HTTP side of the verifier: RFC 7662 over TLS.
+
+    POST /introspect   token=...&token_type_hint=...  ->  200 {"active": true, ...} or exactly {"active": false}
+    POST /explain      token=...                      ->  200 {"active": ..., "reason": ..., "message": ...}
+
+The asker shows its own token in `Authorization: Bearer`. RFC 7662 has a 401 for one who does not; here everyone who may
+not know gets the same `{"active": false}` (section 2.2 allows that), so that nobody can tell which it was. A 400 says
+only that the request is no form with one `token`, whoever sent it. 503 and 429 carry `Retry-After`.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+from structlog.typing import FilteringBoundLogger
+
+from countersign.verifier.introspection import Answer, Introspection, NoAnswerError
+from countersign.verifier.metrics import VerifierMetrics
+
+MAX_BODY_BYTES: Final = 16 * 1024
+"""A token of the longest length accepted, percent-encoded or not, and a hint."""
+MAX_FIELDS: Final = 8
+MAX_IN_FLIGHT: Final = 2000
+"""Questions answered at once; nearly all take under a millisecond."""
+READ_SECONDS: Final = 5.0
+"""How long a client may take to send its form."""
+MAX_NOTED: Final = 10_000
+"""Active tokens whose first use by an asker is remembered, so that it is logged once."""
+
+INACTIVE: Final = b'{"active": false}'
+_INVALID: Final = b'{"error": "invalid_request"}'
+_UNAVAILABLE: Final = b'{"error": "temporarily_unavailable"}'
+_FORM: Final = "application/x-www-form-urlencoded"
+_HEADERS: Final = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"}
+
+_log: FilteringBoundLogger = structlog.get_logger()
+_encode = msgspec.json.Encoder().encode
+
+Endpoint = Callable[[str, str], Awaitable[Answer]]
+
+
+class VerifierApp:
+    """The application behind the TLS port."""
+
+    def __init__(self, introspection: Introspection, metrics: VerifierMetrics) -> None:
+        self.draining = False
+        """Set at shutdown: each answer then closes its connection, so that clients move to another replica."""
+        self._metrics = metrics
+        self._in_flight = 0
+        self._noted: dict[tuple[str, str], None] = {}
+        self.application = web.Application(client_max_size=MAX_BODY_BYTES)
+        self._serve("introspect", introspection.introspect, _introspected)
+        self._serve("explain", introspection.explain, _explained)
+
+    def _serve(self, name: str, endpoint: Endpoint, body: Callable[[Answer], bytes]) -> None:
+        async def serve(request: web.Request) -> web.StreamResponse:
+            response = await self._respond(request, name, endpoint, body)
+            if self.draining:
+                response.force_close()
+            return response
+
+        self.application.router.add_post(f"/{name}", serve)
+
+    async def _respond(
+        self, request: web.Request, name: str, endpoint: Endpoint, body: Callable[[Answer], bytes]
+    ) -> web.Response:
+        if self._in_flight >= MAX_IN_FLIGHT:
+            return self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "Overloaded", _UNAVAILABLE, 1.0)
+        self._in_flight += 1
+        try:
+            token = await _token(request)
+            if token is None:
+                return self._turn_away(HTTPStatus.BAD_REQUEST, "Malformed", _INVALID)
+            started = time.perf_counter()
+            answer = await endpoint(request.headers.get(hdrs.AUTHORIZATION, ""), token)
+            self._record(name, answer, time.perf_counter() - started)
+            return web.Response(body=body(answer), headers=_HEADERS)
+        except web.HTTPRequestEntityTooLarge:
+            return self._turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", _INVALID)
+        except NoAnswerError as error:
+            _log.info("no answer", endpoint=name, reason=error.reason, message=str(error))
+            return self._turn_away(error.status, error.reason, _UNAVAILABLE, error.retry_after)
+        except Exception:
+            _log.exception("introspection failed", endpoint=name)
+            return self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "Defect", _UNAVAILABLE, 1.0)
+        finally:
+            self._in_flight -= 1
+
+    def _turn_away(self, status: int, reason: str, body: bytes, retry_after: float | None = None) -> web.Response:
+        self._metrics.turned_away(int(status), reason)
+        headers = dict(_HEADERS)
+        if retry_after is not None:
+            headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(retry_after)))  # whole seconds, RFC 9110 section 10.2.3
+        return web.Response(status=int(status), body=body, headers=headers)
+
+    def _record(self, name: str, answer: Answer, seconds: float) -> None:
+        self._metrics.decided(name, answer.reason, seconds, active=answer.active)
+        if answer.asker is None or (answer.active and not self._first(answer)):
+            # Strangers do not fill the log, nor does each use of a token that is active.
+            if not _log.is_enabled_for(logging.DEBUG):
+                return
+            level = _log.debug
+        else:
+            level = _log.info
+        claims = answer.claims
+        level(
+            "token",
+            endpoint=name,
+            active=answer.active,
+            reason=answer.reason,
+            message=answer.message,
+            asker=str(answer.asker) if answer.asker else "",
+            jti=claims.jti if claims else "",
+            audience=" ".join(claims.audiences) if claims else "",
+            pod=f"{claims.namespace}/{claims.pod.name}" if claims and claims.pod else "",
+            pod_uid=claims.pod.uid if claims and claims.pod else "",
+            grant=answer.grant,
+            seconds=round(seconds, 4),
+        )
+
+    def _first(self, answer: Answer) -> bool:
+        use = (answer.claims.jti if answer.claims else "", str(answer.asker))
+        if use in self._noted:
+            return False
+        while len(self._noted) >= MAX_NOTED:
+            del self._noted[next(iter(self._noted))]
+        self._noted[use] = None
+        return True
+
+
+async def _token(request: web.Request) -> str | None:
+    """The one `token` of the form, or None if there is not exactly one."""
+    if request.content_type != _FORM:
+        return None
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            body = await request.read()
+        fields = parse_qsl(body.decode("ascii"), max_num_fields=MAX_FIELDS, keep_blank_values=True)
+    except (TimeoutError, ValueError):  # UnicodeDecodeError is one
+        return None
+    tokens = [value for name, value in fields if name == "token"]
+    return tokens[0] if len(tokens) == 1 else None
+
+
+def _introspected(answer: Answer) -> bytes:
+    if not answer.active or answer.decision is None:
+        return INACTIVE
+    return _encode(answer.decision.members)
+
+
+def _explained(answer: Answer) -> bytes:
+    if not answer.may_know:
+        return INACTIVE
+    members = answer.decision.members if answer.decision else None
+    said = {"active": answer.active, "reason": answer.reason, "message": answer.message}
+    return _encode(said if members is None else said | {"introspection": members})

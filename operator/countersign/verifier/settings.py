@@ -1,0 +1,40 @@
+"""Settings of the verifier. The command line fills them from flags and `COUNTERSIGN_*` variables."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from countersign.api import names
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifierSettings:
+    """Everything that differs between two verifiers."""
+
+    namespace: str = names.SYSTEM_NAMESPACE
+    """Our own namespace: certificate, Lease, and from where a Revocation reaches the whole cluster."""
+    kubeconfig: Path | None = None
+    """Cluster access from outside; None: the pod's own service account."""
+    host: str = "0.0.0.0"  # noqa: S104 - relying parties call from other hosts
+    port: int = 8443
+    """TLS port of `/introspect` and `/explain`; 0 takes a free one."""
+    health_host: str = "0.0.0.0"  # noqa: S104 - so does the kubelet
+    health_port: int = 8081
+    """Plain HTTP: `/healthz`, `/readyz`, `/metrics`."""
+    issuers: tuple[str, ...] = ()
+    """Issuers accepted besides the one that the API server publishes (its former ones, during a change of issuer)."""
+    heartbeat_limit_seconds: float = 15.0
+    """The verifier answers 503 once it has not seen the controller's Lease move for so long."""
+    watch_limit_seconds: float = 120.0
+    """The same for a watch without a sign of life; the API server sends a bookmark about each minute."""
+    keys_limit_seconds: float = 300.0
+    """The same for the issuer's keys, which are fetched each minute."""
+    grant_wait_seconds: float = 2.0
+    """How long an answer about a pod just born waits for its grant."""
+    asker_rate: float = 5000.0
+    """Requests per second that one relying party (service account) may make; beyond that it gets 429. 0: no limit."""
+    asker_burst: int = 10000
+    """Requests that it may make at once."""
+    drain_seconds: float = 5.0
+    """After SIGTERM: how long to go on serving while `/readyz` fails, so that endpoints forget this replica first."""
+    log_level: str = "info"
+    log_json: bool = True
