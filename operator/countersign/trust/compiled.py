@@ -51,7 +51,10 @@ class CompiledRule:
 
     def matches(self, name: str) -> bool:
         """Whether the rule speaks about images of that `registry/repository`."""
-        return any(glob.matches(name) for glob in self.globs)
+        for glob in self.globs:  # noqa: SIM110 - twice as fast as any(), and asked for every image of every pod
+            if glob.matches(name):
+                return True
+        return False
 
 
 class CompiledToken:
@@ -90,6 +93,10 @@ class CompiledPolicy:
     def is_cluster(self) -> bool:
         """Whether it is the cluster's, not a namespace's own."""
         return isinstance(self.spec, ClusterTrustPolicySpec)
+
+    def covers(self, name: str | None) -> bool:
+        """Whether some rule speaks about images of that `registry/repository`; None is the name of none."""
+        return name is not None and any(rule.matches(name) for rule in self.rules)
 
 
 class CompiledSnapshot:

@@ -4,12 +4,12 @@ A file in a pod can be reached by mounting its volume, by another volume with th
 that has it mounted, and from the node. Each way is closed here for pods that receive tokens.
 """
 
-import posixpath
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from countersign.api.pod import Container, Pod, Volume
 from countersign.trust.compiled import CompiledToken
+from countersign.trust.covering import normal_path, within
 from countersign.trust.images import all_containers
 from countersign.trust.problem import Problem, Stage
 from countersign.trust.tokens import audiences_in, mount_path, volume_name
@@ -73,7 +73,7 @@ def clashes(pod: Pod, token: CompiledToken, receiving: tuple[Container, ...]) ->
     for container in receiving:
         for mount in container.volume_mounts:
             if mount != shape.mount and (
-                mount.name == shape.mount.name or _within(mount.mount_path, shape.mount.mount_path)
+                mount.name == shape.mount.name or within(normal_path(mount.mount_path), shape.mount.mount_path)
             ):
                 yield _clash(
                     name,
@@ -150,11 +150,6 @@ def privilege_problem(found: list[str]) -> Problem:
         ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else ""),
         "remove it, or run what needs it in a pod without tokens",
     )
-
-
-def _within(path: str, folder: str) -> bool:
-    normal = posixpath.normpath("/" + path.lstrip("/"))
-    return normal == folder or normal.startswith(folder + "/")
 
 
 def _longest(volume: Volume) -> int:

@@ -11,9 +11,9 @@ import msgspec
 
 from countersign.trust.compiled import CompiledAuthority, CompiledPolicy, CompiledRule
 from countersign.trust.facts import ImageFacts, Unverifiable, Vouch
-from countersign.trust.images import ImageUse
+from countersign.trust.images import ImageUse, image_name, read_reference
 from countersign.trust.problem import Problem, Stage
-from countersign.trust.reference import BadReference, ImageReference
+from countersign.trust.reference import ImageReference
 from countersign.trust.standing import Standing
 
 Evidence = Mapping[str, ImageFacts | Unverifiable]
@@ -54,11 +54,11 @@ class KnownImage:
         self.facts: ImageFacts | None = None
         self.unverifiable: Unverifiable | None = None
         self.problem: str = ""
-        try:
-            reference = self.reference = ImageReference.parse(image)
-        except BadReference as error:
-            self.problem = str(error)
+        reference = read_reference(image)
+        if isinstance(reference, str):
+            self.problem = reference
             return
+        self.reference = reference
         self.name = reference.name
         self.digest = reference.digest
         if isinstance(evidence, Unverifiable):
@@ -102,7 +102,7 @@ def judge_image(
             if found not in problems:
                 problems.append(found)
         else:
-            evidence.append(found)
+            evidence.extend(found)
     return tuple(problems), tuple(evidence)
 
 
@@ -146,17 +146,25 @@ def _unmatched(policy: CompiledPolicy, image: KnownImage) -> Problem | None:
 
 def _judge_rule(
     policy: CompiledPolicy, rule: CompiledRule, image: KnownImage, standing: Standing
-) -> RuleEvidence | Problem:
+) -> list[RuleEvidence] | Problem:
+    """All that the rule can go by for this image: should one key be revoked, the others still stand."""
+    uid = policy.ref.uid
+    evidence: list[RuleEvidence] = []
     if image.digest is not None and image.digest in rule.digests:
-        return RuleEvidence(policy.ref.uid, rule.name, "", "", True)
+        evidence.append(RuleEvidence(uid, rule.name, "", "", True))
     facts = image.facts
-    if facts is None:
-        return _unanswered(rule, image)
-    for authority in rule.authorities:
-        for vouch in facts.vouches:
-            if _counts(authority, vouch, facts.image, standing):
-                return RuleEvidence(policy.ref.uid, rule.name, authority.name, vouch.key_fingerprint, False)
-    return _unsigned(rule, facts, standing)
+    if facts is not None:
+        evidence.extend(
+            [
+                RuleEvidence(uid, rule.name, authority.name, vouch.key_fingerprint, False)
+                for authority in rule.authorities
+                for vouch in facts.vouches
+                if _counts(authority, vouch, facts.image, standing)
+            ]
+        )
+    if evidence:
+        return evidence if len(evidence) == 1 else list(dict.fromkeys(evidence))
+    return _unanswered(rule, image) if facts is None else _unsigned(rule, facts, standing)
 
 
 def _counts(authority: CompiledAuthority, vouch: Vouch, name: str, standing: Standing) -> bool:
@@ -170,10 +178,7 @@ def _counts(authority: CompiledAuthority, vouch: Vouch, name: str, standing: Sta
 def _names_repository(vouch: Vouch, name: str) -> bool:
     if vouch.format != "classic":
         return False
-    try:
-        return ImageReference.parse(vouch.reference).name == name
-    except BadReference:
-        return False
+    return image_name(vouch.reference) == name
 
 
 def _unanswered(rule: CompiledRule, image: KnownImage) -> Problem:

@@ -4,9 +4,11 @@ Whatever runs or is mounted from an image is listed here once: containers, init 
 ephemeral containers and image volumes (KEP-4639). A test fails when the pod model learns of another place.
 """
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from countersign.api.pod import Container, Pod, PodSpec
+from countersign.trust.reference import MAX_REFERENCE_LENGTH, BadReference, ImageReference
 
 ImageKind = Literal["container", "init", "ephemeral", "volume"]
 
@@ -52,3 +54,25 @@ def all_containers(spec: PodSpec) -> tuple[Container, ...]:
     if not spec.init_containers and not spec.ephemeral_containers:
         return spec.containers
     return (*spec.containers, *spec.init_containers, *spec.ephemeral_containers)
+
+
+def read_reference(image: str) -> ImageReference | str:
+    """The reference, or what is wrong with the text."""
+    return _remembered(image) if len(image) <= MAX_REFERENCE_LENGTH else _read(image)
+
+
+def _read(image: str) -> ImageReference | str:
+    try:
+        return ImageReference.parse(image)
+    except BadReference as error:
+        return str(error)
+
+
+_remembered = lru_cache(maxsize=2048)(_read)
+"""A pure function with a memory: the same few images come with most pods, and each step of a judgement asks again."""
+
+
+def image_name(image: str) -> str | None:
+    """Normalised `registry/repository`, or None for what is no image reference."""
+    reference = read_reference(image)
+    return reference.name if isinstance(reference, ImageReference) else None

@@ -11,10 +11,10 @@ import msgspec
 from countersign.api.pod import Pod
 from countersign.trust.compiled import CompiledPolicy, compiled_policy
 from countersign.trust.facts import ImageFacts
-from countersign.trust.images import extract
+from countersign.trust.images import extract, read_reference
 from countersign.trust.policies import Policy
 from countersign.trust.recipients import all_recipients
-from countersign.trust.reference import BadReference, ImageReference
+from countersign.trust.reference import ImageReference
 
 
 class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,26 +40,26 @@ def evidence_needs(policies: Iterable[Policy], pod: Pod) -> tuple[EvidenceNeed, 
 def needs_compiled(policies: Iterable[CompiledPolicy], pod: Pod) -> tuple[EvidenceNeed, ...]:
     """As `evidence_needs`."""
     policies = tuple(policies)
-    references = {use.image: _parse(use.image) for use in extract(pod)}
-    names = {image: reference.name if reference else None for image, reference in references.items()}
+    references = {use.image: read_reference(use.image) for use in extract(pod)}
     with_config = {
         container.image
         for policy in policies
         if policy.tokens and policy.spec.runtime.command != "Any"
-        for container in all_recipients(policy, pod, names)
+        for container in all_recipients(policy, pod)
     }
     return tuple(
         need
         for image, reference in references.items()
-        if reference is not None and (need := _need(policies, image, reference, image in with_config)) is not None
+        if isinstance(reference, ImageReference)
+        and (need := _need(policies, image, reference, image in with_config)) is not None
     )
 
 
 def covers(facts: ImageFacts, need: EvidenceNeed) -> bool:
     """Whether facts that are at hand (a cache's, a receipt's) already answer the question."""
-    reference = _parse(need.image)
+    reference = read_reference(need.image)
     return (
-        reference is not None
+        isinstance(reference, ImageReference)
         and reference.name == facts.image
         and (reference.digest == facts.digest if reference.digest else need.resolve)
         and (bool(facts.configs) or not need.want_config)
@@ -90,10 +90,3 @@ def _need(
         want_config=want_config,
         resolve=resolve,
     )
-
-
-def _parse(image: str) -> ImageReference | None:
-    try:
-        return ImageReference.parse(image)
-    except BadReference:
-        return None

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from countersign.api.pod import Pod
 from countersign.trust.facts import ImageFacts
 from countersign.trust.image_verdict import Evidence
-from countersign.trust.images import ImageUse, extract
-from countersign.trust.reference import BadReference, ImageReference
+from countersign.trust.images import ImageUse, extract, read_reference
 
 
 def pins(uses: tuple[ImageUse, ...], evidence: Evidence) -> dict[str, str]:
@@ -40,10 +39,7 @@ def _pinned(image: str, evidence: Mapping[str, object]) -> str | None:
     found = evidence.get(image)
     if not isinstance(found, ImageFacts):
         return None
-    try:
-        reference = ImageReference.parse(image)
-    except BadReference:
-        return None
-    if reference.digest is not None or found.image != reference.name:
+    reference = read_reference(image)
+    if isinstance(reference, str) or reference.digest is not None or found.image != reference.name:
         return None
     return str(reference.with_digest(found.digest))

@@ -9,6 +9,7 @@ from typing import Final
 
 from countersign.api.pod import Container
 from countersign.trust.compiled import CompiledPolicy
+from countersign.trust.covering import covering_mounts
 from countersign.trust.facts import ImageFacts, PlatformConfig
 from countersign.trust.image_verdict import KnownImage
 from countersign.trust.problem import Problem
@@ -36,15 +37,24 @@ def _commands(policy: CompiledPolicy, container: Container, image: KnownImage) -
     listed = runtime.allowed_commands
     execs = _execs(container)
     main_is_listed = runtime.command == "Listed" and _is_listed(container.command, listed)
-    if main_is_listed and not execs:
-        return
     facts = image.facts
     if facts is None or not facts.configs:
-        if not main_is_listed or any(not _is_listed(command, listed) for _, command in execs):
-            yield _unknown_entrypoint(container, image, facts)
+        yield _unknown_entrypoint(container, image, facts)
         return
     if not main_is_listed and not all(_runs_as_built(container, config) for config in facts.configs):
         yield _foreign_command(policy, container, facts)
+    # Without an entrypoint the image's own command names the program; else it is data, as args are.
+    lines = {config.entrypoint or config.cmd for config in facts.configs}
+    covering = next(covering_mounts(container, (*lines, container.command)), None)
+    if covering is not None:
+        yield Problem(
+            "CommandNotAllowed",
+            "the programs that the image was built with",
+            covering,
+            "mount it elsewhere, or build the file into the image",
+            container.name,
+            container.image,
+        )
     for name, command in execs:
         if not _is_listed(command, listed) and not all(_is_entrypoint(command, config) for config in facts.configs):
             yield Problem(

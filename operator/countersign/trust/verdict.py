@@ -185,7 +185,6 @@ class _Judgement:
         self.standing: Standing = index.standing.for_namespace(namespace)
         self.uses = extract(subject.pod)
         self.images = known_images(self.uses, evidence)
-        self.names = {image: known.name for image, known in self.images.items()}
         self.pod_wide: list[Problem] = []
         self.exposed: dict[str, str] = {}
         self.evidence: dict[ImageUse, list[RuleEvidence]] = {}
@@ -211,7 +210,7 @@ class _Judgement:
         for state in self.states:
             policy = state.policy
             for token in policy.tokens:
-                containers = recipients(policy, token, self.pod, self.names)
+                containers = recipients(policy, token, self.pod)
                 for container in containers:
                     state.receiving[container.name] = container
                 lost = claims.take(policy.ref, token.spec)

@@ -1,0 +1,69 @@
+"""Mounts that put other programs in the place of the image's own.
+
+The signed command line says little once a ConfigMap is mounted over the script that it names.
+"""
+
+import posixpath
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from countersign.api.pod import Container
+
+PROGRAM_FOLDERS: Final = (
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/local/lib",
+    "/etc/ld.so.preload",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+)
+"""Where programs, libraries and the loader's orders lie (Filesystem Hierarchy Standard 3.0; ld.so(8))."""
+
+_INSIDE: Final = tuple(folder + "/" for folder in PROGRAM_FOLDERS)
+_ABOVE: Final = frozenset(
+    {"/"} | {"/".join(parts[:depth]) for f in PROGRAM_FOLDERS for parts in [f.split("/")] for depth in range(2, 9)}
+)
+"""The folders themselves and all above them."""
+
+
+def covering_mounts(container: Container, command_lines: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A phrase for each mount that covers a file which one of the command lines names, or a folder of programs.
+
+    A working directory inside a mount counts, too: a relative name then means a file of the volume.
+    """
+    if not container.volume_mounts:
+        return
+    named = {normal_path(word) for words in command_lines for word in words if word.startswith("/")}
+    working_dir = normal_path(container.working_dir) if container.working_dir else ""
+    for mount in container.volume_mounts:
+        path = normal_path(mount.mount_path)
+        if path in _ABOVE or path.startswith(_INSIDE):
+            yield f"a mount at {path}, among programs and libraries"
+        elif any(within(word, path) for word in named):
+            yield f"a mount at {path} over what the command line names"
+        elif working_dir and within(working_dir, path):
+            yield f"the working directory {working_dir} inside the mount at {path}"
+
+
+def normal_path(path: str) -> str:
+    """The absolute path, without empty and dotted parts, as the runtime mounts it."""
+    if path.startswith("/") and "//" not in path and "/." not in path and not path.endswith("/"):
+        return path
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether a normal path is the folder or lies in it."""
+    return path == folder or path.startswith(folder + "/") or folder == "/"
