@@ -166,7 +166,7 @@ class FakeRegistry:
     # What it answers
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append(Seen(request.method, request.path_qs, request.headers.get("Authorization")))
+        self.seen.append(Seen(request.method, request.raw_path, request.headers.get("Authorization")))
         if self.misbehave is not None:
             answer = await self.misbehave(request)
             if answer is not None:

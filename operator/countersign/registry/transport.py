@@ -28,7 +28,6 @@ REQUEST_SECONDS: Final = 10.0
 CONNECT_SECONDS: Final = 5.0
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_RETRIED: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 _HEADERS: Final = {
     "User-Agent": f"countersign/{__version__}",
     "Accept-Encoding": "identity",  # a compressed answer could be larger than its limit
@@ -127,15 +126,13 @@ class Transport:
                 return await self._follow(method, url, limit, {**_HEADERS, **(headers or {})}, authorization)
         except TimeoutError:
             raise RegistryTimeoutError(f"{url.host} did not answer within {self._request_seconds:g} s") from None
-        except aiohttp.ClientError as error:
-            raise RegistryUnavailableError(f"no answer from {url.host} ({type(error).__name__})") from None
 
     async def _follow(
         self, method: str, url: URL, limit: int, headers: dict[str, str], authorization: str | None
     ) -> Answer:
         for _ in range(MAX_REDIRECTS + 1):
             sent = {**headers, "Authorization": authorization} if authorization else headers
-            answer = await self._once_or_twice(method, url, limit, sent)
+            answer = await self._once(method, url, limit, sent)
             location = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or location is None:
                 return answer
@@ -159,23 +156,12 @@ class Transport:
             raise MalformedError(f"{url.host} redirects to a URL of a kind that is not followed")
         return target
 
-    async def _once_or_twice(self, method: str, url: URL, limit: int, headers: dict[str, str]) -> Answer:
-        try:
-            return await self._once(method, url, limit, headers)
-        except _RETRIED as error:
-            if isinstance(error, aiohttp.ClientConnectorError):
-                raise _unavailable(url, error) from None
-        # A kept-alive connection that the server closed, or a reset: worth exactly one more try.
-        try:
-            return await self._once(method, url, limit, headers)
-        except _RETRIED as error:
-            raise _unavailable(url, error) from None
-
     async def _once(self, method: str, url: URL, limit: int, headers: dict[str, str]) -> Answer:
         if self._session is None:
             raise RuntimeError("the transport is not open")
         self._addresses.check_literal(url.host or "", url.port or 0)
         try:
+            # aiohttp repeats a GET or HEAD once if the connection breaks before the answer begins.
             async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
                 return Answer(url, response.status, response.headers, await _read(response, limit))
         except aiohttp.InvalidURL:
@@ -184,6 +170,8 @@ class Transport:
             raise MalformedError(f"{url.host} does not speak HTTP as it should: {error.message[:120]}") from None
         except (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError):
             raise RegistryTimeoutError(f"{url.host} did not accept a connection in {CONNECT_SECONDS:g} s") from None
+        except aiohttp.ClientError as error:
+            raise _unavailable(url, error) from None
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -215,9 +203,9 @@ def _unavailable(url: URL, error: aiohttp.ClientError) -> RegistryUnavailableErr
         case aiohttp.ClientConnectorSSLError():
             return RegistryUnavailableError(f"no TLS connection to {url.host}:{url.port}", transient=False)
         case aiohttp.ClientConnectorError():
-            return RegistryUnavailableError(f"no connection to {url.host}:{url.port} ({error.os_error.strerror})")
+            return RegistryUnavailableError(f"no connection to {url.host}:{url.port} ({error.os_error})")
         case _:
-            return RegistryUnavailableError(f"the connection to {url.host} broke twice")
+            return RegistryUnavailableError(f"the connection to {url.host} broke ({type(error).__name__})")
 
 
 def _lists(hosts: frozenset[str], authority: str) -> bool:

@@ -18,6 +18,8 @@ SIGNATURE_ANNOTATION: Final = "dev.cosignproject.cosign/signature"
 PAYLOAD_MEDIA_TYPE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 PAYLOAD_TYPE: Final = "cosign container image signature"
 MAX_DOCKER_REFERENCE_LENGTH: Final = 1024
+MAX_TAGGED_HEX: Final = 116
+"""A tag has at most 128 characters (distribution specification), so no SHA-512 digest fits with prefix and suffix."""
 
 
 class _Identity(msgspec.Struct):
@@ -36,6 +38,12 @@ class _Critical(msgspec.Struct):
 
 class _Payload(msgspec.Struct):
     critical: _Critical
+
+
+def signature_tag(digest: str) -> str | None:
+    """The tag under which cosign keeps a digest's classic signatures; None where it would be too long to be a tag."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"{algorithm}-{encoded}.sig" if len(encoded) <= MAX_TAGGED_HEX else None
 
 
 def verify_classic(payload: bytes, signature: str, digest: str, keys: Sequence[PublicKey]) -> Vouch:

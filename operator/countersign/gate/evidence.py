@@ -1,0 +1,290 @@
+"""Facts about images, from the registries or from memory.
+
+What is remembered are facts, never verdicts, and only definite answers: by digest (a tag is asked about each time), by
+the keys asked about, and by what the asker's credentials may see, so that an image which one tenant may pull does not
+count as seen for another. A time-out, a 429 or a 5xx is never remembered.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, Protocol
+
+import msgspec
+import structlog
+
+from countersign.gate.candidates import find_vouches
+from countersign.gate.platforms import find_configs
+from countersign.gate.together import both, together
+from countersign.registry.client import Access, RegistryClient
+from countersign.registry.credentials import (
+    ANONYMOUS,
+    BadDockerConfig,
+    Credential,
+    Keyring,
+    parse_docker_config,
+    scope_of,
+)
+from countersign.registry.errors import RegistryError
+from countersign.registry.fairness import Share
+from countersign.registry.flight import Flights
+from countersign.registry.lru import LRU
+from countersign.signatures.keys import PublicKey
+from countersign.trust.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
+from countersign.trust.reference import ImageReference
+
+MAX_REMEMBERED: Final = 4096
+
+Outcome = Literal["warm", "asked", "stale", "unverifiable"]
+Observer = Callable[[Outcome, float], None]
+"""Told of each answer, with the seconds that it took."""
+
+_log = structlog.get_logger()
+
+
+class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How long definite answers are remembered, in seconds."""
+
+    signed: float = 600.0
+    """Every key asked about has signed. That stays true; what may change is who may see the image."""
+    partly_signed: float = 30.0
+    """Some keys have signed, as with the old and the new key during a rotation."""
+    unsigned: float = 5.0
+    """No key has signed: short, so that an image signed just now is admitted at the retry."""
+    stale: float = 3600.0
+    """While the registry cannot answer, a full set of vouches counts this long: a signature does not go bad."""
+    configs: float = 600.0
+    """A config is fixed by its digest; only who may see it can change."""
+
+
+class PullSecret(msgspec.Struct, frozen=True):
+    """A Secret with registry credentials, as the API server holds it (decoded)."""
+
+    type: str
+    """`kubernetes.io/dockerconfigjson` or `kubernetes.io/dockercfg`."""
+    data: bytes
+
+
+class PullSecretsUnavailable(Exception):  # noqa: N818 - the condition
+    """The pod's pull secrets cannot be read now. The message is a phrase for a person."""
+
+
+class PullSecrets(Protocol):
+    """Where the credentials of a pod come from."""
+
+    async def for_pod(
+        self, namespace: str, service_account: str, names: tuple[str, ...], within: float
+    ) -> Sequence[PullSecret]:
+        """The named secrets and those of the service account, in the kubelet's order; missing ones are left out.
+
+        Asked before every answer, warm ones too (what may be seen is part of the question), so answer from memory.
+        `within` is in seconds. Raises PullSecretsUnavailable.
+        """
+
+
+class EvidenceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be found out about one image, and for whom."""
+
+    reference: ImageReference
+    keys: tuple[PublicKey, ...] = ()
+    want_config: bool = False
+    namespace: str
+    service_account: str
+    pull_secrets: tuple[str, ...] = ()
+    """Names of the pod's own imagePullSecrets."""
+
+
+class _Scoped(msgspec.Struct, frozen=True):
+    """Content seen with certain credentials: the part that all keys of the memory share."""
+
+    digest: str
+    image: str
+    scope: str
+
+
+class _Asker(msgspec.Struct, frozen=True):
+    credentials: tuple[Credential, ...]
+    scope: str
+    namespace: str
+    deadline: float
+
+
+class EvidenceService:
+    """Answers evidence requests. One per process; must be closed."""
+
+    def __init__(
+        self,
+        client: RegistryClient,
+        pull_secrets: PullSecrets | None = None,
+        *,
+        observe: Observer | None = None,
+        lifetimes: Lifetimes | None = None,
+    ) -> None:
+        """Without `pull_secrets` all registries are asked anonymously."""
+        self._client = client
+        self._lifetimes = lifetimes or Lifetimes()
+        self._pull_secrets = pull_secrets
+        self._observe = observe or (lambda _outcome, _seconds: None)
+        self._keyrings: LRU[tuple[PullSecret, ...], Keyring] = LRU(256)
+        self._vouches: LRU[tuple[_Scoped, frozenset[str]], tuple[Vouch, ...]] = LRU(MAX_REMEMBERED)
+        self._stale: LRU[tuple[_Scoped, frozenset[str]], tuple[Vouch, ...]] = LRU(MAX_REMEMBERED)
+        self._configs: LRU[_Scoped, tuple[PlatformConfig, ...]] = LRU(MAX_REMEMBERED)
+        self._resolving: Flights[tuple[str, str], str] = Flights()
+        self._verifying: Flights[tuple[_Scoped, frozenset[str]], tuple[Vouch, ...]] = Flights()
+        self._reading: Flights[_Scoped, tuple[PlatformConfig, ...]] = Flights()
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        await asyncio.gather(self._resolving.close(), self._verifying.close(), self._reading.close())
+
+    async def gather(
+        self, requests: Iterable[EvidenceRequest], deadline: float
+    ) -> dict[EvidenceRequest, ImageFacts | Unverifiable]:
+        """An answer to every request, by the deadline (absolute, on the running loop's clock).
+
+        What is not known by then is Unverifiable with reason Timeout; the work goes on, so that the retry is warm.
+        """
+        distinct = tuple(dict.fromkeys(requests))
+        if len(distinct) == 1:
+            return {distinct[0]: await self._answer(distinct[0], deadline)}
+        answers = await together(*(self._answer(request, deadline) for request in distinct))
+        return dict(zip(distinct, answers, strict=True))
+
+    async def _answer(self, request: EvidenceRequest, deadline: float) -> ImageFacts | Unverifiable:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        reference = request.reference
+        try:
+            if reference.digest and not request.keys and not request.want_config:
+                return _facts(request, reference.digest, (), ())
+            asker = await self._asker(request, deadline)
+            found = self._from_memory(request, asker, started)
+            outcome: Outcome = "warm"
+            if found is None:
+                found, outcome = await self._from_registry(request, asker)
+            self._observe(outcome, loop.time() - started)
+            return found
+        except PullSecretsUnavailable as error:
+            unverifiable = Unverifiable(str(reference), "RegistryUnavailable", str(error), True)
+        except RegistryError as error:
+            unverifiable = Unverifiable(str(reference), error.reason, str(error), error.transient)
+        self._observe("unverifiable", loop.time() - started)
+        return unverifiable
+
+    async def _asker(self, request: EvidenceRequest, deadline: float) -> _Asker:
+        keyring = ANONYMOUS
+        if self._pull_secrets is not None:
+            within = deadline - asyncio.get_running_loop().time()
+            secrets = await self._pull_secrets.for_pod(
+                request.namespace, request.service_account, request.pull_secrets, within
+            )
+            if secrets:
+                keyring = self._keyring(tuple(secrets))
+        credentials = keyring.lookup(request.reference.name)
+        return _Asker(credentials, scope_of(credentials), request.namespace, deadline)
+
+    def _keyring(self, secrets: tuple[PullSecret, ...]) -> Keyring:
+        keyring = self._keyrings.get(secrets, 0.0)
+        if keyring is None:
+            entries: list[tuple[str, Credential]] = []
+            for secret in secrets:
+                try:
+                    entries += parse_docker_config(secret.type, secret.data)
+                except BadDockerConfig as error:
+                    _log.warning("pull secret left out", message=str(error))
+            keyring = Keyring(entries)
+            self._keyrings.put(secrets, keyring, 1.0)  # a function of its key: it never expires (the clock here is 0)
+        return keyring
+
+    def _from_memory(self, request: EvidenceRequest, asker: _Asker, now: float) -> ImageFacts | None:
+        digest = request.reference.digest
+        if digest is None:
+            return None
+        scoped = _Scoped(digest, request.reference.name, asker.scope)
+        vouches: tuple[Vouch, ...] | None = ()
+        if request.keys:
+            vouches = self._vouches.get((scoped, _fingerprints(request)), now)
+        configs = self._configs.get(scoped, now) if request.want_config else ()
+        return _facts(request, digest, vouches, configs) if vouches is not None and configs is not None else None
+
+    async def _from_registry(self, request: EvidenceRequest, asker: _Asker) -> tuple[ImageFacts, Outcome]:
+        digest = request.reference.digest or await self._resolve(request.reference, asker)
+        scoped = _Scoped(digest, request.reference.name, asker.scope)
+        (vouches, outcome), configs = await both(
+            self._verified(request, scoped, asker), self._configured(request, scoped, asker)
+        )
+        return _facts(request, digest, vouches, configs), outcome
+
+    async def _resolve(self, image: ImageReference, asker: _Asker) -> str:
+        async def resolve(share: Share) -> str:
+            return (await self._client.resolve(image, Access(share, asker.credentials))).digest
+
+        key = (str(image), asker.scope)
+        return await self._resolving.result(key, asker.namespace, resolve, asker.deadline)
+
+    async def _verified(
+        self, request: EvidenceRequest, scoped: _Scoped, asker: _Asker
+    ) -> tuple[tuple[Vouch, ...], Outcome]:
+        if not request.keys:
+            return (), "asked"
+        key = (scoped, _fingerprints(request))
+        loop = asyncio.get_running_loop()
+        remembered = self._vouches.get(key, loop.time())
+        if remembered is not None:
+            return remembered, "warm"
+
+        async def verify(share: Share) -> tuple[Vouch, ...]:
+            access = Access(share, asker.credentials)
+            vouches = await find_vouches(self._client, request.reference, scoped.digest, request.keys, access)
+            self._remember(key, vouches, loop.time())
+            return vouches
+
+        try:
+            return await self._verifying.result(key, asker.namespace, verify, asker.deadline), "asked"
+        except RegistryError as error:
+            stale = self._stale.get(key, loop.time()) if error.transient else None
+            if stale is None:
+                raise
+            _log.warning("registry cannot answer: known signatures are used", image=scoped.image, message=str(error))
+            return stale, "stale"
+
+    def _remember(self, key: tuple[_Scoped, frozenset[str]], vouches: tuple[Vouch, ...], now: float) -> None:
+        times = self._lifetimes
+        signed = {vouch.key_fingerprint for vouch in vouches}
+        if signed == key[1]:
+            self._vouches.put(key, vouches, now + times.signed)
+            self._stale.put(key, vouches, now + times.stale)
+        else:
+            self._vouches.put(key, vouches, now + (times.partly_signed if signed else times.unsigned))
+            self._stale.pop(key)
+
+    async def _configured(self, request: EvidenceRequest, scoped: _Scoped, asker: _Asker) -> tuple[PlatformConfig, ...]:
+        if not request.want_config:
+            return ()
+        loop = asyncio.get_running_loop()
+        remembered = self._configs.get(scoped, loop.time())
+        if remembered is not None:
+            return remembered
+
+        async def read(share: Share) -> tuple[PlatformConfig, ...]:
+            access = Access(share, asker.credentials)
+            configs = await find_configs(self._client, request.reference, scoped.digest, access)
+            self._configs.put(scoped, configs, loop.time() + self._lifetimes.configs)
+            return configs
+
+        return await self._reading.result(scoped, asker.namespace, read, asker.deadline)
+
+
+def _fingerprints(request: EvidenceRequest) -> frozenset[str]:
+    return frozenset(key.fingerprint for key in request.keys)
+
+
+def _facts(
+    request: EvidenceRequest, digest: str, vouches: tuple[Vouch, ...], configs: tuple[PlatformConfig, ...]
+) -> ImageFacts:
+    return ImageFacts(
+        image=request.reference.name,
+        digest=digest,
+        vouches=vouches,
+        checked_keys=tuple(key.fingerprint for key in request.keys),
+        configs=configs,
+    )
