@@ -146,7 +146,7 @@ class WorkloadGrant(Model, frozen=True, kw_only=True):
         Column("Pod", "string", ".spec.pod.name", "The instance"),
         Column("State", "string", ".status.state", "Active, Suspended or Revoked"),
         Column("Reason", "string", ".status.reason", "Why"),
-        Column("Audiences", "string", ".spec.tokens[*].audience", "Audiences that it may hold"),
+        Column("Audience", "string", ".spec.tokens[0].audience", "The first audience of those in spec.tokens"),
         Column("Owner", "string", ".spec.owner", "Who answers for it"),
         Column("Account", "string", ".spec.serviceAccount.name", "Service account", 1),
         Column("Expires", "string", ".spec.expiresAt", "End of its lifetime", 1),

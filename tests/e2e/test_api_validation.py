@@ -1,0 +1,349 @@
+"""What the API server refuses of our kinds by itself, and what it says: no process of ours runs here."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.lab.http import Answer
+from tests.lab.lab import Lab
+from tests.stack.installation import Installation
+
+from countersign.api.names import API_VERSION
+from countersign.api.objects import KINDS
+
+Object = dict[str, Any]
+
+PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
+DIGEST = "sha256:" + "a" * 64
+
+AUDIENCE: Object = {"audience": "ledger.example.com", "owner": "ledger@example.com", "mode": "Audit"}
+RULE: Object = {
+    "name": "payments",
+    "globs": ["registry.example.com/payments/**"],
+    "authorities": [{"name": "release", "key": {"pem": [PEM]}}],
+}
+POLICY: Object = {
+    "owner": "payments@example.com",
+    "mode": "Audit",
+    "images": [RULE],
+    "tokens": [{"name": "ledger", "audience": "ledger.example.com"}],
+}
+GRANT: Object = {
+    "pod": {"name": "api-0", "uid": "1", "createdAt": "2026-01-02T03:04:05Z"},
+    "serviceAccount": {"name": "api", "uid": "2"},
+}
+REVOCATION: Object = {"target": {"pod": {"name": "api-0"}}, "reason": "leak", "requestedBy": "lab-admin"}
+VALID = {
+    "ProtectedAudience": AUDIENCE,
+    "ClusterTrustPolicy": POLICY,
+    "TrustPolicy": POLICY,
+    "Revocation": REVOCATION,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(lab: Lab) -> Installation:
+    installation = Installation(lab)
+    installation.install()
+    return installation
+
+
+class Kind:
+    """Paths and bodies of one of our kinds, in one namespace."""
+
+    def __init__(self, lab: Lab, kind: str, namespace: str) -> None:
+        model = next(model for model in KINDS if kind == model.KIND)
+        self.kind, self.admin = kind, lab.admin
+        self.path = f"/apis/{API_VERSION}/" + (f"namespaces/{namespace}/" if model.NAMESPACED else "") + model.PLURAL
+
+    def body(self, spec: Object, name: str = "probe") -> Object:
+        return {"apiVersion": API_VERSION, "kind": self.kind, "metadata": {"name": name}, "spec": spec}
+
+    def dry_run(self, spec: Object) -> Answer:
+        return self.admin.post(self.path, self.body(spec), query={"dryRun": "All"})
+
+
+@pytest.fixture
+def kinds(lab: Lab, namespace: str) -> dict[str, Kind]:
+    return {model.KIND: Kind(lab, model.KIND, namespace) for model in KINDS}
+
+
+@pytest.fixture
+def created(kinds: dict[str, Kind]) -> Iterator[dict[str, Object]]:
+    """One stored object of each kind that a person may create."""
+    stored = {
+        kind: kinds[kind].admin.post(kinds[kind].path, kinds[kind].body(spec), expect=201).body
+        for kind, spec in VALID.items()
+    }
+    yield stored
+    for kind in VALID:
+        kinds[kind].admin.delete(f"{kinds[kind].path}/probe")
+
+
+def changed(spec: Object, path: str, value: Any) -> Object:
+    """A copy of `spec` with `value` at a dotted path; numbers index lists."""
+    copied = copy.deepcopy(spec)
+    *parents, last = path.split(".")
+    at: Any = copied
+    for part in parents:
+        at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+    at[int(last) if isinstance(at, list) else last] = value
+    return copied
+
+
+TOKEN = POLICY["tokens"][0]
+REFUSED = [
+    # what, kind, path, value, what the message says
+    ("ttl-too-short", "TrustPolicy", "tokens.0.expirationSeconds", 60, "expirationSeconds must be from 600"),
+    ("ttl-too-long", "TrustPolicy", "tokens.0.expirationSeconds", 10**9, "to 86400 (a day)"),
+    (
+        "duplicate-token",
+        "TrustPolicy",
+        "tokens",
+        [TOKEN, {**TOKEN, "audience": "b"}],
+        'Duplicate value: {"name":"ledger"}',
+    ),
+    ("duplicate-audience", "TrustPolicy", "tokens", [TOKEN, {**TOKEN, "name": "b"}], "ask for the same one"),
+    (
+        "duplicate-variable",
+        "TrustPolicy",
+        "tokens",
+        [{**TOKEN, "envVar": "A"}, {"name": "b", "audience": "b", "envVar": "A"}],
+        "two tokens of this policy use the same variable",
+    ),
+    ("path-parent", "TrustPolicy", "tokens.0.path", "../token", "path must stay inside the token's mount"),
+    ("path-inner-parent", "TrustPolicy", "tokens.0.path", "a/../../b", "path must stay inside the token's mount"),
+    ("path-absolute", "TrustPolicy", "tokens.0.path", "/etc/passwd", "path must stay inside the token's mount"),
+    ("tokens-without-images", "TrustPolicy", "images", [], "without evidence there is no identity"),
+    ("no-mode", "ClusterTrustPolicy", "mode", None, "spec.mode: Required value"),
+    ("unknown-mode", "ClusterTrustPolicy", "mode", "enforce", 'supported values: "Audit", "Enforce", "Warn"'),
+    (
+        "two-members",
+        "TrustPolicy",
+        "images.0.authorities.0.keyless",
+        {"identities": [{"issuer": "i", "subject": "s"}]},
+        "`keyless` is not supported by this release",
+    ),
+    ("no-member", "TrustPolicy", "images.0.authorities", [{"name": "a"}], "an authority needs exactly one member"),
+    ("no-key", "TrustPolicy", "images.0.authorities.0.key.pem", [], "should have at least 1 items"),
+    ("no-evidence", "TrustPolicy", "images.0.authorities", [], "an image rule needs `digests` or `authorities`"),
+    ("two-rules", "TrustPolicy", "images", [RULE, RULE], 'Duplicate value: {"name":"payments"}'),
+    ("profile", "ClusterTrustPolicy", "profile", "Agent", "`profile` is not supported by this release"),
+    ("attestations", "TrustPolicy", "images.0.attestations", [{"name": "p"}], "`attestations` is not supported"),
+    ("no-attestations", "TrustPolicy", "images.0.attestations", [], "`attestations` is not supported"),
+    (
+        "match-conditions",
+        "ClusterTrustPolicy",
+        "match.matchConditions",
+        [{"name": "a", "expression": "true"}],
+        "`matchConditions` is not supported",
+    ),
+    ("drift", "TrustPolicy", "responses.drift", "Revoke", "`drift` is not supported by this release"),
+    ("exec", "TrustPolicy", "responses.exec", "Revoke", "`exec` is not supported by this release"),
+    ("withdrawn", "TrustPolicy", "responses.evidenceWithdrawn", "Suspend", "`evidenceWithdrawn` is not supported"),
+    ("misuse", "TrustPolicy", "responses.misuse", "Report", "`misuse` is not supported by this release"),
+    (
+        "overrides",
+        "TrustPolicy",
+        "modeOverrides",
+        [{"namespace": "a", "mode": "Warn"}],
+        "belongs to ClusterTrustPolicy",
+    ),
+    (
+        "selector",
+        "TrustPolicy",
+        "match.namespaceSelector",
+        {"matchLabels": {"a": "b"}},
+        "governs its own namespace only",
+    ),
+    (
+        "bound-without-namespace",
+        "ClusterTrustPolicy",
+        "binding.serviceAccounts",
+        [{"name": "api"}],
+        "write the `namespace` of each bound service account",
+    ),
+    ("listed-nothing", "TrustPolicy", "runtime.command", "Listed", "command Listed needs `allowedCommands`"),
+    (
+        "requester-account",
+        "TrustPolicy",
+        "binding.requesters",
+        [{"kind": "ServiceAccount", "name": "ci"}],
+        "a requester of kind ServiceAccount needs `namespace`",
+    ),
+    (
+        "requester-user",
+        "TrustPolicy",
+        "binding.requesters",
+        [{"kind": "User", "namespace": "ci", "name": "jane"}],
+        "the other kinds must not have it",
+    ),
+    (
+        "label-key",
+        "ClusterTrustPolicy",
+        "match.namespaceSelector.matchLabels",
+        {"not a key": "b"},
+        "each key must be a label key",
+    ),
+    (
+        "values-missing",
+        "ClusterTrustPolicy",
+        "match.podSelector.matchExpressions",
+        [{"key": "a", "operator": "In"}],
+        "In and NotIn need `values`",
+    ),
+    (
+        "reserved-audience",
+        "ProtectedAudience",
+        "audience",
+        "verifier.countersign.dev",
+        "reserved for Countersign itself",
+    ),
+    (
+        "api-server-audience",
+        "ProtectedAudience",
+        "audience",
+        "https://kubernetes.default.svc",
+        "the API server's own audiences cannot be protected",
+    ),
+    ("audience-quote", "ProtectedAudience", "audience", 'x"] || true || a in ["y', "should match"),
+    ("allow", "ProtectedAudience", "allow", [{"name": "a", "expression": "true"}], "`allow` is not supported"),
+    ("names-empty", "ProtectedAudience", "issuance.allowedNamespaces.from", "Names", "from Names needs `names`"),
+    ("names-unused", "ProtectedAudience", "issuance.allowedNamespaces.names", ["a"], "only from Names takes it"),
+    ("selector-empty", "ProtectedAudience", "issuance.allowedNamespaces.from", "Selector", "from Selector needs"),
+    ("no-target", "Revocation", "target", {}, "a target has exactly one member"),
+    ("two-targets", "Revocation", "target.node", {"name": "n"}, "a target has exactly one member"),
+    ("signer", "Revocation", "target", {"signer": {"issuer": "i"}}, "`signer` is not supported by this release"),
+    ("fingerprint", "Revocation", "target", {"keyFingerprint": "abc"}, "should match"),
+    ("no-reason", "Revocation", "reason", "", "spec.reason"),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "value", "says"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
+def test_refuses_and_says_what_to_write(kinds: dict[str, Kind], kind: str, path: str, value: Any, says: str) -> None:
+    answer = kinds[kind].dry_run(changed(VALID[kind], path, value))
+    assert answer.status == 422, answer
+    assert says in answer.message.replace('\\"', '"')
+
+
+@pytest.mark.parametrize("kind", VALID)
+def test_takes_the_object_that_each_refusal_was_made_from(kinds: dict[str, Kind], kind: str) -> None:
+    assert kinds[kind].dry_run(VALID[kind]).status == 201
+
+
+IMMUTABLE = [
+    ("ProtectedAudience", "audience", "other.example.com", "audience is immutable"),
+    ("Revocation", "reason", "another", "a Revocation is create-only"),
+    ("Revocation", "target", {"node": {"name": "n1"}}, "a Revocation is create-only"),
+]
+
+
+@pytest.mark.parametrize("case", IMMUTABLE)
+def test_refuses_to_change_what_is_immutable(
+    kinds: dict[str, Kind], created: dict[str, Object], case: tuple[str, str, Any, str]
+) -> None:
+    kind, path, value, says = case
+    stored = {**created[kind], "spec": changed(created[kind]["spec"], path, value)}
+    answer = kinds[kind].admin.put(f"{kinds[kind].path}/probe", stored)
+    assert answer.status == 422, answer
+    assert says in answer.message
+
+
+def test_fills_in_the_defaults_that_kubectl_explain_promises(created: dict[str, Object]) -> None:
+    spec = created["TrustPolicy"]["spec"]
+    assert spec["tokens"][0] | {"expirationSeconds": 600, "path": "token"} == spec["tokens"][0]
+    assert spec["runtime"]["command"] == "FromImage"
+    assert "LD_*" in spec["runtime"]["deniedEnv"]
+    assert (spec["apiToken"], spec["onTermination"], spec["drainSeconds"]) == ("Keep", "GracePeriod", 60)
+    assert spec["responses"] == {"ephemeralContainer": "Revoke"}
+    assert spec["unmatchedImages"] == "Deny"
+    assert created["ProtectedAudience"]["spec"]["issuance"] == {
+        "allowedNamespaces": {"from": "None"},
+        "maxExpirationSeconds": 3600,
+    }
+
+
+class TestGrant:
+    """As the controller's own service account: the rules of the CRD bind it, too."""
+
+    @pytest.fixture
+    def controller(self, lab: Lab, installed: Installation) -> Any:
+        return lab.api_with_token(lab.service_account_token(installed.namespace, "countersign-controller"))
+
+    @pytest.fixture
+    def grant(self, controller: Any, kinds: dict[str, Kind]) -> Object:
+        kind = kinds["WorkloadGrant"]
+        return dict(controller.post(kind.path, kind.body(GRANT), expect=201).body)
+
+    def status(self, controller: Any, kinds: dict[str, Kind], grant: Object, status: Object | None) -> Answer:
+        path = f"{kinds['WorkloadGrant'].path}/probe"
+        current = controller.get(path, expect=200).body
+        return controller.put(f"{path}/status", {**current, "status": status})  # type: ignore[no-any-return]
+
+    def test_a_status_given_at_creation_is_not_taken(self, controller: Any, kinds: dict[str, Kind]) -> None:
+        kind = kinds["WorkloadGrant"]
+        body = {**kind.body(GRANT), "status": {"state": "Active"}}
+        assert "status" not in controller.post(kind.path, body, expect=201).body
+
+    def test_its_spec_never_changes(self, controller: Any, kinds: dict[str, Kind], grant: Object) -> None:
+        grant["spec"]["pod"]["uid"] = "another"
+        answer = controller.put(f"{kinds['WorkloadGrant'].path}/probe", grant)
+        assert answer.status == 422
+        assert "the spec of a WorkloadGrant is immutable" in answer.message
+
+    @pytest.mark.parametrize(
+        "after",
+        [
+            {"state": "Active"},
+            {"state": "Suspended", "reason": "Completed"},
+            {"reason": "Completed"},
+            {},
+            None,
+            {"state": "Revoked", "reason": "Other"},
+            {"state": "Revoked"},
+        ],
+    )
+    def test_revoked_is_final(
+        self, controller: Any, kinds: dict[str, Kind], grant: Object, after: Object | None
+    ) -> None:
+        for state in ("Active", "Suspended", "Active"):
+            assert self.status(controller, kinds, grant, {"state": state}).ok
+        assert self.status(controller, kinds, grant, {"state": "Revoked", "reason": "Completed"}).ok
+        answer = self.status(controller, kinds, grant, after)
+        assert answer.status == 422
+        assert "Revoked is final" in answer.message
+        again = {"state": "Revoked", "reason": "Completed", "message": "the pod is gone, too"}
+        assert self.status(controller, kinds, grant, again).ok
+
+    def test_a_revoked_grant_is_not_revived_past_the_status(
+        self, controller: Any, kinds: dict[str, Kind], grant: Object
+    ) -> None:
+        assert self.status(controller, kinds, grant, {"state": "Revoked", "reason": "Completed"}).ok
+        path = f"{kinds['WorkloadGrant'].path}/probe"
+        controller.patch(path, {"status": {"state": "Active"}})
+        assert controller.get(path).body["status"]["state"] == "Revoked"
+
+
+def test_every_kind_is_established_and_structural(lab: Lab, kinds: dict[str, Kind]) -> None:
+    for model in KINDS:
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{model.PLURAL}.countersign.dev"
+        conditions = {c["type"]: c["status"] for c in lab.admin.get(path, expect=200).body["status"]["conditions"]}
+        assert conditions["Established"] == "True"
+        assert conditions.get("NonStructuralSchema", "False") == "False"
+
+
+def test_kubectl_explains_every_field(lab: Lab) -> None:
+    for model in KINDS:
+        told = lab.kubectl("explain", f"{model.PLURAL}.countersign.dev", "--recursive")
+        assert "spec" in told
+        assert "<no description>" not in lab.kubectl("explain", f"{model.PLURAL}.countersign.dev.spec")
+    assert "renews it at" in lab.kubectl("explain", "ctp.spec.tokens.expirationSeconds")
+
+
+def test_kubectl_prints_columns(lab: Lab, namespace: str, created: dict[str, Object]) -> None:
+    assert lab.kubectl("get", "pa", "probe").split()[:5] == ["NAME", "AUDIENCE", "MODE", "READY", "GRANTS"]
+    table = lab.kubectl("get", "tp", "-n", namespace, "-o", "wide")
+    assert "payments@example.com" in table
+    assert lab.kubectl("get", "rvk", "-n", namespace).split()[:5] == ["NAME", "APPLIED", "REVOKED", "BY", "REASON"]
+    assert "trustpolicy.countersign.dev/probe" in lab.kubectl("get", "countersign", "-n", namespace)
