@@ -5,11 +5,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.lab.pki import CertificateAuthority
 
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.transport import Transport
+from tests.lab.pki import CertificateAuthority
 
 ClientMaker = Callable[..., AbstractAsyncContextManager[RegistryClient]]
 

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from tests.fakes.registry import FakeRegistry
-from tests.lab.pki import CertificateAuthority
-from tests.unit.registry.conftest import ClientMaker
 
 from countersign.registry import errors
 from countersign.registry.client import Access
 from countersign.registry.credentials import Credential
 from countersign.registry.fairness import Share
 from countersign.trust.reference import ImageReference
+from tests.fakes.registry import FakeRegistry
+from tests.lab.pki import CertificateAuthority
+from tests.unit.registry.conftest import ClientMaker
 
 WRONG = Credential("robot", "old password")
 RIGHT = Credential("robot", "new password")

@@ -5,9 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from tests.fakes.registry import OCI_INDEX, FakeRegistry, index, manifest
-from tests.lab.pki import CertificateAuthority
-from tests.unit.registry.conftest import ClientMaker
 
 from countersign.registry import errors
 from countersign.registry.client import Access, referrers_tag
@@ -15,6 +12,9 @@ from countersign.registry.credentials import Credential
 from countersign.registry.fairness import Share
 from countersign.registry.manifest import digest_of
 from countersign.trust.reference import ImageReference
+from tests.fakes.registry import OCI_INDEX, FakeRegistry, index, manifest
+from tests.lab.pki import CertificateAuthority
+from tests.unit.registry.conftest import ClientMaker
 
 DIGEST = "sha256:" + "ab" * 32
 

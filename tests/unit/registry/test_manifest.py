@@ -1,0 +1,93 @@
+"""Manifests, indexes and configs: one meaning each, or refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from countersign.registry.errors import MalformedError
+from countersign.registry.manifest import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    MAX_INDEX_ENTRIES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    parse_config,
+    parse_manifest,
+    verify_digest,
+)
+
+DIGEST = "sha256:" + "ab" * 32
+CONFIG = {"digest": DIGEST}
+
+
+def parse(**members: Any) -> Any:
+    return parse_manifest(json.dumps({"schemaVersion": 2, **members}).encode(), DIGEST)
+
+
+@pytest.mark.parametrize("media_type", ["", OCI_MANIFEST, DOCKER_MANIFEST])
+def test_manifests_of_both_kinds_are_read(media_type: str) -> None:
+    manifest = parse(mediaType=media_type, config=CONFIG, layers=[{"digest": DIGEST, "annotations": {"a": "b"}}])
+    assert manifest.kind == "manifest"
+    assert manifest.config.digest == DIGEST
+    assert manifest.layers[0].annotation("a") == "b"
+    assert manifest.layers[0].annotation("c") == ""
+
+
+@pytest.mark.parametrize("media_type", ["", OCI_INDEX, DOCKER_LIST])
+def test_indexes_of_both_kinds_are_read(media_type: str) -> None:
+    platform = {"os": "linux", "architecture": "arm", "variant": "v7"}
+    index = parse(mediaType=media_type, manifests=[{"digest": DIGEST, "platform": platform, "annotations": None}])
+    assert index.kind == "index"
+    assert str(index.manifests[0].platform) == "linux/arm/v7"
+    assert index.manifests[0].annotation("a") == ""
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"schemaVersion": 1, "config": CONFIG},
+        {},
+        {"layers": []},
+        {"manifests": [], "config": CONFIG},
+        {"manifests": [], "layers": []},
+        {"mediaType": OCI_INDEX, "config": CONFIG},
+        {"mediaType": OCI_MANIFEST, "manifests": []},
+        {"config": {"digest": "sha256:short"}},
+        {"config": {"digest": "../../etc/passwd"}},
+        {"config": CONFIG, "layers": [{"digest": "md5:" + "a" * 32}]},
+        {"config": CONFIG, "subject": {"digest": ""}},
+        {"manifests": [{"digest": DIGEST}] * (MAX_INDEX_ENTRIES + 1)},
+        {"config": CONFIG, "layers": "x"},
+    ],
+)
+def test_what_could_be_understood_in_two_ways_or_in_none_is_refused(members: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError):
+        parse(**members)
+
+
+def test_a_member_given_twice_is_refused() -> None:
+    with pytest.raises(MalformedError, match="twice"):
+        parse_manifest(b'{"schemaVersion": 2, "config": null, "config": {"digest": "%s"}}' % DIGEST.encode(), DIGEST)
+
+
+def test_a_config_tells_what_the_image_runs() -> None:
+    config = parse_config(b'{"os": "linux", "architecture": "amd64", "config": {"Entrypoint": ["/a"], "Cmd": null}}')
+    assert (str(config.platform), config.entrypoint, config.cmd) == ("linux/amd64", ("/a",), ())
+    assert parse_config(b"{}").entrypoint == ()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"config": {"Entrypoint": "/a"}}', b'{"config": {"Entrypoint": ["\\ud800"]}}']
+)
+def test_a_config_that_cannot_be_read_is_refused(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        parse_config(data)
+
+
+def test_content_is_held_against_either_algorithm() -> None:
+    verify_digest(b"", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    with pytest.raises(MalformedError):
+        verify_digest(b"x", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    with pytest.raises(MalformedError):
+        verify_digest(b"", "sha512:" + "ab" * 64)
