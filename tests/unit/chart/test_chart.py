@@ -1,0 +1,277 @@
+"""The chart, as Helm's own library renders it."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from countersign.api import names
+from countersign.cli.services import SERVICES
+from tests import render as rendering
+from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render
+
+pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this platform")
+
+EVERYTHING: Object = {
+    "imagePullSecrets": ["registry"],
+    "image": {"digest": "sha256:" + "a" * 64},
+    "gate": {
+        "pullSecretNamespaces": ["payments"],
+        "registries": {
+            "caConfigMap": "registry-ca",
+            "insecure": ["registry.local:5000"],
+            "allowedAddressRanges": ["127.0.0.0/8", "::1/128"],
+        },
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"a": "b"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "podAnnotations": {"a": "b"},
+    },
+    "controller": {"gateURL": "https://192.0.2.1:8443", "certificateNames": ["192.0.2.1"], "registerWebhooks": False},
+    "verifier": {"issuers": ["https://former.example.com"]},
+    "networkPolicy": {"enabled": True},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+}
+
+
+EVENTS_AND_QUESTIONS = {"events", "tokenreviews", "subjectaccessreviews"}
+"""What gate and verifier may create: nothing that another part acts on."""
+
+
+@pytest.fixture(scope="module", params=[{}, EVERYTHING], ids=["defaults", "everything"])
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    return render(request.param)
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    return [obj for obj in objects if obj["kind"] in kinds]
+
+
+def rules(objects: list[Object], name: str) -> Iterator[tuple[str, Object]]:
+    """Kind of the role, and rule, of every Role and ClusterRole of that name."""
+    for role in of_kind(objects, "Role", "ClusterRole"):
+        if role["metadata"]["name"] == name:
+            yield from ((role["kind"], rule) for rule in role["rules"])
+
+
+# Rendered files
+
+
+@pytest.mark.parametrize("name", ["crds.yaml", "countersign.yaml", "revocation-asker.yaml"])
+def test_manifests_hold_what_the_chart_renders(name: str) -> None:
+    assert (MANIFESTS / name).read_text() == manifests()[name], "manifests/ is stale: run `make generate`"
+
+
+def test_manifests_hold_nothing_else() -> None:
+    assert {path.name for path in MANIFESTS.iterdir()} == set(manifests())
+
+
+def test_without_helm_the_manifests_stand_in_for_the_default_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys(objects: list[Object]) -> set[tuple[str, str]]:
+        return {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
+
+    rendered = keys(render())
+    monkeypatch.setattr(rendering, "find_spec", lambda name: None)
+    assert keys(render()) == rendered | {("Namespace", names.SYSTEM_NAMESPACE)}
+
+
+# Values
+
+
+def test_every_value_stands_in_the_schema_with_a_description() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def described(values: Object, schema: Object, path: str) -> None:
+        for key, value in values.items():
+            member = schema["properties"][key]
+            if "$ref" in member:
+                member = {**schema_of(member["$ref"]), **member}
+            assert member.get("description"), f"{path}{key} has no description"
+            if isinstance(value, dict) and "properties" in member and "$ref" not in member:
+                assert member["additionalProperties"] is False, f"{path}{key} takes unknown names"
+                described(value, member, f"{path}{key}.")
+
+    def schema_of(reference: str) -> Object:
+        return dict(schema["definitions"][reference.rpartition("/")[2]])
+
+    described(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"gate": {"replica": 3}}, "'replica' not allowed"),
+        ({"gaet": {}}, "'gaet' not allowed"),
+        ({"gate": {"replicas": 0}}, "/gate/replicas"),
+        ({"gate": {"replicas": "2"}}, "/gate/replicas"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"gate": {"pullSecretNamespaces": ["*"]}}, "/gate/pullSecretNamespaces/0"),
+        ({"gate": {"registries": {"insecure": ["http://registry"]}}}, "/gate/registries/insecure/0"),
+        ({"controller": {"gateURL": "http://gate"}}, "/controller/gateURL"),
+        ({"controller": {"impactShare": 25}}, "/controller/impactShare"),
+        ({"guards": {"mutatingAdmissionPolicy": "yes"}}, "/guards/mutatingAdmissionPolicy"),
+    ],
+)
+def test_a_mistyped_value_is_refused_by_name(values: Object, says: str) -> None:
+    with pytest.raises(InvalidValuesError) as error:
+        render(values)
+    assert says in str(error.value)
+
+
+def test_the_namespace_is_the_releases_everywhere() -> None:
+    text = yaml.safe_dump([obj for obj in render({}, "elsewhere") if obj["kind"] != "CustomResourceDefinition"])
+    assert names.SYSTEM_NAMESPACE not in text
+    assert "system:serviceaccount:elsewhere:countersign-controller" in text
+
+
+# Services
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_flag_is_one_that_the_service_knows(objects: list[Object], service: str) -> None:
+    known = SERVICES[service]
+    settings = getattr(import_module(known.settings_module), known.settings)
+    flags = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(settings)}
+    flags |= {f"--no-{flag[2:]}" for flag in flags}
+    (deployment,) = [d for d in of_kind(objects, "Deployment") if d["metadata"]["name"] == f"countersign-{service}"]
+    command, *args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert command == service
+    assert {arg.partition("=")[0] for arg in args} <= flags
+
+
+def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -> None:
+    # kubernetes.io/docs/concepts/security/pod-security-standards, "Restricted".
+    for deployment in of_kind(objects, "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+        assert all("configMap" in volume for volume in spec.get("volumes", []))
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] is True
+            assert container["resources"]["requests"]
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_each_service_survives_a_drain(objects: list[Object]) -> None:
+    budgets = {b["metadata"]["name"]: b["spec"] for b in of_kind(objects, "PodDisruptionBudget")}
+    for deployment in of_kind(objects, "Deployment"):
+        spec = deployment["spec"]
+        assert spec["replicas"] >= 2
+        assert budgets[deployment["metadata"]["name"]]["maxUnavailable"] == 1
+        assert budgets[deployment["metadata"]["name"]]["selector"] == spec["selector"]
+        labels = spec["template"]["metadata"]["labels"]
+        assert spec["selector"]["matchLabels"].items() <= labels.items()
+        for spread in spec["template"]["spec"]["topologySpreadConstraints"]:
+            assert spread["labelSelector"] == spec["selector"]
+
+
+def test_the_chart_leaves_webhook_configurations_to_the_controller(objects: list[Object]) -> None:
+    assert not of_kind(objects, "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+
+
+# Permissions
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_service_reads_secrets_but_its_own(objects: list[Object], service: str) -> None:
+    for kind, rule in rules(objects, f"countersign-{service}"):
+        if "secrets" in rule.get("resources", ()) and rule["verbs"] != ["create"]:
+            assert kind == "Role"
+            assert all(name.startswith("countersign-") for name in rule["resourceNames"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_service_may_do_everything(objects: list[Object], service: str) -> None:
+    for _, rule in rules(objects, f"countersign-{service}"):
+        for member in ("apiGroups", "resources", "verbs", "nonResourceURLs"):
+            assert "*" not in rule.get(member, ())
+
+
+def test_pull_secrets_are_read_in_listed_namespaces_only() -> None:
+    granted = [
+        role["metadata"]["namespace"]
+        for role in of_kind(render(EVERYTHING), "Role")
+        if role["metadata"]["name"] == "countersign-gate-pull-secrets"
+    ]
+    assert granted == ["payments"]
+    assert not [role for role in render() if role["metadata"]["name"] == "countersign-gate-pull-secrets"]
+
+
+def test_only_the_controller_may_write(objects: list[Object]) -> None:
+    for service in ("gate", "verifier"):
+        for _, rule in rules(objects, f"countersign-{service}"):
+            written = set(rule["verbs"]) - {"get", "list", "watch"}
+            assert not written or set(rule["resources"]) <= EVENTS_AND_QUESTIONS
+
+
+def test_view_and_admin_take_in_ours_and_edit_does_not(objects: list[Object]) -> None:
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    aggregated = {
+        (key.removeprefix(prefix), role["metadata"]["name"])
+        for role in of_kind(objects, "ClusterRole")
+        for key in role["metadata"]["labels"]
+        if key.startswith(prefix)
+    }
+    assert aggregated == {("view", "countersign-view"), ("admin", "countersign-admin")}
+    assert all(rule["verbs"] == ["get", "list", "watch"] for _, rule in rules(objects, "countersign-view"))
+    written = {resource for _, rule in rules(objects, "countersign-admin") for resource in rule["resources"]}
+    assert written == {"trustpolicies", "revocations"}
+
+
+def test_aggregation_can_be_turned_off() -> None:
+    text = yaml.safe_dump(of_kind(render({"rbac": {"aggregate": False}}), "ClusterRole"))
+    assert "aggregate-to" not in text
+
+
+# Guards
+
+
+def test_each_guard_denies_and_fails_closed(objects: list[Object]) -> None:
+    bindings = {b["spec"]["policyName"]: b["spec"] for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")}
+    policies = of_kind(objects, "ValidatingAdmissionPolicy")
+    expected = {"crds", "grants", "minting", "namespace-labels", "owners", "owners-namespaced"}
+    expected |= {"receipts", "reserved-labels", "revocations"}
+    assert {policy["metadata"]["name"] for policy in policies} == {f"countersign-{name}" for name in expected}
+    for policy in policies:
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        binding = bindings[policy["metadata"]["name"]]
+        assert binding["validationActions"] == ["Deny"]
+        assert ("paramKind" in policy["spec"]) == ("paramRef" in binding)
+
+
+@pytest.mark.parametrize(("version", "kinds"), [("v1", 2), ("v1beta1", 2), ("off", 0), ("auto", 0)])
+def test_the_asker_is_stamped_where_the_cluster_can(version: str, kinds: int) -> None:
+    found = of_kind(
+        render({"guards": {"mutatingAdmissionPolicy": version}}),
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+    )
+    assert len(found) == kinds
+    assert all(obj["apiVersion"] == f"admissionregistration.k8s.io/{version}" for obj in found)
+
+
+# Words
+
+
+def test_the_notes_say_what_is_not_in_force_yet() -> None:
+    assert "Not in force yet" in notes()
+    assert "list the namespaces with private images" in notes()
+    assert "list the namespaces with private images" not in notes(EVERYTHING)
+    assert "register the gate yourself" in notes(EVERYTHING)
+
+
+def test_the_charts_version_is_the_packages() -> None:
+    import countersign
+
+    chart: dict[str, Any] = yaml.safe_load(Path(CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == chart["version"] == countersign.__version__
