@@ -1,1 +1,1 @@
-"""The command line: `countersign`, also as `kubectl countersign`. Wires ports to the core and prints; holds no rules."""
+"""The command line: `countersign`, also as `kubectl countersign`. It wires ports to the core; it holds no rules."""

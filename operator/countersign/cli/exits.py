@@ -4,13 +4,10 @@ from enum import IntEnum
 from typing import NoReturn
 
 import typer
-from rich.console import Console
-
-_stderr = Console(stderr=True, soft_wrap=True)
 
 
 class Exit(IntEnum):
-    """What the command's exit status says. Documented in the README."""
+    """What the command's exit status says. Documented in docs/commands.md."""
 
     YES = 0
     """Done, admitted, verified, active, healthy."""
@@ -24,16 +21,11 @@ class Exit(IntEnum):
 
 def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
     """Tell on stderr what went wrong and what to do, and end the command."""
-    _stderr.print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
+    typer.secho("error: ", nl=False, err=True, fg="red", bold=True)
+    typer.echo(message, err=True)
     raise typer.Exit(code)
 
 
 def note(message: str) -> None:
     """A remark on stderr, out of the way of the output."""
-    _stderr.print(_escape(message), highlight=False)
-
-
-def _escape(message: str) -> str:
-    from rich.markup import escape
-
-    return escape(message)
+    typer.echo(message, err=True)

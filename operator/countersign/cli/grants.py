@@ -1,5 +1,6 @@
 """`countersign grants`: the inventory of workload identities."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -10,8 +11,16 @@ from countersign.cli.output import Format, OutputOption, print_rows
 from countersign.cli.paths import collection
 
 COLUMNS = ("namespace", "name", "pod", "state", "reason", "audiences", "owner", "account", "created")
-PENDING = "Pending"
-"""Shown for a grant that the controller has not judged to the end: it is not Active."""
+
+
+class State(StrEnum):
+    """States of a grant as they are shown."""
+
+    ACTIVE = "Active"
+    SUSPENDED = "Suspended"
+    REVOKED = "Revoked"
+    PENDING = "Pending"
+    """The controller has not judged it to the end: it is not Active."""
 
 
 def row(grant: WorkloadGrant) -> dict[str, Any]:
@@ -20,7 +29,7 @@ def row(grant: WorkloadGrant) -> dict[str, Any]:
         "namespace": grant.metadata.namespace,
         "name": grant.metadata.name,
         "pod": grant.spec.pod.name,
-        "state": grant.status.state or PENDING,
+        "state": grant.status.state or State.PENDING.value,
         "reason": grant.status.reason,
         "audiences": [token.audience for token in grant.spec.tokens],
         "owner": grant.spec.owner,
@@ -38,8 +47,9 @@ def row(grant: WorkloadGrant) -> dict[str, Any]:
 
 
 def grants(
+    *,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Only this namespace.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only this state: Active, Suspended, Revoked or Pending.")] = None,
+    state: Annotated[State | None, typer.Option(case_sensitive=False, help="Only this state.")] = None,
     audience: Annotated[str | None, typer.Option(help="Only grants that list this audience.")] = None,
     owner: Annotated[str | None, typer.Option(help="Only grants of this owner.")] = None,
     pod: Annotated[str | None, typer.Option(help="Only grants of this pod name or UID.")] = None,
@@ -56,7 +66,7 @@ def grants(
         for grant in kube.items(collection(WorkloadGrant, namespace), WorkloadGrant):
             line = row(grant)
             kept = (
-                (state is None or line["state"].casefold() == state.casefold())
+                (state is None or line["state"] == state)
                 and (audience is None or audience in line["audiences"])
                 and (owner is None or line["owner"] == owner)
                 and (pod is None or pod in {line["pod"], line["podUID"]})

@@ -3,25 +3,30 @@
 Answers are decoded into our typed models; the official client's models are never touched.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import msgspec
 import typer
 
+from countersign.api.names import GROUP
 from countersign.cli.exits import Exit, fail
 
 T = TypeVar("T")
 
-PAGE = 500
+PAGE: Final = 500
 """Objects asked for at a time, as kubectl does."""
+TIMEOUT_SECONDS: Final = (5, 30)
+"""To connect, and between two pieces of an answer."""
 
 KubeconfigOption = Annotated[
     Path | None, typer.Option("--kubeconfig", help="Path of the kubeconfig; else $KUBECONFIG or ~/.kube/config.")
 ]
 ContextOption = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
+NamespaceOption = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Namespace; else that of the kubeconfig's context.")
+]
 
 
 class ApiError(Exception):
@@ -34,20 +39,27 @@ class ApiError(Exception):
         self.message = message
 
 
-class _ListMeta(msgspec.Struct):
+class _ListMeta(msgspec.Struct, frozen=True):
     continue_: str = msgspec.field(name="continue", default="")
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, frozen=True):
     items: tuple[msgspec.Raw, ...] = ()
     metadata: _ListMeta = _ListMeta()
 
 
-class Kube:
-    """A few verbs on the API server, typed by msgspec."""
+class _Status(msgspec.Struct, frozen=True):
+    reason: str = ""
+    message: str = ""
 
-    def __init__(self, api: Any) -> None:
+
+class Kube:
+    """A few verbs on the API server, typed by msgspec. Every call raises ApiError."""
+
+    def __init__(self, api: Any, namespace: str = "default") -> None:
+        """`api`: a kubernetes.client.ApiClient. `namespace`: that of the kubeconfig's context."""
         self._api = api
+        self.namespace = namespace
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> "Kube":
@@ -55,49 +67,65 @@ class Kube:
         from kubernetes import client, config
 
         configuration = client.Configuration()
+        configuration.retries = False
+        path = str(kubeconfig) if kubeconfig else None
+        namespace = "default"
         try:
-            config.load_kube_config(
-                config_file=str(kubeconfig) if kubeconfig else None, context=context, client_configuration=configuration
-            )
+            config.load_kube_config(path, context, configuration)  # type: ignore[no-untyped-call]
+            contexts, current = config.list_kube_config_contexts(config_file=path)  # type: ignore[no-untyped-call]
+            chosen = next((one for one in contexts if one["name"] == context), current)
+            namespace = chosen["context"].get("namespace") or namespace
         except config.ConfigException as error:
+            if kubeconfig is not None or context is not None:
+                fail(f"the kubeconfig cannot be used: {error}")
             try:
-                config.load_incluster_config(client_configuration=configuration)
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             except config.ConfigException:
                 fail(f"no cluster to talk to ({error}): pass --kubeconfig or set KUBECONFIG")
-        return cls(client.ApiClient(configuration))
+        return cls(client.ApiClient(configuration), namespace)
 
     def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> tuple[bytes, Mapping[str, str]]:
-        """The answer's body and headers. Raises ApiError on any status but 2xx."""
+        """The answer's body and headers. A body is sent as JSON."""
         import urllib3
+        from kubernetes.client import ApiException
 
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = content_type
+            headers["Content-Type"] = "application/json"
         call = self._api.param_serialize(
             method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
             auth_settings=["BearerToken"],
         )  # fmt: skip
         try:
-            response = self._api.call_api(*call, _request_timeout=(5, 30))
-        except urllib3.exceptions.HTTPError as error:
+            response = self._api.call_api(*call, _request_timeout=TIMEOUT_SECONDS)
+            data: bytes = response.read()
+        except (urllib3.exceptions.HTTPError, ApiException) as error:
             raise ApiError(0, "Unreachable", f"the API server cannot be reached: {error}") from error
-        data: bytes = response.read()
         if not 200 <= response.status < 300:
             raise _error(response.status, data)
         return data, dict(response.getheaders() or {})
+
+    def version(self) -> tuple[str, str]:
+        """The API server's version, and the Date header of its answer (may be empty)."""
+        data, headers = self.request("GET", "/version")
+        date = next((value for name, value in headers.items() if name.lower() == "date"), "")
+        return str(msgspec.json.decode(data)["gitVersion"]), date
 
     def get(self, path: str, type_: type[T], **query: str) -> T:
         """One object."""
         data, _ = self.request("GET", path, query=query)
         return msgspec.json.decode(data, type=type_)
+
+    def find(self, path: str, type_: type[T]) -> T | None:
+        """One object, or None if there is none."""
+        try:
+            return self.get(path, type_)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
 
     def items(self, path: str, type_: type[T], **query: str) -> Iterator[T]:
         """Every object of a collection, page by page."""
@@ -125,7 +153,7 @@ def connected(kubeconfig: Path | None, context: str | None) -> Kube:
     return Kube.connect(kubeconfig, context)
 
 
-def ended_by(error: ApiError, doing: str) -> None:
+def ended_by(error: ApiError, doing: str) -> NoReturn:
     """End the command over an API error, with what to do about it."""
     match error.status:
         case 0:
@@ -133,16 +161,19 @@ def ended_by(error: ApiError, doing: str) -> None:
         case 401:
             fail(f"{doing}: the API server does not know you: renew your login ({error.message})")
         case 403:
-            fail(f"{doing}: you may not: {error.message}. Ask an admin for the role that the README names")
+            fail(f"{doing}: you may not: {error.message}. Ask an admin for the role that docs/commands.md names")
+        case 404 if not error.reason:
+            fail(f"{doing}: the cluster does not know {GROUP}: install Countersign first, or check --context")
         case 404:
-            fail(f"{doing}: not found: {error.message}")
-        case _:
-            fail(f"{doing}: {error.message}", Exit.UNKNOWN if error.status >= 500 else Exit.USAGE)
+            fail(f"{doing}: {error.message}")
+        case status:
+            fail(f"{doing}: {error.message}", Exit.UNKNOWN if status >= 500 or status == 429 else Exit.USAGE)
 
 
 def _error(status: int, data: bytes) -> ApiError:
     try:
-        told = json.loads(data)
-        return ApiError(status, str(told.get("reason", "")), str(told.get("message", "")) or f"status {status}")
-    except (ValueError, AttributeError):
-        return ApiError(status, "", data[:300].decode(errors="replace") or f"status {status}")
+        told = msgspec.json.decode(data, type=_Status)
+    except msgspec.DecodeError:
+        # Not the API server's Status: it has no such path, or something stands in between.
+        told = _Status("", data[:300].decode(errors="replace").strip())
+    return ApiError(status, told.reason, told.message or f"status {status}")

@@ -11,12 +11,12 @@ from countersign.api.meta import ObjectMeta
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.api.objects import to_object
 from countersign.api.revocation import NamespaceTarget, NodeTarget, ObjectTarget, Revocation, RevocationSpec, Target
-from countersign.cli.exits import Exit, fail, note
+from countersign.cli.exits import fail, note
 from countersign.cli.grants import COLUMNS, row
-from countersign.cli.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
+from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
 from countersign.cli.output import Format, OutputOption, print_json, print_rows
 from countersign.cli.paths import collection
-from countersign.grants.revocations import hits
+from countersign.trust.reach import ends
 
 
 class What(StrEnum):
@@ -59,6 +59,7 @@ def revoke(
     name: Annotated[
         str, typer.Argument(help="Its name; for digest and key: sha256:<hex> (a key's fingerprint, as grants show it).")
     ],
+    *,
     reason: Annotated[str, typer.Option("--reason", help="Why; stands on the record.")],
     namespace: Annotated[
         str | None,
@@ -79,36 +80,44 @@ def revoke(
     """End identities now: of a grant, pod, service account, node or namespace, or all that rest on a digest or key."""
     if namespace is None and what not in CLUSTER_WIDE:
         fail(f"revoke {what} needs --namespace: the namespace that the {what} is in")
+    if what is What.NAMESPACE and namespace not in (None, name, system_namespace):
+        fail(f"an order in {namespace} reaches that namespace only: leave --namespace out")
     home = namespace or (name if what is What.NAMESPACE else system_namespace)
-    order = Revocation(
-        metadata=ObjectMeta(generate_name=f"{what}-", namespace=home),
-        spec=RevocationSpec(target=target(what, name, home if home == system_namespace else ""), reason=reason),
-    )
+    everywhere = home == system_namespace
     kube = connected(kubeconfig, context)
     try:
-        listed = kube.items(collection(WorkloadGrant, None if home == system_namespace else home), WorkloadGrant)
-        ending = [row(g) for g in listed if g.status.state != "Revoked" and hits(order, g, system_namespace)]
+        spec = RevocationSpec(
+            target=target(what, name, home if everywhere else ""), reason=reason, requested_by=requester(kube)
+        )
+        order = Revocation(metadata=ObjectMeta(generate_name=f"{what}-", namespace=home), spec=spec)
+        listed = kube.items(collection(WorkloadGrant, None if everywhere else home), WorkloadGrant)
+        ending = [row(one) for one in listed if one.status.state != "Revoked" and ends(order, one, system_namespace)]
     except ApiError as error:
         ended_by(error, "listing the grants that this would end")
-    if output is Format.TABLE:
+    if output is not Format.JSON:
         print_rows(COLUMNS, ending, output, empty="no grant stands that this would end")
     note(
-        f"{len(ending)} grant(s) {'would end' if dry_run else 'will end'}, for good. Pods keep running; new ones are judged anew."
+        f"{len(ending)} grant(s) {'would' if dry_run else 'will'} end, for good. "
+        "Pods keep running; new ones are judged anew."
     )
-    if dry_run:
-        if output is not Format.TABLE:
-            print_rows(COLUMNS, ending, output)
-        return
-    if not yes:
+    if not (yes or dry_run):
         if not sys.stdin.isatty():
             fail("refusing to revoke without being asked to: pass --yes (or --dry-run to look first)")
-        typer.confirm("Revoke?", abort=True)
+        typer.confirm("Revoke?", abort=True, err=True)
     try:
-        created = kube.create(collection(Revocation, home), to_object(order))
+        created = kube.create(collection(Revocation, home), to_object(order), dry_run=dry_run)
     except ApiError as error:
         ended_by(error, "creating the Revocation")
     if output is Format.JSON:
-        print_json({"revocation": created, "ending": ending})
-    else:
-        note(f"created revocation {home}/{created['metadata']['name']}: kubectl get revocations -n {home}")
-    raise typer.Exit(Exit.YES)
+        print_json({"revocation": created, "dryRun": dry_run, "ending": ending})
+    if not dry_run:
+        note(f"created Revocation {home}/{created['metadata']['name']}: kubectl get revocations -n {home}")
+
+
+def requester(kube: Kube) -> str:
+    """Who we are to the API server. It lets nobody order in another's name, and not every cluster fills the name in."""
+    created = kube.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", _WHO_AM_I)
+    return str(created["status"]["userInfo"]["username"])
+
+
+_WHO_AM_I = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
