@@ -143,43 +143,52 @@ class EvidenceService:
 
         What is not known by then is Unverifiable with reason Timeout; the work goes on, so that the retry is warm.
         """
-        distinct = tuple(dict.fromkeys(requests))
-        if len(distinct) == 1:
-            return {distinct[0]: await self._answer(distinct[0], deadline)}
-        answers = await together(*(self._answer(request, deadline) for request in distinct))
-        return dict(zip(distinct, answers, strict=True))
+        answers: dict[EvidenceRequest, ImageFacts | Unverifiable] = {}
+        asked: list[tuple[EvidenceRequest, _Asker]] = []
+        loop = asyncio.get_running_loop()
+        for request in dict.fromkeys(requests):
+            started = loop.time()
+            try:
+                asker = await self._asker(request, deadline)
+            except PullSecretsUnavailable as error:
+                answers[request] = Unverifiable(str(request.reference), "RegistryUnavailable", str(error), True)
+                self._observe("unverifiable", loop.time() - started)
+                continue
+            remembered = self._from_memory(request, asker, started)
+            if remembered is None:
+                asked.append((request, asker))
+            else:
+                answers[request] = remembered
+                self._observe("warm", loop.time() - started)
+        if asked:
+            found = await together(*(self._answer(request, asker) for request, asker in asked))
+            answers.update(zip((request for request, _ in asked), found, strict=True))
+        return answers
 
-    async def _answer(self, request: EvidenceRequest, deadline: float) -> ImageFacts | Unverifiable:
+    async def _answer(self, request: EvidenceRequest, asker: _Asker) -> ImageFacts | Unverifiable:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        reference = request.reference
+        outcome: Outcome = "unverifiable"
+        answer: ImageFacts | Unverifiable
         try:
-            if reference.digest and not request.keys and not request.want_config:
-                return _facts(request, reference.digest, (), ())
-            asker = await self._asker(request, deadline)
-            found = self._from_memory(request, asker, started)
-            outcome: Outcome = "warm"
-            if found is None:
-                found, outcome = await self._from_registry(request, asker)
-            self._observe(outcome, loop.time() - started)
-            return found
-        except PullSecretsUnavailable as error:
-            unverifiable = Unverifiable(str(reference), "RegistryUnavailable", str(error), True)
+            answer, outcome = await self._from_registry(request, asker)
         except RegistryError as error:
-            unverifiable = Unverifiable(str(reference), error.reason, str(error), error.transient)
-        self._observe("unverifiable", loop.time() - started)
-        return unverifiable
+            answer = Unverifiable(str(request.reference), error.reason, str(error), error.transient)
+        self._observe(outcome, loop.time() - started)
+        return answer
 
     async def _asker(self, request: EvidenceRequest, deadline: float) -> _Asker:
         keyring = ANONYMOUS
-        if self._pull_secrets is not None:
+        reference = request.reference
+        needs_registry = reference.digest is None or request.keys or request.want_config
+        if needs_registry and self._pull_secrets is not None:
             within = deadline - asyncio.get_running_loop().time()
             secrets = await self._pull_secrets.for_pod(
                 request.namespace, request.service_account, request.pull_secrets, within
             )
             if secrets:
                 keyring = self._keyring(tuple(secrets))
-        credentials = keyring.lookup(request.reference.name)
+        credentials = keyring.lookup(reference.name)
         return _Asker(credentials, scope_of(credentials), request.namespace, deadline)
 
     def _keyring(self, secrets: tuple[PullSecret, ...]) -> Keyring:
