@@ -47,6 +47,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return "retry" if self.code == HTTPStatus.SERVICE_UNAVAILABLE else "error"
 
 
+class RefuseNow(Exception):  # noqa: N818 - a way out of a handler, turned into its answer by the application
+    """There is nothing left to judge: this is the answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.message)
+        self.answer = answer
+
+
 def allow(reason: str) -> Answer:
     """Allowed, untouched."""
     return Answer(allowed=True, reason=reason)

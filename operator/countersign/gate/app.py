@@ -153,6 +153,8 @@ async def _judge(
         # The handlers keep the deadline themselves and answer with what they have; this one is for a defect.
         async with asyncio.timeout(seconds + 1.0):
             return await handler(request, asyncio.get_running_loop().time() + seconds)
+    except answers.RefuseNow as refused:
+        return refused.answer
     except TimeoutError:
         _log.error("review took too long", review=request.uid, path=path, seconds=seconds)
         return answers.retry_later("DeadlineExceeded", "could not judge in time, will be retried")

@@ -48,6 +48,13 @@ class GateMetrics:
             ["outcome"],
             registry=registry,
         )
+        self._evidence = Histogram(
+            "countersign_gate_evidence_seconds",
+            "Time to answer one question about an image, by its source (warm, asked, stale, unverifiable).",
+            ["outcome"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._snapshot_age = Gauge(
             "countersign_gate_snapshot_age_seconds",
             "Time since the last sign of life of the oldest watch that policies come from.",
@@ -80,6 +87,10 @@ class GateMetrics:
     def receipt(self, outcome: str) -> None:
         """A receipt was signed, kept, replaced, removed, used or rejected."""
         self._receipts.labels(outcome).inc()
+
+    def evidence(self, outcome: str, seconds: float) -> None:
+        """One question about an image was answered: from memory (warm, stale), a registry (asked), or not at all."""
+        self._evidence.labels(outcome).observe(seconds)
 
     def watch_age(self, read: Callable[[], float]) -> None:
         """Read the snapshot's age, in seconds, at each scrape."""

@@ -110,6 +110,11 @@ class GateState:
                 return f"Revocation {key.namespace}/{key.name}"
         return ""
 
+    @property
+    def audiences_unreadable(self) -> bool:
+        """Whether some ProtectedAudience cannot be read, so that an audience we do not know may be protected."""
+        return bool(self._caches.audiences.malformed)
+
     async def namespace(self, name: str, within: float) -> NamespaceFacts | None:
         """The namespace from the watch, or live if the watch has not seen it (it may be a moment old)."""
         return self._caches.namespaces.get("", name) or await self._lookup(name, within)

@@ -43,11 +43,14 @@ class AddressPolicy:
     """Refuses loopback, link-local, unspecified, multicast, broadcast and metadata addresses.
 
     `allowed_hosts` lists `host` or `host:port` as they stand in image references (IPv6 in brackets); for these every
-    address is accepted. Private ranges (RFC 1918, RFC 4193) are where clusters keep their registries: they are allowed.
+    address is accepted. `allowed_ranges` lists CIDR ranges in which every address is accepted. Private ranges
+    (RFC 1918, RFC 4193) are where clusters keep their registries: they are allowed.
     """
 
-    def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
+    def __init__(self, allowed_hosts: Iterable[str] = (), allowed_ranges: Iterable[str] = ()) -> None:
+        """Raises ValueError for what is no CIDR range."""
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._ranges = tuple(ipaddress.ip_network(text) for text in allowed_ranges)
 
     def check_literal(self, host: str, port: int) -> None:
         """Judge a host that may be an IP address (no brackets). Raises AddressDeniedError."""
@@ -60,11 +63,11 @@ class AddressPolicy:
     def check(self, host: str, port: int, address: IPAddress) -> None:
         """Judge an address that the host has. Raises AddressDeniedError."""
         kind = _denied_kind(address)
-        if kind is None or self._lists(host, port):
+        if kind is None or self._lists(host, port) or any(address in allowed for allowed in self._ranges):
             return
         raise AddressDeniedError(
             f"{host} has the {kind} address {address}, which is not contacted; "
-            f"if a registry really is there, list {host}:{port} among the allowed private hosts"
+            f"if a registry really is there, have the cluster's admins allow it"
         )
 
     def _lists(self, host: str, port: int) -> bool:

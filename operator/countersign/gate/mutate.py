@@ -1,0 +1,101 @@
+"""`/mutate`: pin each image, inject what the policies give, attach the receipt.
+
+A pod that its policies refuse is refused here already, which saves the rest of the way; the word that counts is that of
+`/validate` on the final pod.
+"""
+
+from countersign.api.admission import AdmissionRequest
+from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.pod import Pod, is_mirror
+from countersign.gate.answers import Answer, allow
+from countersign.gate.app import Asked, Handler
+from countersign.gate.decisions import admission, digests, refusal
+from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.metrics import GateMetrics
+from countersign.gate.receipts import Receipts
+from countersign.gate.state import GateState
+from countersign.gate.subjects import Subjects, old_pod_of, pod_of
+from countersign.injection.patch import Injection, inject, with_receipt
+from countersign.trust.images import changed, extract
+from countersign.trust.needs import evidence_needs
+from countersign.trust.pins import facts_by_image, pins
+from countersign.trust.verdict import UNGOVERNED, judge
+
+
+class Mutator:
+    """Answers the reviews of `/mutate`."""
+
+    def __init__(
+        self,
+        state: GateState,
+        subjects: Subjects,
+        evidence: EvidenceSource,
+        receipts: Receipts,
+        metrics: GateMetrics,
+    ) -> None:
+        self._state = state
+        self._subjects = subjects
+        self._evidence = evidence
+        self._receipts = receipts
+        self._metrics = metrics
+
+    def routes(self) -> dict[Asked, Handler]:
+        """What it judges."""
+        return {
+            Asked("", "v1", "pods", "", "CREATE"): self.create,
+            Asked("", "v1", "pods", "", "UPDATE"): self.update,
+            Asked("", "v1", "pods", "ephemeralcontainers", "UPDATE"): self.update,
+        }
+
+    async def create(self, request: AdmissionRequest, until: float) -> Answer:
+        """A new pod: pins, tokens, receipt."""
+        pod = pod_of(request)
+        if is_mirror(pod):
+            return allow("MirrorPod")
+        found = await self._subjects.of(pod, request.namespace, request.user_info, until)
+        if not found.policies:
+            return self._without_receipt(pod)
+        needs = evidence_needs(found.policies, pod)
+        evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate")
+        refused = refusal(verdict, found.subject, unresolved=found.unresolved)
+        if refused is not None:
+            return refused
+        injection = inject(pod, verdict, pins(extract(pod), evidence))
+        facts = facts_by_image(injection.pod, pod, evidence)
+        text = self._receipts.text_for(
+            self._subjects.with_pod(found.subject, injection.pod), verdict, facts, dry_run=request.dry_run
+        )
+        return admission(verdict, found.subject, evidence, patch=_patch(with_receipt(injection, text)))
+
+    async def update(self, request: AdmissionRequest, until: float) -> Answer:
+        """A pod that exists: the images that this very request brings in are pinned, and nothing else is touched.
+
+        Pinning the tag of a container that already runs would restart it.
+        """
+        pod, old = pod_of(request), old_pod_of(request)
+        if pod.metadata.deletion_timestamp:
+            return allow("BeingDeleted")
+        if is_mirror(pod):
+            return allow("MirrorPod")
+        new = changed(old, pod)
+        if not new:
+            return allow("NoImageChanged")
+        found = await self._subjects.of(pod, request.namespace, None, until)
+        if not found.policies:
+            return allow("NotGoverned")
+        images = {use.image for use in new}
+        needs = [need for need in evidence_needs(found.policies, pod) if need.image in images]
+        evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
+        injection = inject(pod, UNGOVERNED, pins(new, evidence), only_images=True)
+        return Answer(allowed=True, reason="Pinned", patch=_patch(injection), audit=digests(evidence))
+
+    def _without_receipt(self, pod: Pod) -> Answer:
+        if RECEIPT_ANNOTATION not in pod.metadata.annotations:
+            return allow("NotGoverned")
+        self._metrics.receipt("removed")
+        return Answer(allowed=True, reason="NotGoverned", patch=_patch(with_receipt(Injection((), pod), None)))
+
+
+def _patch(injection: Injection) -> bytes | None:
+    return injection.patch if injection.operations else None

@@ -1,0 +1,258 @@
+"""The gate as a process: watches, certificate, keys, both ports, and an orderly end.
+
+What it must be allowed to do, and no more:
+
+    cluster        countersign.dev  clustertrustpolicies, trustpolicies,
+                                    protectedaudiences, revocations            list watch
+    cluster        countersign.dev  workloadgrants                             get
+    cluster        ""               namespaces                                 get list watch
+    cluster        ""               pods, serviceaccounts,
+                                    replicationcontrollers                     get
+    cluster        apps             replicasets, deployments, statefulsets,
+                                    daemonsets                                 get
+    cluster        batch            jobs, cronjobs                             get
+    own namespace  ""               secrets/countersign-gate-tls,
+                                    secrets/countersign-receipt-keys           list watch (resourceNames)
+    each namespace whose pull secrets it may use
+                   ""               secrets                                    get
+"""
+
+import asyncio
+import gc
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Never, Self
+
+import structlog
+from aiohttp import web
+
+from countersign.api import names
+from countersign.api.admission import Namespace
+from countersign.api.audience import ProtectedAudience
+from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
+from countersign.api.revocation import Revocation
+from countersign.cluster.client import ApiClient
+from countersign.cluster.config import load_config
+from countersign.cluster.resource import NAMESPACES, SECRETS, Resource
+from countersign.cluster.watch import Reflector
+from countersign.gate.app import GateApp
+from countersign.gate.evidence import EvidenceService
+from countersign.gate.links import ControllerLinks
+from countersign.gate.live import LiveReads, Secret
+from countersign.gate.metrics import GateMetrics
+from countersign.gate.mutate import Mutator
+from countersign.gate.own_secrets import OwnSecrets
+from countersign.gate.pull_secrets import LivePullSecrets
+from countersign.gate.receipts import Receipts
+from countersign.gate.settings import GateSettings
+from countersign.gate.state import Caches, GateState
+from countersign.gate.subjects import Subjects
+from countersign.gate.templates import TemplateAdviser
+from countersign.gate.tokens import TokenGuard
+from countersign.gate.validate import Validator
+from countersign.registry.addresses import AddressPolicy
+from countersign.registry.client import RegistryClient
+from countersign.registry.transport import Transport
+from countersign.runtime.health import HealthServer
+from countersign.runtime.logs import configure_logging
+from countersign.runtime.metrics import new_registry
+from countersign.runtime.service import run_service
+from countersign.trust.policies import NamespaceFacts, from_resource
+
+BACKLOG: Final = 1024
+"""Connections that may wait to be taken; an API server opens a few and keeps them."""
+KEEP_ALIVE_SECONDS: Final = 120.0
+"""Longer than the API server keeps an idle connection (90 s, Go's DefaultTransport.IdleConnTimeout): whoever closes
+first must be the one that sends, or a review is lost on a connection that was just closed."""
+SHUTDOWN_SECONDS: Final = 30.0
+"""The longest that a webhook may take (admissionregistration.k8s.io/v1): answers under way are still given."""
+POLL_SECONDS: Final = 0.1
+
+_log = structlog.get_logger()
+
+
+def run(settings: GateSettings) -> int:
+    """Run the gate until SIGTERM. Returns the exit code."""
+    configure_logging(settings.log_level, json=settings.log_json)
+    return run_service(lambda stop: serve(settings, stop))
+
+
+async def serve(settings: GateSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Raises ConfigError if no cluster can be reached, OSError if a port is taken."""
+    async with Gate(settings) as gate:
+        stopping = asyncio.ensure_future(stop.wait())
+        listening = asyncio.ensure_future(gate.listen())
+        try:
+            await asyncio.wait((stopping, listening), return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                listening.result()
+                await stopping
+                await gate.drain()
+        finally:
+            for task in (stopping, listening):
+                task.cancel()
+
+
+class Gate:
+    """One gate; use as an async context manager, then `listen`."""
+
+    def __init__(self, settings: GateSettings) -> None:
+        """Raises ConfigError, OSError for a CA file that cannot be read, ValueError for a setting that means nothing."""
+        self.settings = settings
+        self.port = settings.port
+        """The TLS port, once `listen` has returned."""
+        self._client = ApiClient(load_config(settings.kubeconfig), user_agent="countersign-gate")
+        reads = LiveReads(self._client)
+        clock = _now
+
+        clusters = Reflector(self._client, _resource(ClusterTrustPolicy), ClusterTrustPolicy, from_resource)
+        own = Reflector(self._client, _resource(TrustPolicy), TrustPolicy, from_resource)
+        audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
+        revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
+        namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
+        certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
+        receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
+        self._runs: list[Coroutine[Any, Any, Never]] = [
+            clusters.run(),
+            own.run(),
+            audiences.run(),
+            revocations.run(),
+            namespaces.run(),
+            certificate.run(),
+            receipt_keys.run(),
+        ]
+        self._secrets = OwnSecrets()
+        certificate.cache.on_change(self._secrets.on_certificate)
+        receipt_keys.cache.on_change(self._secrets.on_receipt_keys)
+        caches = Caches(
+            cluster_policies=clusters.cache,
+            policies=own.cache,
+            audiences=audiences.cache,
+            revocations=revocations.cache,
+            namespaces=namespaces.cache,
+        )
+        self._state = GateState(caches, reads.namespace, system_namespace=settings.namespace)
+
+        registry = new_registry()
+        metrics = GateMetrics(registry)
+        metrics.watch_age(self._state.age)
+        self._transport = Transport(
+            AddressPolicy(allowed_ranges=settings.allowed_address_ranges),
+            insecure_hosts=settings.insecure_registries,
+            extra_ca_pem=_pem(settings.registry_ca_files),
+        )
+        self._registries = RegistryClient(self._transport)
+        self._pull_secrets = LivePullSecrets(reads)
+        self._evidence = EvidenceService(self._registries, self._pull_secrets, observe=metrics.evidence)
+        subjects = Subjects(self._state, ControllerLinks(reads))
+        receipts = Receipts(self._secrets.signer, self._secrets.verifier, clock, metrics)
+        mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
+        validator = Validator(self._state, subjects, self._evidence, receipts, metrics)
+        tokens = TokenGuard(self._state, subjects, receipts, reads, metrics, clock)
+        templates = TemplateAdviser(self._state, subjects, self._evidence)
+        self._app = GateApp(
+            {"/mutate": mutator.routes(), "/validate": validator.routes() | tokens.routes() | templates.routes()},
+            ready=self._judges,
+            metrics=metrics,
+        )
+        self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)
+        self._runner = web.AppRunner(
+            self._app.application,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[Never]] = []
+
+    @property
+    def health_port(self) -> int:
+        """The port of `/healthz`, `/readyz` and `/metrics`."""
+        return self._health.port
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._client)
+        await self._stack.enter_async_context(self._transport)
+        self._stack.push_async_callback(self._registries.close)
+        self._stack.push_async_callback(self._pull_secrets.close)
+        self._stack.push_async_callback(self._evidence.close)
+        await self._stack.enter_async_context(self._health)
+        self._stack.push_async_callback(self._end_watches)
+        self._tasks = [asyncio.create_task(run) for run in self._runs]
+        self._stack.push_async_callback(self._runner.cleanup)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def listen(self) -> None:
+        """Open the TLS port as soon as there is a certificate. Raises OSError if the port cannot be had."""
+        while self._secrets.certificate is None:
+            await asyncio.sleep(POLL_SECONDS)
+        await self._runner.setup()
+        context = self._secrets.certificate.context
+        site = web.TCPSite(self._runner, self.settings.host, self.settings.port, ssl_context=context, backlog=BACKLOG)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        _log.info("gate listening", port=self.port)
+        while self._judges() is not True:
+            await asyncio.sleep(POLL_SECONDS)
+        # What is there by now stays: the collector need not walk it at each of its rounds.
+        gc.collect()
+        gc.freeze()
+
+    async def drain(self) -> None:
+        """Fail `/readyz` and go on serving for `drain_seconds`, so that the Service's endpoints forget us first."""
+        self._app.draining = True
+        await asyncio.sleep(self.settings.drain_seconds)
+
+    def _judges(self) -> bool | str:
+        """Whether reviews are judged: from the first complete list on, for as long as the process lives."""
+        if not self._secrets.has_receipt_keys:
+            where = f"{self.settings.namespace}/{names.RECEIPT_KEYS_SECRET}"
+            return f"waiting for Secret {where}: the controller writes it"
+        return self._state.starting() or True
+
+    def _ready(self) -> bool | str:
+        if self._app.draining:
+            return "draining"
+        if self._secrets.certificate is None:
+            return f"waiting for Secret {self.settings.namespace}/{names.GATE_TLS_SECRET}: the controller writes it"
+        judging = self._judges()
+        if judging is not True:
+            return judging
+        age = self._state.age()
+        if age > self.settings.watch_limit_seconds:
+            return f"the API server has been silent for {age:.0f} s: what is known of policies may be old"
+        return True
+
+    async def _end_watches(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _resource(kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation]) -> Resource:
+    return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
+
+
+def _own_secret(client: ApiClient, namespace: str, name: str) -> Reflector[Secret, Secret]:
+    return Reflector(client, SECRETS, Secret, _same, namespace=namespace, name=name)
+
+
+def _same(thing: Any) -> Any:
+    return thing
+
+
+def _namespace_facts(namespace: Namespace) -> NamespaceFacts:
+    return NamespaceFacts(namespace.metadata.name, namespace.metadata.labels)
+
+
+def _pem(files: Sequence[Path]) -> str:
+    return "\n".join(file.read_text("ascii") for file in files)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

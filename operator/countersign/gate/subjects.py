@@ -1,0 +1,103 @@
+"""Who and what a review is about, with all that Kubernetes vouches for: namespace labels, requester, controller."""
+
+import asyncio
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+import structlog
+
+from countersign.api.admission import AdmissionRequest, UserInfo
+from countersign.api.pod import Pod
+from countersign.cluster.errors import ClusterError
+from countersign.gate.answers import RefuseNow, malformed, retry_later
+from countersign.gate.links import UNKNOWN, ControllerLinks
+from countersign.gate.state import GateState
+from countersign.trust.policies import Policy
+from countersign.trust.scope import governing
+from countersign.trust.subject import Subject
+
+T = TypeVar("T")
+
+LINK_SECONDS: Final = 2.0
+"""For the whole chain of a pod's controllers: what is left of the time belongs to the registry."""
+
+_log = structlog.get_logger()
+
+
+class Governed(NamedTuple):
+    """A subject and the policies that govern it."""
+
+    subject: Subject
+    policies: tuple[Policy, ...]
+    unresolved: bool = False
+    """The pod's controllers could not be read just now: what rests on them is not final."""
+
+
+class Subjects:
+    """Makes subjects out of pods."""
+
+    def __init__(self, state: GateState, links: ControllerLinks) -> None:
+        self._state = state
+        self._links = links
+
+    async def of(self, pod: Pod, namespace: str, requester: UserInfo | None, until: float) -> Governed:
+        """The subject of a pod in `namespace` (the request's, never the object's own word for it).
+
+        Raises RefuseNow if the namespace or a policy cannot be read.
+        """
+        unreadable = self._state.unreadable(namespace)
+        if unreadable:
+            raise RefuseNow(
+                retry_later(
+                    "PolicyUnreadable",
+                    f"PolicyUnreadable: {unreadable} cannot be read by this release of Countersign's gate, so nothing "
+                    "is admitted past it: update Countersign, or correct the object",
+                )
+            )
+        loop = asyncio.get_running_loop()
+        try:
+            facts = await self._state.namespace(namespace, until - loop.time())
+        except ClusterError as error:
+            _log.warning("namespace cannot be read", namespace=namespace, error=str(error))
+            facts = None
+        if facts is None:
+            raise RefuseNow(
+                retry_later("NamespaceUnknown", f"could not read namespace {namespace} in time, will be retried")
+            )
+        subject = Subject(pod=pod, namespace=facts, requester=requester)
+        policies = governing(self._state.snapshot, subject)
+        if not any(policy.spec.binding.controllers for policy in policies):
+            return Governed(subject, policies)
+        try:
+            found = await self._links.resolve(pod, namespace, min(LINK_SECONDS, until - loop.time()))
+            unresolved = False
+        except ClusterError as error:
+            _log.warning("controllers cannot be read", namespace=namespace, pod=pod.metadata.name, error=str(error))
+            found, unresolved = UNKNOWN, True
+        subject = msgspec.structs.replace(subject, controller=found.link, controller_known=found.known)
+        return Governed(subject, policies, unresolved)
+
+    def with_pod(self, subject: Subject, pod: Pod) -> Subject:
+        """The same subject with another state of its pod."""
+        return msgspec.structs.replace(subject, pod=pod)
+
+
+def read(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], what: str) -> T:
+    """An object of the review. Raises RefuseNow if it is absent or not of the shape that its kind has."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RefuseNow(malformed(f"{what} of this request cannot be read: {str(error)[:200]}")) from None
+
+
+POD: Final = msgspec.json.Decoder(Pod)
+
+
+def pod_of(request: AdmissionRequest) -> Pod:
+    """The pod of the request. Raises RefuseNow."""
+    return read(request.object, POD, "the pod")
+
+
+def old_pod_of(request: AdmissionRequest) -> Pod:
+    """The pod before an UPDATE. Raises RefuseNow."""
+    return read(request.old_object, POD, "the pod's old state")
