@@ -3,6 +3,7 @@
 What cannot be used, or a deletion, leaves the last good one in service.
 """
 
+import asyncio
 from typing import Final
 
 import structlog
@@ -26,6 +27,7 @@ class OwnSecrets:
 
     def __init__(self) -> None:
         self.certificate: HotCertificate | None = None
+        self._has_certificate = asyncio.Event()
         self.signer = ReceiptSigner(_NO_KEYS)
         self.verifier = ReceiptVerifier(_NO_KEYS)
 
@@ -33,6 +35,12 @@ class OwnSecrets:
     def has_receipt_keys(self) -> bool:
         """Whether receipts can be signed and verified."""
         return bool(self.verifier.keys.keys)
+
+    async def first_certificate(self) -> HotCertificate:
+        """Wait until there is a certificate to serve."""
+        await self._has_certificate.wait()
+        assert self.certificate is not None  # noqa: S101 - the event says so
+        return self.certificate
 
     def on_certificate(self, change: Change[Secret]) -> None:
         """A change of the Secret with the serving certificate."""
@@ -48,6 +56,7 @@ class OwnSecrets:
         except (KeysError, UnusableKeyPairError) as error:
             _log.error("serving certificate cannot be used", error=str(error))
             return
+        self._has_certificate.set()
         _log.info("serving certificate", not_after=self.certificate.not_after.isoformat())
 
     def on_receipt_keys(self, change: Change[Secret]) -> None:

@@ -68,7 +68,6 @@ KEEP_ALIVE_SECONDS: Final = 120.0
 first must be the one that sends, or a review is lost on a connection that was just closed."""
 SHUTDOWN_SECONDS: Final = 30.0
 """The longest that a webhook may take (admissionregistration.k8s.io/v1): answers under way are still given."""
-POLL_SECONDS: Final = 0.1
 
 _log = structlog.get_logger()
 
@@ -99,13 +98,12 @@ class Gate:
     """One gate; use as an async context manager, then `listen`."""
 
     def __init__(self, settings: GateSettings) -> None:
-        """Raises ConfigError, OSError for a CA file that cannot be read, ValueError for a setting that means nothing."""
+        """Raises ConfigError, OSError for a CA file that cannot be read, ValueError for what is no address range."""
         self.settings = settings
         self.port = settings.port
         """The TLS port, once `listen` has returned."""
         self._client = ApiClient(load_config(settings.kubeconfig), user_agent="countersign-gate")
         reads = LiveReads(self._client)
-        clock = _now
 
         clusters = Reflector(self._client, _resource(ClusterTrustPolicy), ClusterTrustPolicy, from_resource)
         own = Reflector(self._client, _resource(TrustPolicy), TrustPolicy, from_resource)
@@ -147,10 +145,10 @@ class Gate:
         self._pull_secrets = LivePullSecrets(reads)
         self._evidence = EvidenceService(self._registries, self._pull_secrets, observe=metrics.evidence)
         subjects = Subjects(self._state, ControllerLinks(reads))
-        receipts = Receipts(self._secrets.signer, self._secrets.verifier, clock, metrics)
+        receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
         validator = Validator(self._state, subjects, self._evidence, receipts, metrics)
-        tokens = TokenGuard(self._state, subjects, receipts, reads, metrics, clock)
+        tokens = TokenGuard(self._state, subjects, receipts, reads, metrics=metrics, clock=_now)
         templates = TemplateAdviser(self._state, subjects, self._evidence)
         self._app = GateApp(
             {"/mutate": mutator.routes(), "/validate": validator.routes() | tokens.routes() | templates.routes()},
@@ -189,16 +187,19 @@ class Gate:
 
     async def listen(self) -> None:
         """Open the TLS port as soon as there is a certificate. Raises OSError if the port cannot be had."""
-        while self._secrets.certificate is None:
-            await asyncio.sleep(POLL_SECONDS)
+        certificate = await self._secrets.first_certificate()
         await self._runner.setup()
-        context = self._secrets.certificate.context
-        site = web.TCPSite(self._runner, self.settings.host, self.settings.port, ssl_context=context, backlog=BACKLOG)
+        site = web.TCPSite(
+            self._runner,
+            self.settings.host,
+            self.settings.port,
+            ssl_context=certificate.context,
+            backlog=BACKLOG,
+        )
         await site.start()
         self.port = self._runner.addresses[0][1]
         _log.info("gate listening", port=self.port)
-        while self._judges() is not True:
-            await asyncio.sleep(POLL_SECONDS)
+        await self._state.listed()
         # What is there by now stays: the collector need not walk it at each of its rounds.
         gc.collect()
         gc.freeze()

@@ -85,6 +85,11 @@ class GateState:
         missing = [kind for kind, cache in self._caches.named() if not cache.synced.is_set()]
         return f"not listed yet: {', '.join(missing)}" if missing else ""
 
+    async def listed(self) -> None:
+        """Wait until everything has been listed."""
+        for _, cache in self._caches.named():
+            await cache.synced.wait()
+
     def age(self) -> float:
         """Seconds since the oldest watch's last sign of life."""
         return self._clock() - min(cache.last_activity for _, cache in self._caches.named())

@@ -1,4 +1,4 @@
-"""`/validate` on `serviceaccounts/token`: the kubelet gets a token of a protected audience for a pod whose grant lists it.
+"""`/validate` on `serviceaccounts/token`: a protected audience is minted for pods whose grant lists it.
 
 Everything is read live: a watch of all pods and grants would cost each gate what the verifier is there for, and the
 controller's webhook configurations send only requests for protected audiences here.
@@ -28,7 +28,7 @@ from countersign.gate.metrics import GateMetrics
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
-from countersign.grants.judgement import ReceiptProblem, SpentReceipt, judge_instance
+from countersign.grants.judgement import SpentReceipt, judge_instance
 from countersign.grants.naming import grant_name, refused_name
 
 TOKEN: Final = msgspec.json.Decoder(TokenRequest)
@@ -55,6 +55,7 @@ class TokenGuard:
         subjects: Subjects,
         receipts: Receipts,
         reads: MintReads,
+        *,
         metrics: GateMetrics,
         clock: Callable[[], datetime],
     ) -> None:
@@ -172,7 +173,8 @@ class TokenGuard:
             return Answer(allowed=True, reason="GrantUnread", audit=audit)
         return retry_later(
             "GrantUnread",
-            f"GrantUnread: could not read the pod of {request.namespace}/{request.name} or its grant in time, ask again",
+            f"GrantUnread: could not read the pod of account {request.namespace}/{request.name} or its grant in time, "
+            "ask again",
             audit=audit,
         )
 
