@@ -30,7 +30,7 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
     """Rates for one core, with one request in flight and with 32; each cell the median of the rounds."""
     gate = setting.countersign.services["gate"]
     lab = setting.lab
-    gate_ca = _gate_ca(setting)
+    gate_ca = setting.countersign.ca_file("gate")
     pair = lab.ca.server("allow-all")
     port = free_port()
     baseline = lab.processes.start(
@@ -114,14 +114,6 @@ def _validated(mutation: Any, gate: HttpClient) -> Any:
     pod = jsonpatch.apply_patch(mutation["request"]["object"], json.loads(base64.b64decode(answer["patch"])))
     pod["metadata"] |= {"name": "bench-7d9c5b6f4-x2x2x", "uid": str(uuid.uuid4())}
     return {**mutation, "request": {**mutation["request"], "object": pod, "uid": str(uuid.uuid4())}}
-
-
-def _gate_ca(setting: Setting) -> Path:
-    path = f"/api/v1/namespaces/{setting.countersign.namespace}/secrets/countersign-gate-tls"
-    secret = setting.lab.admin.get(path, expect=200).body
-    file = setting.lab.folder / "gate-ca.crt"
-    file.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
-    return file
 
 
 def _answers(client: HttpClient, review: Any) -> bool:

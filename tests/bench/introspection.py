@@ -24,7 +24,6 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
         countersign.grant_of(pod, state="Active")
         tokens.append(node.token(pod, AUDIENCE))
     verifier = countersign.services["verifier"]
-    countersign.verifier_client()  # writes the CA file
     form = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": f"Bearer {setting.asker}"}
     admin = lab.ca.client("lab-admin", ["system:masters"])
     reviews = [
@@ -53,7 +52,7 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
             )  # fmt: skip
             results.setdefault(("/introspect", in_flight), []).append(
                 run(
-                    f"https://127.0.0.1:{verifier.port}", questions, ca=lab.folder / "verifier-ca.crt",
+                    f"https://127.0.0.1:{verifier.port}", questions, ca=countersign.ca_file("verifier"),
                     folder=lab.folder, in_flight=in_flight, expect='"active":true',
                 )
             )  # fmt: skip

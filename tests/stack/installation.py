@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import urllib3
 
-from countersign.api.names import SYSTEM_NAMESPACE, VERIFIER_AUDIENCE, VERIFIER_TLS_SECRET
+from countersign.api.names import SYSTEM_NAMESPACE, VERIFIER_AUDIENCE
 from tests.lab.http import Answer, HttpClient
 from tests.lab.lab import Lab
 from tests.lab.processes import Process, free_port
@@ -221,14 +222,21 @@ class Installation:
             self._askers[key] = self.lab.service_account_token(namespace, name, audience=VERIFIER_AUDIENCE)
         return self._askers[key]
 
-    def verifier_client(self, name: str = "verifier") -> HttpClient:
-        """An HTTPS client that trusts the verifier's CA."""
-        secret = self.lab.admin.get(
-            f"/api/v1/namespaces/{self.namespace}/secrets/{VERIFIER_TLS_SECRET}", expect=200
-        ).body
-        ca = self.lab.folder / "verifier-ca.crt"
-        ca.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
-        return HttpClient(f"https://127.0.0.1:{self.services[name].port}", ca_file=ca)
+    def ca_file(self, service: str) -> Path:
+        """The CA that gate or verifier is trusted by, out of its Secret."""
+        path = f"/api/v1/namespaces/{self.namespace}/secrets/countersign-{service}-tls"
+        secret = self.lab.admin.get(path, expect=200).body
+        file = self.lab.folder / f"{service}-ca.crt"
+        file.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
+        return file
+
+    def client(self, service: str) -> HttpClient:
+        """An HTTPS client of gate or verifier."""
+        return HttpClient(f"https://127.0.0.1:{self.services[service].port}", ca_file=self.ca_file(service))
+
+    def verifier_client(self) -> HttpClient:
+        """An HTTPS client of the verifier."""
+        return self.client("verifier")
 
     def introspect(self, token: str, *, asker: str, client: HttpClient | None = None) -> Any:
         """What a relying party is told (RFC 7662)."""
