@@ -1,0 +1,1 @@
+"""The controller: follows admitted pods, keeps grants, policies' status, certificates and webhook configurations."""

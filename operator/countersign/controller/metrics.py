@@ -1,0 +1,73 @@
+"""What the controller counts: `countersign_controller_*`."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class ControllerMetrics:
+    """The instruments of one controller, in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.grants = Gauge(
+            "countersign_controller_grants", "Grants that exist, by state.", ["state"], registry=registry
+        )
+        self.transitions = Counter(
+            "countersign_controller_transitions",
+            "States that grants were put into, by state and reason.",
+            ["state", "reason"],
+            registry=registry,
+        )
+        self.reconcile_seconds = Histogram(
+            "countersign_controller_reconcile_seconds",
+            "Time for one pod, from its turn to the last write.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.survey_seconds = Histogram(
+            "countersign_controller_survey_seconds",
+            "Time to judge every pod anew after a change of policy.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.sweep_seconds = Histogram(
+            "countersign_controller_sweep_seconds",
+            "Time to list everything and compare it with what the watches told.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.pods = Gauge("countersign_controller_pods", "Pods that are followed.", registry=registry)
+        self.impact_held = Gauge(
+            "countersign_controller_impact_held",
+            "Policies whose change would suspend many grants and waits for acceptImpact.",
+            registry=registry,
+        )
+        self.leading = Gauge("countersign_controller_leading", "1 while this process leads.", registry=registry)
+        self.certificate_expiry = Gauge(
+            "countersign_controller_certificate_expiry_seconds",
+            "Time until a certificate is over, by what it is for.",
+            ["certificate"],
+            registry=registry,
+        )
+        self.certificate_errors = Counter(
+            "countersign_controller_key_errors",
+            "Failed attempts to read or write a Secret that holds keys.",
+            ["object"],
+            registry=registry,
+        )
+        self.webhooks_fail_closed = Gauge(
+            "countersign_controller_webhooks_fail_closed",
+            "1 while some webhook entry refuses requests when no gate answers.",
+            registry=registry,
+        )
+        self._registry = registry
+
+    def queue_depth(self, depth: Callable[[], float]) -> None:
+        """Report the work queue's depth from this function."""
+        gauge = Gauge(
+            "countersign_controller_queue_depth", "Pods that wait for their turn or have it.", registry=self._registry
+        )
+        gauge.set_function(depth)

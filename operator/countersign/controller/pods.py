@@ -1,0 +1,450 @@
+"""Reconciling: for each pod, the grant that it should have and the state that the grant should be in.
+
+Level-triggered: `reconcile` looks at all that is known of one pod and does what is missing, whatever the event was that
+called it. What it decides is decided in `grants`; here it is put together and written.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from countersign.api.grant import GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
+from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.pod import Pod
+from countersign.cluster.errors import ClusterError
+from countersign.cluster.events import ObjectReference, Urgency
+from countersign.cluster.owners import ControllerLinks, OwnerLookup
+from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.receipts import UnknownKeyError, present, remember
+from countersign.controller.store import NameTakenError, StaleError
+from countersign.controller.watching import Sighting, slim
+from countersign.controller.world import Account, PodRecord, World
+from countersign.grants import impact
+from countersign.grants.collection import collectable_at
+from countersign.grants.judgement import (
+    InstanceJudgement,
+    ReceiptProblem,
+    SpentReceipt,
+    judge_instance,
+    refuse_instance,
+    requalify,
+)
+from countersign.grants.lifecycle import (
+    Observation,
+    Transition,
+    next_deadline,
+    next_status,
+    status_after,
+    to_be_replaced,
+)
+from countersign.grants.naming import is_refused
+from countersign.grants.reasons import REMEDIES
+from countersign.keys.receipts import ReceiptVerifier
+from countersign.trust.policies import NamespaceFacts, PolicySnapshot
+from countersign.trust.reach import ended_by
+from countersign.trust.scope import governing
+from countersign.trust.subject import ControllerLink, Subject
+
+LINK_SECONDS: Final = 5.0
+"""For the whole chain of a pod's controllers."""
+SURVEY_BATCH: Final = 25
+"""Pods that are judged in one go; in between the loop takes care of what ends. About 10 ms."""
+QUIET_REASONS: Final = frozenset({"Admitted", "Deleted"})
+"""No Event: the one is ordinary, the other's pod is gone."""
+ACTIONS: Final[Mapping[GrantState, str]] = {"Active": "Restore", "Suspended": "Suspend", "Revoked": "Revoke"}
+
+_log = structlog.get_logger(__name__)
+
+
+class NotYetError(Exception):
+    """Something that the judgement needs is not known yet: try again."""
+
+
+class GrantStore(OwnerLookup, Protocol):
+    """What reconciling writes, and reads live (`controller.store.Store`)."""
+
+    async def create_grant(self, namespace: str, name: str, spec: WorkloadGrantSpec) -> WorkloadGrant:
+        """Raises NameTakenError."""
+
+    async def write_grant_status(self, grant: WorkloadGrant, status: WorkloadGrantStatus) -> WorkloadGrant:
+        """Raises StaleError."""
+
+    async def delete_grant(self, grant: WorkloadGrant) -> None:
+        """Raises StaleError."""
+
+    async def read_grant(self, namespace: str, name: str) -> WorkloadGrant | None:
+        """Live; None: there is none."""
+
+    async def read_pod(self, namespace: str, name: str) -> Pod | None:
+        """Live; None: there is none."""
+
+    async def read_account(self, namespace: str, name: str) -> Account | None:
+        """Live; None: there is none."""
+
+
+class Events(Protocol):
+    """Where people are told (`cluster.events.EventRecorder`)."""
+
+    def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
+        """Fire and forget."""
+
+
+class ReceiptKeysSource(Protocol):
+    """The receipt keys of the moment (`controller.certificates.KeyKeeper`)."""
+
+    @property
+    def receipts(self) -> ReceiptVerifier:
+        """The verifier."""
+
+    async def refresh_receipt_keys(self) -> None:
+        """Read them anew."""
+
+
+class PodReconciler:
+    """Follows pods. `later` plans another look at a pod in so many seconds; `changed` is told of each grant written."""
+
+    def __init__(
+        self,
+        world: World,
+        store: GrantStore,
+        keys: ReceiptKeysSource,
+        events: Events,
+        metrics: ControllerMetrics,
+        *,
+        limits: impact.Limits,
+        retention: timedelta,
+        clock: Callable[[], datetime],
+        later: Callable[[str, float], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.impacts: Mapping[str, impact.Impact] = {}
+        self._weighed: PolicySnapshot | None = None
+        """The snapshot that `impacts` is about."""
+        self._world = world
+        self._store = store
+        self._keys = keys
+        self._events = events
+        self._metrics = metrics
+        self._limits = limits
+        self._retention = retention
+        self._clock = clock
+        self._later = later
+        self._changed = changed
+        self._links = ControllerLinks(store)
+
+    async def reconcile(self, uid: str) -> None:
+        """Do for one pod whatever is missing. Raises to be called again later."""
+        started = time.perf_counter()
+        grants = self._world.grants_of(uid)
+        open_grants = [grant for grant in grants if grant.status.state != "Revoked"]
+        record = self._world.pods.get(uid) or await self._unseen(open_grants)
+        exists = record is not None and not record.gone
+        if not grants:
+            if record is None or not exists:
+                self._world.forget_pod(uid)
+                return
+            await self._make(record)
+        for grant in self._world.grants_of(uid):
+            await self._follow(grant, record)
+        if not exists:
+            self._world.forget_pod(uid)
+        self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
+
+    async def survey(self) -> None:
+        """Judge every pod under the policies of now. Only then may anything be suspended: the brake counts first."""
+        started = time.perf_counter()
+        snapshot = self._world.snapshot()
+        for index, record in enumerate(list(self._world.live())):
+            record.judged = False
+            grant = self._judged_grant(record.track.uid)
+            if grant is not None and not record.track.ended:
+                try:
+                    await self._judge(record, grant)
+                except (ClusterError, NotYetError) as error:
+                    _log.warning("pod not judged", pod_uid=record.track.uid, error=str(error))
+            if index % SURVEY_BATCH == 0:
+                await asyncio.sleep(0)
+        if self._world.snapshot() is snapshot:
+            self.weigh()
+            self._weighed = snapshot
+        self._metrics.survey_seconds.observe(time.perf_counter() - started)
+
+    def weigh(self) -> None:
+        """Count what each policy as it stands would suspend, and hold what is too much."""
+        policies = {policy.ref.uid: policy for policy in self._world.snapshot().policies}
+        losing: dict[str, set[str]] = {}
+        active: dict[str, set[str]] = {}
+        for grant in self._world.grants.values():
+            if grant.status.state != "Active":
+                continue
+            pod_uid = grant.spec.pod.uid
+            for resting in grant.spec.policies:
+                active.setdefault(resting.uid, set()).add(pod_uid)
+            record = self._world.pods.get(pod_uid)
+            if record is None or record.gone or not record.judged or record.track.ended:
+                continue
+            if impact.loses(grant, record.qualification):
+                for uid in impact.blamed(grant, record.qualification, policies):
+                    losing.setdefault(uid, set()).add(pod_uid)
+        self.impacts = impact.weigh(losing, active, policies, self._limits)
+        self._metrics.impact_held.set(sum(one.held for one in self.impacts.values()))
+
+    def _judged_grant(self, uid: str) -> WorkloadGrant | None:
+        """The grant by which a pod is judged: one that is not final, if there is one."""
+        return min(self._world.grants_of(uid), key=lambda grant: grant.status.state == "Revoked", default=None)
+
+    async def _unseen(self, grants: list[WorkloadGrant]) -> PodRecord | None:
+        """A pod that has a grant and that no watch has shown: is it gone, or only not seen yet?"""
+        for grant in grants:
+            meta, pod = grant.metadata, grant.spec.pod
+            found = await self._store.read_pod(meta.namespace, pod.name)
+            if found is not None and found.metadata.uid == pod.uid:
+                self._world.see(Sighting(slim(found), gone=False, listed=False))
+                return self._world.pods.get(pod.uid)
+        return None
+
+    async def _make(self, record: PodRecord) -> None:
+        """Make the grant of a pod that has none, if it is due one."""
+        pod = record.pod()
+        carries = RECEIPT_ANNOTATION in pod.metadata.annotations
+        subject = Subject(pod=pod, namespace=self._namespace(pod))
+        if not carries and (record.track.ended or not governing(self._world.snapshot(), subject)):
+            # Over before a policy asked for a receipt, or nobody's business.
+            record.judged, record.qualification = True, None
+            return
+        subject = await self._with_controller(subject, record, None)
+        name = (pod.metadata.namespace, pod.spec.service_account_name)
+        found = self._world.accounts.get(name) or await self._store.read_account(*name)
+        # An account that is younger than the pod is not the one that it was admitted under.
+        account = found.uid if found and found.created <= record.track.created_at else ""
+        presented = await self._present(pod)
+        judgement = judge_instance(self._world.snapshot(), subject, presented, account, self._clock())
+        record.judged = True
+        record.qualification = judgement.qualification if judgement else None
+        if judgement is not None:
+            await self._create(judgement, subject, record, account)
+
+    async def _create(self, judgement: InstanceJudgement, subject: Subject, record: PodRecord, account: str) -> None:
+        namespace, uid = record.track.namespace, record.track.uid
+        try:
+            grant = await self._store.create_grant(namespace, judgement.name, judgement.spec)
+        except NameTakenError:
+            held = await self._store.read_grant(namespace, judgement.name)
+            if held is None:
+                raise NotYetError(f"grant {judgement.name} was there and is not any more") from None
+            if held.spec.pod.uid == uid:
+                self._learn(held)
+                return
+            problem = ReceiptProblem(
+                "ReceiptSpent", f"Its receipt was spent by pod {held.spec.pod.name} ({held.spec.pod.uid})."
+            )
+            refused = refuse_instance(self._world.snapshot(), subject, problem, account)
+            if refused is not None:
+                await self._create(refused, subject, record, account)
+            return
+        self._learn(grant)
+        # A final grant that somebody deleted comes back as it was.
+        at_once = record.final or judgement.refusal
+        if at_once is not None:
+            await self._go(grant, at_once, record)
+
+    async def _follow(self, grant: WorkloadGrant, record: PodRecord | None) -> None:
+        """Take one grant where it should be."""
+        if grant.status.state == "Revoked":
+            if record is not None and record.final is None:
+                record.final = final_transition(grant)
+            await self._collect(grant, record)
+            return
+        if grant.status.state is None and is_refused(grant.metadata.name) and record is not None and not record.gone:
+            refusal = await self._refusal_again(grant, record)
+            if refusal is not None:
+                await self._go(grant, refusal, record)
+                return
+        seen = await self._observe(grant, record)
+        now = self._clock()
+        transition = next_status(grant, seen, now)
+        if transition is not None and transition.state == "Active" and to_be_replaced(grant, seen.qualification):
+            assert record is not None  # noqa: S101 - only a live pod qualifies
+            await self._replace(grant, record)
+            return
+        await self._go(grant, transition, record)
+        deadline = next_deadline(grant, seen)
+        if deadline is not None and (transition is None or transition.state != "Revoked"):
+            self._later(grant.spec.pod.uid, max((deadline - now).total_seconds(), 0.0))
+
+    async def _observe(self, grant: WorkloadGrant, record: PodRecord | None) -> Observation:
+        gone = record is None or record.gone
+        track = record.track if record else None
+        order = ended_by(
+            self._world.revocations.values(), grant, self._world.system_namespace,
+            node=track.node_name if track else "",
+        )  # fmt: skip
+        seen = Observation(
+            track=track,
+            gone=gone,
+            revocation=f"Revocation {order.metadata.namespace}/{order.metadata.name}" if order else "",
+            revocation_reason=order.spec.reason if order else "",
+        )
+        if record is None or gone or order is not None or record.track.ended:
+            return seen  # it is over whatever else holds, and every call would cost time
+        if not record.judged:
+            await self._judge(record, grant)
+        namespace, account = grant.metadata.namespace, grant.spec.service_account.name
+        live: str | None = grant.spec.service_account.uid
+        known = self._world.accounts.get((namespace, account))
+        if known is None or known.uid != live:
+            read = await self._store.read_account(namespace, account)
+            live = read.uid if read else None
+        return msgspec.structs.replace(
+            seen,
+            qualification=record.qualification,
+            service_account_uid=live,
+            service_account_gone=live is None,
+            receipt_key_revoked=record.key_revoked,
+            held=self._is_held(grant, record),
+        )
+
+    def _is_held(self, grant: WorkloadGrant, record: PodRecord) -> bool:
+        if grant.status.state != "Active" or not impact.loses(grant, record.qualification):
+            return False
+        snapshot = self._world.snapshot()
+        if snapshot is not self._weighed:
+            return True  # until the survey has counted what else the change would suspend
+        policies = {policy.ref.uid: policy for policy in snapshot.policies}
+        return impact.is_held(impact.blamed(grant, record.qualification, policies), self.impacts)
+
+    async def _judge(self, record: PodRecord, grant: WorkloadGrant) -> None:
+        """Bring the pod's qualification up to date."""
+        pod = record.pod()
+        subject = Subject(pod=pod, namespace=self._namespace(pod))
+        subject = await self._with_controller(subject, record, grant)
+        found = remember(pod, grant.spec.pod.receipt_hash, self._keys.receipts)
+        record.key_revoked = found.key_revoked
+        record.qualification = requalify(self._world.snapshot(), subject, found.receipt)
+        record.judged = True
+
+    async def _refusal_again(self, grant: WorkloadGrant, record: PodRecord) -> Transition | None:
+        """The refusal that a crash left unwritten."""
+        pod = record.pod()
+        subject = Subject(pod=pod, namespace=self._namespace(pod))
+        presented = await self._present(pod)
+        if isinstance(presented, SpentReceipt):
+            presented = ReceiptProblem("ReceiptInvalid", "Its admission receipt was not made for this pod.")
+        judgement = refuse_instance(self._world.snapshot(), subject, presented, grant.spec.service_account.uid)
+        if judgement is None:
+            return Transition(state="Revoked", reason=presented.reason, message=presented.message)
+        return judgement.refusal
+
+    async def _replace(self, grant: WorkloadGrant, record: PodRecord) -> None:
+        """Make way for a grant with other tokens, and make it."""
+        try:
+            await self._store.delete_grant(grant)
+        except StaleError:
+            await self._reread(grant)
+            raise
+        self._world.see(Sighting(grant, gone=True, listed=False))
+        _log.info("grant replaced", grant=_name(grant), pod_uid=record.track.uid)
+        await self._make(record)
+        for made in self._world.grants_of(record.track.uid):
+            await self._follow(made, record)
+
+    async def _go(self, grant: WorkloadGrant, transition: Transition | None, record: PodRecord | None) -> None:
+        status = status_after(grant.status, transition, record.track if record else None, self._clock())
+        if status == grant.status:
+            return
+        try:
+            written = await self._store.write_grant_status(grant, status)
+        except StaleError:
+            await self._reread(grant)
+            raise
+        self._learn(written)
+        if transition is not None:
+            if transition.state == "Revoked" and record is not None:
+                record.final = transition
+            self._tell(grant, transition, record)
+
+    async def _collect(self, grant: WorkloadGrant, record: PodRecord | None) -> None:
+        exists = record is not None and not record.gone
+        due = collectable_at(grant, pod_exists=exists, retention=self._retention)
+        if due is None:
+            return
+        wait = (due - self._clock()).total_seconds()
+        if wait > 0:
+            self._later(grant.spec.pod.uid, wait)
+            return
+        if await self._unseen([grant]) is not None:
+            return
+        await self._store.delete_grant(grant)
+        self._world.see(Sighting(grant, gone=True, listed=False))
+
+    async def _reread(self, grant: WorkloadGrant) -> None:
+        """The grant as it is now, since it is not what it was."""
+        found = await self._store.read_grant(grant.metadata.namespace, grant.metadata.name)
+        if found is None:
+            self._world.see(Sighting(grant, gone=True, listed=False))
+        else:
+            self._learn(found)
+
+    def _learn(self, grant: WorkloadGrant) -> None:
+        self._world.see(Sighting(grant, gone=False, listed=False))
+        self._changed()
+
+    async def _present(self, pod: Pod) -> SpentReceipt | ReceiptProblem:
+        try:
+            return present(pod, self._keys.receipts, keys_are_fresh=False)
+        except UnknownKeyError:
+            await self._keys.refresh_receipt_keys()
+            return present(pod, self._keys.receipts, keys_are_fresh=True)
+
+    async def _with_controller(self, subject: Subject, record: PodRecord, grant: WorkloadGrant | None) -> Subject:
+        if record.controller is None:
+            found = await self._links.resolve(subject.pod, subject.namespace.name, LINK_SECONDS)
+            link, known = found.link, found.known
+            if not known and grant is not None and grant.spec.controller is not None:
+                # A link may be deleted by now; it was resolved when the grant was made, and links never change.
+                made = grant.spec.controller
+                link = ControllerLink(api_group=made.api_group, kind=made.kind, name=made.name, uid=made.uid)
+                known = True
+            record.controller = (link, known)
+        link, known = record.controller
+        return msgspec.structs.replace(subject, controller=link, controller_known=known)
+
+    def _namespace(self, pod: Pod) -> NamespaceFacts:
+        name = pod.metadata.namespace
+        labels = self._world.namespaces.get(name)
+        if labels is None:
+            raise NotYetError(f"namespace {name} is not known yet")
+        return NamespaceFacts(name, labels)
+
+    def _tell(self, grant: WorkloadGrant, transition: Transition, record: PodRecord | None) -> None:
+        state, reason = transition.state, transition.reason
+        self._metrics.transitions.labels(state, reason).inc()
+        _log.info(
+            "grant changed", grant=_name(grant), pod=f"{grant.metadata.namespace}/{grant.spec.pod.name}",
+            pod_uid=grant.spec.pod.uid, state=state, reason=reason, message=transition.message,
+            caused_by=transition.caused_by or None,
+        )  # fmt: skip
+        if reason in QUIET_REASONS or record is None or record.gone:
+            return
+        pod = ObjectReference("v1", "Pod", grant.spec.pod.name, grant.metadata.namespace, grant.spec.pod.uid)
+        urgency: Urgency = "Normal" if state == "Active" or reason == "Completed" else "Warning"
+        words = {"Active": "Identity restored", "Suspended": "Identity suspended", "Revoked": "Identity ended"}
+        cause = f" Caused by {transition.caused_by}." if transition.caused_by else ""
+        note = f"{words[state]}. {transition.message}{cause} {REMEDIES[reason]}"
+        self._events.emit(pod, urgency, reason, note, action=ACTIONS[state])
+
+
+def final_transition(grant: WorkloadGrant) -> Transition:
+    """The transition that made a grant final, as its status tells it."""
+    status = grant.status
+    told = {"state": "Revoked", "reason": status.reason, "message": status.message, "caused_by": status.caused_by}
+    return msgspec.convert(told, Transition)
+
+
+def _name(grant: WorkloadGrant) -> str:
+    return f"{grant.metadata.namespace}/{grant.metadata.name}"

@@ -1,0 +1,158 @@
+"""Writes the webhook configurations, and keeps them as they should be.
+
+An entry fails closed only after the gate has answered with a certificate of our CA; once one does, it stays so whether
+the gate answers or not. Nothing here runs at exit: a controller that ends leaves the cluster as protected as it is.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from countersign.api.names import WEBHOOK_CONFIGURATION
+from countersign.cluster.client import ApiClient, Object
+from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from countersign.cluster.resource import Resource
+from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.resources import MUTATING, VALIDATING
+from countersign.controller.statuses import Registered
+from countersign.controller.webhooks import GateEndpoint, enforces, webhook_configurations
+from countersign.controller.world import World
+
+CHECK_SECONDS: Final = 30.0
+"""How often the stored configurations are compared, whatever happened."""
+WAITING_SECONDS: Final = 1.0
+"""How often while the gate is waited for, or after an error."""
+PROBE_SECONDS: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Leadership(Protocol):
+    """Says whether this process may write."""
+
+    def fence(self) -> None:
+        """Raises unless it leads."""
+
+
+class Desired(NamedTuple):
+    """A configuration and where it belongs."""
+
+    resource: Resource
+    body: Object
+
+
+class Registrar:
+    """Keeps both configurations."""
+
+    def __init__(
+        self,
+        world: World,
+        client: ApiClient,
+        leadership: Leadership,
+        gate: GateEndpoint,
+        metrics: ControllerMetrics,
+        *,
+        ca_bundle: Callable[[], bytes],
+        changed: Callable[[], None],
+    ) -> None:
+        self.registered = Registered()
+        self._world = world
+        self._client = client
+        self._leadership = leadership
+        self._gate = gate
+        self._metrics = metrics
+        self._ca_bundle = ca_bundle
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def wake(self) -> None:
+        """Policies, audiences, namespaces or the CA may be others now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep them until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                outcome = await self.register()
+            except ClusterError as error:
+                _log.warning("webhooks not registered, will be tried again", error=str(error))
+                outcome = Registered(False, f"The webhook configurations could not be written: {error}")
+            if outcome != self.registered:
+                self.registered = outcome
+                self._changed()
+            healthy = outcome.written and not outcome.problem
+            try:
+                async with asyncio.timeout(CHECK_SECONDS if healthy else WAITING_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def register(self) -> Registered:
+        """Compare and write. Raises ClusterError."""
+        bundle = self._ca_bundle()
+        if not bundle:
+            return Registered(False, "The CA does not exist yet.")
+        snapshot = self._world.snapshot()
+        stored = {resource: await self._read(resource) for resource in (MUTATING, VALIDATING)}
+        self._closed = self._closed or any(_fails_closed(body) for body in stored.values() if body)
+        wanted = enforces(snapshot)
+        unanswered = ""
+        if wanted and not self._closed:
+            unanswered = await probe(self._gate, bundle)
+            self._closed = not unanswered
+        bodies = webhook_configurations(snapshot, self._world.namespaces, self._gate, bundle, fail_closed=self._closed)
+        for desired in map(Desired, (MUTATING, VALIDATING), bodies):
+            await self._write(desired, stored[desired.resource])
+        self._metrics.webhooks_fail_closed.set(any(_fails_closed(body) for body in bodies))
+        if unanswered:
+            return Registered(True, f"Nothing fails closed yet, because the gate does not answer: {unanswered}")
+        return Registered(True)
+
+    async def _read(self, resource: Resource) -> Object | None:
+        try:
+            return await self._client.get(resource, WEBHOOK_CONFIGURATION, dict[str, Any])
+        except NotFoundError:
+            return None
+
+    async def _write(self, desired: Desired, stored: Object | None) -> None:
+        resource, body = desired
+        if stored is not None and stored.get("webhooks", []) == body["webhooks"]:
+            return
+        self._leadership.fence()
+        try:
+            if stored is None:
+                await self._client.create(resource, body)
+            else:
+                meta = body["metadata"] | {"resourceVersion": stored["metadata"]["resourceVersion"]}
+                await self._client.replace(resource, WEBHOOK_CONFIGURATION, body | {"metadata": meta})
+        except (ConflictError, AlreadyExistsError):
+            self.wake()  # somebody wrote meanwhile: look again
+            return
+        _log.info("webhooks registered", kind=resource.plural, entries=len(body["webhooks"]))
+
+
+async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:
+    """Why the gate cannot be reached under a certificate of ours; empty if it can."""
+    parts = urlsplit(gate.url) if gate.url else None
+    host = (parts.hostname or "") if parts else f"{gate.service}.{gate.namespace}.svc"
+    port = (parts.port or 443) if parts else gate.port
+    trust = ssl.create_default_context(cadata=ca_bundle.decode("ascii"))
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(host, port, ssl=trust)
+    except TimeoutError:
+        return f"no answer from {host}:{port} within {PROBE_SECONDS:g} s"
+    except (OSError, ssl.SSLError) as error:
+        return f"{host}:{port}: {error}"
+    writer.close()
+    return ""
+
+
+def _fails_closed(configuration: Object) -> bool:
+    return any(entry.get("failurePolicy") == "Fail" for entry in configuration.get("webhooks") or ())

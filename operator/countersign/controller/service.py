@@ -1,0 +1,337 @@
+"""The controller as a process: what runs, in which order, and what its end means.
+
+    sweep ──► watch, and stand by with all that is known ──► lead: judge everything once, then follow every change
+
+Every replica watches; only the one that holds the Lease writes. So a failover costs the time of the Lease and no list.
+Losing the Lease or the watches ends the process, and Kubernetes starts another.
+
+What it may do, and no more (the chart's ClusterRole and Role `countersign-controller`):
+
+    cluster   ""                             pods, namespaces, serviceaccounts               get list watch
+              apps                           replicasets deployments statefulsets daemonsets get
+              batch                          jobs cronjobs                                   get
+              ""                             replicationcontrollers                          get
+              countersign.dev                protectedaudiences clustertrustpolicies
+                                             trustpolicies revocations                       get list watch
+              countersign.dev                the same with /status                           patch
+              countersign.dev                workloadgrants                     get list watch create delete
+              countersign.dev                workloadgrants/status                           patch
+              events.k8s.io                  events                                          create patch
+              admissionregistration.k8s.io   mutatingwebhookconfigurations
+                                             validatingwebhookconfigurations                 create
+                                             those named `countersign`                       get update
+    own       ""                             secrets                                         create
+    namespace                                countersign-ca countersign-gate-tls
+                                             countersign-verifier-tls
+                                             countersign-receipt-keys                        get patch
+              ""                             configmaps                                      create
+                                             countersign-ca                                  get patch
+              coordination.k8s.io            leases                                          create
+                                             countersign-controller                          get update
+"""
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from countersign.api import names
+from countersign.cluster.client import ApiClient
+from countersign.cluster.config import load_config
+from countersign.cluster.errors import ClusterError
+from countersign.cluster.events import EventRecorder
+from countersign.cluster.lease import LeaseElector
+from countersign.controller.certificates import KeyKeeper, service_names
+from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.pods import PodReconciler
+from countersign.controller.registration import Registrar
+from countersign.controller.settings import ControllerSettings
+from countersign.controller.statuses import Registered, StatusKeeper
+from countersign.controller.store import Store
+from countersign.controller.sweeping import sweep
+from countersign.controller.watching import Sighting, Watching
+from countersign.controller.webhooks import GateEndpoint
+from countersign.controller.workqueue import WorkQueue
+from countersign.controller.world import Touched, World
+from countersign.grants.impact import Limits
+from countersign.runtime.health import HealthServer
+from countersign.runtime.logs import configure_logging
+from countersign.runtime.metrics import new_registry
+from countersign.runtime.service import run_service
+
+FIRST_SWEEP_RETRY_SECONDS: Final = 1.0
+RELIST_PAUSE_SECONDS: Final = 1.0
+"""After kopf has listed anew: how long until the sweep that finds what vanished. Many events of one list make one."""
+KOPF_LIMIT_SECONDS: Final = 60.0
+"""How long kopf's loop may stand still before this process counts as dead."""
+
+_log = structlog.get_logger(__name__)
+
+
+class LostError(Exception):
+    """Something ended that the process cannot go on without; it must be started anew."""
+
+
+def run(settings: ControllerSettings) -> int:
+    """Run the controller until SIGTERM or SIGINT. Returns the exit code."""
+    configure_logging(settings.log_level, json=settings.log_json)
+    return run_service(lambda stop: Controller(settings).run(stop))
+
+
+class Controller:
+    """All parts of the process and how they hear of each other."""
+
+    def __init__(self, settings: ControllerSettings) -> None:
+        self._settings = settings
+        self._world = World(settings.namespace)
+        self._registry = new_registry()
+        self._metrics = ControllerMetrics(self._registry)
+        self._leads: Callable[[], bool] = lambda: False
+        self._synced = False
+        self._watching: Watching | None = None
+        self._policies_changed = asyncio.Event()
+        self._sweep_wanted = asyncio.Event()
+        self._leading = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch, stand by, lead. Returns at `stop`; raises LostError when the process must be started anew."""
+        settings = self._settings
+        config = load_config(settings.kubeconfig)
+        async with AsyncExitStack() as parts:
+            await parts.enter_async_context(
+                HealthServer(
+                    settings.health_host, settings.health_port, self._ready, self._live, registry=self._registry
+                )
+            )
+            client = await parts.enter_async_context(ApiClient(config, user_agent="countersign-controller"))
+            self._compose(client)
+            await _until(stop, self._first_sweep(client))
+            if stop.is_set():
+                return
+            self._watching = Watching(config, self._see)
+            self._watching.start()
+            parts.push_async_callback(self._watching.stop)
+            sweeping = asyncio.create_task(self._keep_sweeping(client))
+            parts.callback(sweeping.cancel)
+            self._synced = True
+            gc.collect()
+            gc.freeze()  # what was read now stays: no use in looking through it at each collection
+            await self._stand_by(client, stop, parts)
+
+    def _compose(self, client: ApiClient) -> None:
+        """Make the parts and tell each whom to tell."""
+        settings, world, metrics = self._settings, self._world, self._metrics
+        gate = GateEndpoint(settings.namespace, settings.gate_service, url=settings.gate_url)
+        self._store = Store(client, self._is_leader)
+        self._keys = KeyKeeper(
+            client,
+            self._store,
+            settings.namespace,
+            metrics,
+            serving={
+                names.GATE_TLS_SECRET: self._names_of(settings.gate_service),
+                names.VERIFIER_TLS_SECRET: self._names_of(settings.verifier_service),
+            },
+            clock=_now,
+            changed=self._keys_changed,
+        )
+        self._registrar = Registrar(
+            world,
+            client,
+            self._store,
+            gate,
+            metrics,
+            ca_bundle=lambda: self._keys.ca_bundle,
+            changed=self._status_changed,
+        )
+        self._events = EventRecorder(client, "countersign.dev/controller", self._identity())
+        self._pods = PodReconciler(
+            world,
+            self._store,
+            self._keys,
+            self._events,
+            metrics,
+            limits=Limits(settings.impact_grants, settings.impact_share),
+            retention=timedelta(seconds=settings.grant_retention_seconds),
+            clock=_now,
+            later=self._look_again,
+            changed=self._status_changed,
+        )
+        self._queue = WorkQueue(self._pods.reconcile, workers=settings.workers)
+        metrics.queue_depth(lambda: len(self._queue))
+        self._statuses = StatusKeeper(
+            world,
+            self._store,
+            metrics,
+            impacts=lambda: self._pods.impacts,
+            registered=lambda: self._registrar.registered if settings.register_webhooks else Registered(True),
+            clock=_now,
+        )
+
+    async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
+        """Wait for the Lease, then lead until `stop`."""
+        lost = asyncio.Event()
+        elector = LeaseElector(client, self._settings.namespace, names.LEASE_NAME, self._identity(), on_lost=lost.set)
+        assert self._watching is not None  # noqa: S101 - set by run
+        elected = asyncio.create_task(parts.enter_async_context(elector))
+        ends = {asyncio.create_task(event.wait()): what for event, what in (
+            (stop, ""), (self._watching.ended, "the watches ended"), (lost, "another process may lead"),
+        )}  # fmt: skip
+        try:
+            await asyncio.wait([elected, *ends], return_when=asyncio.FIRST_COMPLETED)
+            if elected.done():
+                elected.result()
+                self._leads = lambda: elector.leads
+                await self._lead(list(ends), parts)
+            ended = next((what for task, what in ends.items() if task.done()), "")
+            if ended:
+                raise LostError(f"{ended}: this process must be started anew")
+        finally:
+            for task in (elected, *ends):
+                task.cancel()
+            await asyncio.gather(elected, *ends, return_exceptions=True)
+            self._leading = False
+            self._metrics.leading.set(0)
+
+    async def _lead(self, ends: list[asyncio.Task[bool]], parts: AsyncExitStack) -> None:
+        """Everything that writes. Returns when one of `ends` is done; raises what a part raised."""
+        self._metrics.leading.set(1)
+        await parts.enter_async_context(self._events)
+        # Without receipt keys every receipt would look forged: nothing is judged before they are there.
+        while not await self._keys.ensure():
+            await asyncio.wait(ends, timeout=FIRST_SWEEP_RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if any(end.done() for end in ends):
+                return
+        self._leading = True
+        work: list[Awaitable[None]] = [
+            self._keys.run(self._settings.certificate_check_seconds),
+            self._keep_judging(),
+            self._statuses.run(),
+        ]
+        if self._settings.register_webhooks:
+            work.append(self._registrar.run())
+        tasks = [asyncio.ensure_future(one) for one in work]
+        try:
+            done, _ = await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
+            for task in done.intersection(tasks):
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_judging(self) -> None:
+        """Judge everything anew after each change of policy. Pods are worked on once everything was judged once."""
+        await self._survey()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._queue.run())
+            while True:
+                await self._policies_changed.wait()
+                await self._survey()
+
+    async def _survey(self) -> None:
+        self._policies_changed.clear()
+        await self._pods.survey()
+        for uid in self._world.everyone():
+            self._queue.add(uid)
+        self._statuses.changed()
+
+    async def _first_sweep(self, client: ApiClient) -> None:
+        """List everything once. Until the CRDs are there, and the API server answers, there is nothing to do."""
+        while True:
+            started = time.perf_counter()
+            try:
+                await sweep(client, self._world, lambda _: None)
+            except ClusterError as error:
+                _log.warning("waiting for the API server and the CRDs", error=str(error))
+                await asyncio.sleep(FIRST_SWEEP_RETRY_SECONDS)
+            else:
+                self._metrics.sweep_seconds.observe(time.perf_counter() - started)
+                _log.info("everything listed", pods=len(self._world.pods), grants=len(self._world.grants))
+                return
+
+    async def _keep_sweeping(self, client: ApiClient) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.sweep_seconds):
+                    await self._sweep_wanted.wait()
+                    await asyncio.sleep(RELIST_PAUSE_SECONDS)
+            except TimeoutError:
+                pass
+            self._sweep_wanted.clear()
+            started = time.perf_counter()
+            try:
+                await sweep(client, self._world, self._tell)
+            except ClusterError as error:
+                _log.warning("sweep failed, the next will do", error=str(error))
+            except Exception:
+                _log.exception("sweep failed")
+            self._metrics.sweep_seconds.observe(time.perf_counter() - started)
+
+    def _see(self, sighting: Sighting) -> None:
+        """An event from kopf."""
+        self._tell(self._world.see(sighting))
+        if sighting.listed:
+            self._sweep_wanted.set()
+
+    def _tell(self, touched: Touched) -> None:
+        if not self._leading:
+            return  # whoever begins to lead looks at everything
+        for uid in touched.pods:
+            self._queue.add(uid, urgent=touched.ended)
+        if touched.policies:
+            self._policies_changed.set()
+            self._registrar.wake()
+        if touched.status or touched.policies:
+            self._statuses.changed()
+
+    def _status_changed(self) -> None:
+        self._statuses.changed()
+
+    def _look_again(self, uid: str, seconds: float) -> None:
+        self._queue.add_after(uid, seconds)
+
+    def _is_leader(self) -> bool:
+        return self._leads()
+
+    def _keys_changed(self) -> None:
+        self._policies_changed.set()
+        self._registrar.wake()
+
+    def _names_of(self, service: str) -> tuple[str, ...]:
+        settings = self._settings
+        return service_names(service, settings.namespace, settings.cluster_domain, settings.certificate_names)
+
+    def _identity(self) -> str:
+        return f"{self._settings.identity}-{os.getpid()}"
+
+    def _ready(self) -> bool | str:
+        return self._synced or "the cluster has not been listed yet"
+
+    def _live(self) -> bool | str:
+        if self._watching is None or self._watching.is_alive(KOPF_LIMIT_SECONDS):
+            return True
+        return "the watches stand still"
+
+
+async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Do the work, unless `stop` comes first."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

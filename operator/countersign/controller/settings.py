@@ -1,0 +1,53 @@
+"""Settings of the controller. The command line fills them from flags and `COUNTERSIGN_*` variables."""
+
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from countersign.api import names
+
+
+def _identity() -> str:
+    # In a pod the host's name is the pod's.
+    return f"{socket.gethostname()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerSettings:
+    """Everything that differs between two controllers."""
+
+    namespace: str = names.SYSTEM_NAMESPACE
+    """Our own namespace: Secrets, the Lease, and from where a Revocation reaches the whole cluster."""
+    kubeconfig: Path | None = None
+    """Cluster access from outside; None: the pod's own service account."""
+    identity: str = field(default_factory=_identity)
+    """Name under which this process stands in the Lease. The process id is added."""
+    gate_service: str = "countersign-gate"
+    """Service by which the API server reaches the gate, in our own namespace, port 443."""
+    gate_url: str = ""
+    """https URL of the gate, where the API server cannot use a Service (a gate outside the cluster)."""
+    verifier_service: str = "countersign-verifier"
+    """Service of the verifier, for its certificate's names."""
+    certificate_names: tuple[str, ...] = ()
+    """DNS names or IP addresses that gate's and verifier's certificates name besides their Services."""
+    cluster_domain: str = "cluster.local"
+    """DNS suffix of the cluster, for the Services' full names."""
+    register_webhooks: bool = True
+    """False: leave the webhook configurations alone; somebody else keeps them."""
+    impact_grants: int = 10
+    """A change of policy that would suspend more grants than this, and more than `impact_share`, is held."""
+    impact_share: float = 0.25
+    """Share of the policy's active grants, 0 to 1."""
+    grant_retention_seconds: int = 86400
+    """How long a final grant outlives its pod."""
+    sweep_seconds: float = 60.0
+    """How often everything is listed and compared, whatever the watches said."""
+    certificate_check_seconds: float = 15.0
+    """How often Secrets are compared with what they should hold."""
+    workers: int = 16
+    """Pods that are worked on at once."""
+    health_host: str = "0.0.0.0"  # noqa: S104 - the kubelet calls from the node
+    health_port: int = 8081
+    """Plain HTTP: `/healthz`, `/readyz`, `/metrics`."""
+    log_level: str = "info"
+    log_json: bool = True

@@ -1,0 +1,270 @@
+"""The status of policies, audiences and orders: worked out from what is known, written where it differs.
+
+Pure: `policy_status`, `audience_status`, `revocation_status`, `counts`. `StatusKeeper` applies them, at most once in
+PAUSE_SECONDS however much happens.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+import structlog
+
+from countersign.api.audience import ProtectedAudience, ProtectedAudienceStatus
+from countersign.api.grant import WorkloadGrant
+from countersign.api.meta import condition
+from countersign.api.objects import CustomResource
+from countersign.api.policy import PodCounts, PolicyStatus, ReasonCount
+from countersign.api.revocation import Revocation, RevocationStatus
+from countersign.cluster.errors import ClusterError
+from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.store import StaleError
+from countersign.controller.world import AnyPolicyResource, PodRecord, World
+from countersign.grants.conditions import with_condition
+from countersign.grants.impact import Impact, hold_message
+from countersign.trust.composition import AudienceJudgement, PolicyJudgement, accept
+from countersign.trust.policies import NamespaceFacts
+from countersign.trust.reach import ends
+
+PAUSE_SECONDS: Final = 1.0
+TOP_REASONS: Final = 5
+
+_log = structlog.get_logger(__name__)
+
+
+class Figures(NamedTuple):
+    """How the running pods stand with one policy."""
+
+    governed: int = 0
+    failing: int = 0
+    not_injected: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
+
+
+class Registered(NamedTuple):
+    """Whether the API server asks the gate (`controller.registration`)."""
+
+    written: bool = False
+    """The webhook configurations cover the policies and audiences of now."""
+    problem: str = ""
+    """Why they do not, or not as strictly as a policy wants."""
+
+
+class StatusStore(Protocol):
+    """Where a status is written (`controller.store.Store`)."""
+
+    async def write_status(self, resource: CustomResource, status: msgspec.Struct) -> None:
+        """Raises StaleError if the object is gone."""
+
+
+def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
+    """The figures of each policy, by its UID."""
+    governed: Counter[str] = Counter()
+    failing: Counter[str] = Counter()
+    not_injected: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = {}
+    for record in records:
+        qualification = record.qualification
+        if qualification is None or record.track.ended:
+            continue
+        governed.update(qualification.policies)
+        blocking = [finding for finding in qualification.findings if finding.blocks_identity]
+        failing.update({finding.policy_uid for finding in blocking})
+        for uid, code in {(finding.policy_uid, finding.code) for finding in blocking}:
+            reasons.setdefault(uid, Counter())[code] += 1
+        not_injected.update(
+            {finding.policy_uid for finding in qualification.findings if finding.code == "TokenNotInjected"}
+        )
+    return {
+        uid: Figures(
+            total,
+            failing[uid],
+            not_injected[uid],
+            tuple(sorted(reasons.get(uid, Counter()).items(), key=lambda found: (-found[1], found[0]))[:TOP_REASONS]),
+        )
+        for uid, total in governed.items()
+    }
+
+
+def policy_status(
+    resource: AnyPolicyResource,
+    judged: PolicyJudgement,
+    figures: Figures,
+    impact: Impact | None,
+    registered: Registered,
+    *,
+    now: datetime,
+) -> PolicyStatus:
+    """The whole status of a policy."""
+    generation = resource.metadata.generation
+    conditions = resource.status.conditions
+    for kind, status, reason, message in (
+        ("Accepted", judged.accepted, judged.accepted_reason, judged.accepted_message),
+        ("ResolvedRefs", judged.resolved_refs, judged.resolved_reason, judged.resolved_message),
+        ("Ready", *_ready(judged, registered)),
+    ):
+        conditions = with_condition(conditions, kind, status, reason, message, generation=generation, now=now)
+    if impact is not None and impact.held:
+        conditions = with_condition(
+            conditions, "ImpactHeld", True, "TooManyGrants", hold_message(impact), generation=generation, now=now
+        )
+    elif condition(conditions, "ImpactHeld") is not None:
+        conditions = with_condition(
+            conditions, "ImpactHeld", False, "NothingHeld", "No change waits.", generation=generation, now=now
+        )
+    return PolicyStatus(
+        conditions=conditions,
+        observed_generation=generation,
+        pods=PodCounts(governed=figures.governed, failing=figures.failing, not_injected=figures.not_injected),
+        top_reasons=tuple(ReasonCount(reason=reason, count=count) for reason, count in figures.reasons),
+    )
+
+
+def audience_status(
+    resource: ProtectedAudience, judged: AudienceJudgement, grants: int, registered: Registered, now: datetime
+) -> ProtectedAudienceStatus:
+    """The whole status of an audience."""
+    generation = resource.metadata.generation
+    if not judged.accepted:
+        ready: tuple[bool, str, str] = (False, judged.accepted_reason, judged.accepted_message)
+    else:
+        ready = _in_force(registered)
+    conditions = resource.status.conditions
+    for kind, status, reason, message in (
+        ("Accepted", judged.accepted, judged.accepted_reason, judged.accepted_message),
+        ("Ready", *ready),
+    ):
+        conditions = with_condition(conditions, kind, status, reason, message, generation=generation, now=now)
+    return ProtectedAudienceStatus(conditions=conditions, observed_generation=generation, grants=grants)
+
+
+def revocation_status(
+    resource: Revocation, grants: Iterable[WorkloadGrant], world: World, now: datetime
+) -> RevocationStatus:
+    """The whole status of an order. What it ended stays counted when the grants are collected."""
+    me = f"Revocation {resource.metadata.namespace}/{resource.metadata.name}"
+    ended = waiting = 0
+    for grant in grants:
+        if grant.status.state == "Revoked":
+            ended += grant.status.caused_by == me
+        elif ends(resource, grant, world.system_namespace, node=_node(world, grant)):
+            waiting += 1
+    target = resource.spec.target
+    nowhere = [
+        one for one in (target.grant, target.pod, target.service_account) if one is not None and not one.namespace
+    ]
+    if nowhere and resource.metadata.namespace == world.system_namespace:
+        state: tuple[bool | None, str, str] = (
+            False,
+            "NamespaceMissing",
+            "In Countersign's own namespace the target needs `namespace`: create another Revocation that names it.",
+        )
+    elif waiting:
+        state = (None, "InProgress", f"{waiting} grants are being ended.")
+    else:
+        state = (True, "Applied", "Every grant that it reaches has ended.")
+    conditions = with_condition(resource.status.conditions, "Applied", *state, generation=1, now=now)
+    return RevocationStatus(conditions=conditions, revoked=max(ended, resource.status.revoked))
+
+
+class StatusKeeper:
+    """Writes what the pure functions above work out."""
+
+    def __init__(
+        self,
+        world: World,
+        store: StatusStore,
+        metrics: ControllerMetrics,
+        *,
+        impacts: Callable[[], Mapping[str, Impact]],
+        registered: Callable[[], Registered],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._world = world
+        self._store = store
+        self._metrics = metrics
+        self._impacts = impacts
+        self._registered = registered
+        self._clock = clock
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Something that stands in a status may be another now."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.write()
+            except ClusterError as error:
+                _log.warning("status not written, will be tried again", error=str(error))
+                self._changed.set()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def write(self) -> None:
+        """Write every status that differs from what it should be."""
+        self._count_grants()
+        for resource, status in list(self._due()):
+            if status == resource.status:
+                continue
+            try:
+                await self._store.write_status(resource, status)
+            except StaleError:
+                continue  # gone: its deletion is on the way to us
+
+    def _due(self) -> Iterator[tuple[CustomResource, msgspec.Struct]]:
+        world, now, registered = self._world, self._clock(), self._registered()
+        facts = {name: NamespaceFacts(name, labels) for name, labels in world.namespaces.items()}
+        judged = accept(world.snapshot(), facts)
+        figures, impacts = counts(world.live()), self._impacts()
+        for policy in judged.policies:
+            resource = world.policies.get(policy.ref.uid)
+            if resource is not None and resource.metadata.generation == policy.ref.generation:
+                uid = policy.ref.uid
+                yield (
+                    resource,
+                    policy_status(resource, policy, figures.get(uid, Figures()), impacts.get(uid), registered, now=now),
+                )
+        grants = Counter(
+            token.audience
+            for grant in world.grants.values()
+            if grant.status.state == "Active"
+            for token in grant.spec.tokens
+        )
+        for audience in judged.audiences:
+            found = world.audiences.get(audience.uid)
+            if found is not None and found.metadata.generation == audience.generation:
+                yield found, audience_status(found, audience, grants[audience.audience], registered, now)
+        for order in list(world.revocations.values()):
+            yield order, revocation_status(order, world.grants.values(), world, now)
+
+    def _count_grants(self) -> None:
+        states = Counter(grant.status.state or "None" for grant in self._world.grants.values())
+        for state in ("Active", "Suspended", "Revoked", "None"):
+            self._metrics.grants.labels(state).set(states[state])
+        self._metrics.pods.set(len(self._world.pods))
+
+
+def _ready(judged: PolicyJudgement, registered: Registered) -> tuple[bool, str, str]:
+    if not judged.accepted:
+        return False, judged.accepted_reason, judged.accepted_message
+    if not judged.resolved_refs:
+        return False, judged.resolved_reason, judged.resolved_message
+    return _in_force(registered)
+
+
+def _in_force(registered: Registered) -> tuple[bool, str, str]:
+    if not registered.written or registered.problem:
+        return False, "GateNotRegistered", registered.problem or "The API server does not ask the gate about it yet."
+    return True, "Ready", "It is in force."
+
+
+def _node(world: World, grant: WorkloadGrant) -> str:
+    record = world.pods.get(grant.spec.pod.uid)
+    return record.track.node_name if record else ""

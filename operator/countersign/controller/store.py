@@ -1,0 +1,128 @@
+"""Writing to the cluster, each write fenced: a process that does not lead (any more) writes nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from countersign.api.admission import ServiceAccount
+from countersign.api.grant import WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
+from countersign.api.meta import ObjectMeta
+from countersign.api.names import POD_UID_LABEL
+from countersign.api.objects import CustomResource, to_object
+from countersign.api.pod import Pod
+from countersign.cluster.client import ApiClient
+from countersign.cluster.errors import AlreadyExistsError, ConflictError, NotFoundError
+from countersign.cluster.owners import Owned
+from countersign.cluster.resource import PODS, SERVICE_ACCOUNTS, Resource
+from countersign.controller.resources import GRANTS, of_kind
+from countersign.controller.world import Account, account_of
+
+
+class NotLeadingError(Exception):
+    """Another process may lead by now."""
+
+
+class NameTakenError(Exception):
+    """There is an object of that name already."""
+
+
+class StaleError(Exception):
+    """The object has changed, or is gone, since it was read."""
+
+
+class Store:
+    """Grants and statuses in the API server, and single objects read live."""
+
+    def __init__(self, client: ApiClient, leads: Callable[[], bool]) -> None:
+        self._client = client
+        self._leads = leads
+
+    async def create_grant(self, namespace: str, name: str, spec: WorkloadGrantSpec) -> WorkloadGrant:
+        """A new grant, without a state. Raises NameTakenError."""
+        self.fence()
+        meta = ObjectMeta(name=name, namespace=namespace, labels={POD_UID_LABEL: spec.pod.uid})
+        body = to_object(WorkloadGrant(metadata=meta, spec=spec))
+        try:
+            return msgspec.convert(await self._client.create(GRANTS, body, namespace=namespace), WorkloadGrant)
+        except AlreadyExistsError as error:
+            raise NameTakenError(name) from error
+
+    async def write_grant_status(self, grant: WorkloadGrant, status: WorkloadGrantStatus) -> WorkloadGrant:
+        """The grant with that status. Raises StaleError if it is not as it was read."""
+        written: WorkloadGrant = await self._write_status(
+            grant, status, {"resourceVersion": grant.metadata.resource_version}
+        )
+        return written
+
+    async def write_status(self, resource: CustomResource, status: msgspec.Struct) -> None:
+        """Write the status of a policy, audience or order. Raises StaleError if the object is gone."""
+        await self._write_status(resource, status, {})
+
+    async def delete_grant(self, grant: WorkloadGrant) -> None:
+        """Delete the very grant that was read; gone already is as good."""
+        self.fence()
+        meta = grant.metadata
+        try:
+            await self._client.delete(
+                GRANTS, meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version
+            )
+        except NotFoundError:
+            return
+        except ConflictError as error:
+            raise StaleError(str(error)) from error
+
+    async def read_grant(self, namespace: str, name: str) -> WorkloadGrant | None:
+        """The grant of that name, live."""
+        try:
+            return await self._client.get(GRANTS, name, WorkloadGrant, namespace=namespace)
+        except NotFoundError:
+            return None
+
+    async def read_pod(self, namespace: str, name: str) -> Pod | None:
+        """The pod of that name, live."""
+        try:
+            return await self._client.get(PODS, name, Pod, namespace=namespace)
+        except NotFoundError:
+            return None
+
+    async def read_account(self, namespace: str, name: str) -> Account | None:
+        """The service account of that name, live."""
+        try:
+            return account_of(await self._client.get(SERVICE_ACCOUNTS, name, ServiceAccount, namespace=namespace))
+        except NotFoundError:
+            return None
+
+    async def owned(self, group: str, plural: str, namespace: str, name: str, within: float) -> Owned | None:
+        """Any namespaced v1 object's metadata (cluster.owners.OwnerLookup)."""
+        resource = Resource(group, "v1", plural, True)
+        try:
+            return await self._client.get(resource, name, Owned, namespace=namespace, within=max(within, 0.05))
+        except NotFoundError:
+            return None
+
+    def fence(self) -> None:
+        """Raises NotLeadingError unless this process leads at this moment."""
+        if not self._leads():
+            raise NotLeadingError("this process does not lead")
+
+    async def _write_status(self, resource: Any, status: msgspec.Struct, meta: dict[str, str]) -> Any:
+        self.fence()
+        kind = type(resource)
+        namespace = resource.metadata.namespace or None
+        patch: dict[str, Any] = {"status": explicit(status)}
+        if meta:
+            patch["metadata"] = meta
+        try:
+            return await self._client.merge_patch(
+                of_kind(kind), resource.metadata.name, patch, kind, namespace=namespace, subresource="status"
+            )
+        except (ConflictError, NotFoundError) as error:
+            raise StaleError(str(error)) from error
+
+
+def explicit(status: msgspec.Struct) -> dict[str, Any]:
+    """The status as a merge patch: what is empty is null, so that nothing of the old one stays (RFC 7396)."""
+    written: dict[str, Any] = msgspec.to_builtins(status)
+    names = type(status).__struct_encode_fields__
+    return {name: written.get(name) for name in names}

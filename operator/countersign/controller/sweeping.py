@@ -1,0 +1,77 @@
+"""The sweep: list everything, and make what is known equal to it.
+
+Watches are fast and may lose something; a list is slow and is true. So whatever vanished unseen (kopf tells nothing of
+it) is found here: at the start, whenever kopf lists anew, and from time to time.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from countersign.api.admission import Namespace, ServiceAccount
+from countersign.api.audience import ProtectedAudience
+from countersign.api.grant import WorkloadGrant
+from countersign.api.pod import Pod
+from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
+from countersign.api.revocation import Revocation
+from countersign.cluster.client import ApiClient
+from countersign.cluster.resource import NAMESPACES, PODS, SERVICE_ACCOUNTS, Resource
+from countersign.controller.resources import AUDIENCES, CLUSTER_POLICIES, GRANTS, POLICIES, REVOCATIONS
+from countersign.controller.watching import Sighting, Watched, slim
+from countersign.controller.world import NOTHING, Touched, World, merged
+
+PAGE_SIZE: Final = 100
+"""Objects per page: about 10 ms of work, after which the loop may do something else."""
+
+_log = structlog.get_logger(__name__)
+
+_KINDS: Final[tuple[tuple[Resource, type[Watched]], ...]] = (
+    (CLUSTER_POLICIES, ClusterTrustPolicy),
+    (POLICIES, TrustPolicy),
+    (AUDIENCES, ProtectedAudience),
+    (REVOCATIONS, Revocation),
+    (NAMESPACES, Namespace),
+    (SERVICE_ACCOUNTS, ServiceAccount),
+    (GRANTS, WorkloadGrant),
+    (PODS, Pod),
+)
+"""Grants before pods: a pod is then never taken for one without a grant."""
+
+
+async def sweep(client: ApiClient, world: World, tell: Callable[[Touched], None]) -> None:
+    """List every kind. `tell` hears of each page. Raises ClusterError: what was not listed to the end drops nothing."""
+    for resource, kind in _KINDS:
+        await _sweep(client, world, resource, kind, tell)
+
+
+async def _sweep(
+    client: ApiClient, world: World, resource: Resource, kind: type[Watched], tell: Callable[[Touched], None]
+) -> None:
+    before = world.uids(kind)
+    listed: set[str] = set()
+    decode = msgspec.json.Decoder(kind).decode
+    async for page in client.pages(resource, msgspec.Raw, page_size=PAGE_SIZE):
+        touched = NOTHING
+        for raw in page.items or ():
+            listed.add(_identity.decode(raw).metadata.uid)
+            try:
+                found = slim(decode(raw))
+            except msgspec.MsgspecError as error:
+                _log.error("object cannot be read", kind=kind.__name__, error=str(error))
+                continue
+            touched = merged(touched, world.see(Sighting(found, gone=False, listed=False)))
+        tell(touched)
+    tell(world.vanished(kind, before, listed))
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    uid: str
+
+
+class _Object(msgspec.Struct, frozen=True):
+    metadata: _Meta
+
+
+_identity: Final = msgspec.json.Decoder(_Object)

@@ -1,0 +1,342 @@
+"""Everything that the controller knows of the cluster, in one place and one event loop.
+
+Watches and sweeps write it; reconciling reads it. It holds no rules: it says which pods a change concerns, and whether
+policies may have changed (`Touched`).
+"""
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from countersign.api.admission import Namespace, ServiceAccount
+from countersign.api.audience import ProtectedAudience
+from countersign.api.grant import WorkloadGrant
+from countersign.api.meta import ObjectMeta
+from countersign.api.pod import Pod
+from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
+from countersign.api.revocation import Revocation
+from countersign.controller.watching import Sighting
+from countersign.grants.lifecycle import Qualification, Transition
+from countersign.grants.tracking import PodTrack, first_sight, sighted
+from countersign.trust.policies import Policy, PolicySnapshot, from_resource
+from countersign.trust.subject import ControllerLink
+
+AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
+Name = tuple[str, str]
+"""Namespace (empty for what has none) and name."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_pod = msgspec.msgpack.Decoder(Pod).decode
+
+REMEMBERED_GONE = 4096
+"""UIDs of deleted objects that are kept in mind, so that a list begun before the deletion does not revive them."""
+
+
+class Account(NamedTuple):
+    """A service account, as far as it is told from another of its name."""
+
+    uid: str
+    created: str
+
+
+class Touched(NamedTuple):
+    """What a change concerns."""
+
+    pods: tuple[str, ...] = ()
+    """UIDs to be reconciled."""
+    ended: bool = False
+    """An end was seen: before all else."""
+    policies: bool = False
+    """Policies, audiences, orders or labels that they select by may have changed: judge everything anew."""
+    status: bool = False
+    """Figures in somebody's status may have changed."""
+
+
+NOTHING = Touched()
+
+
+class PodRecord:
+    """One pod. The body is kept encoded: it is read when policies change, and takes a third of the room."""
+
+    __slots__ = ("body", "controller", "final", "gone", "judged", "key_revoked", "qualification", "track", "version")
+
+    def __init__(self, pod: Pod) -> None:
+        self.body = _encode(pod)
+        self.version = _version(pod.metadata)
+        self.track: PodTrack = first_sight(pod)
+        self.gone = False
+        self.judged = False
+        """Whether `qualification` is of the policies and the pod of now."""
+        self.qualification: Qualification | None = None
+        """None once judged: no policy governs it."""
+        self.final: Transition | None = None
+        """How its grant became final, so that deleting the grant does not undo it."""
+        self.key_revoked = False
+        """The key that signed its receipt was revoked."""
+        self.controller: tuple[ControllerLink | None, bool] | None = None
+        """The resolved controller, and whether somebody vouches for it; None: not asked yet. Links never change."""
+
+    def see(self, pod: Pod) -> bool:
+        """Take in another sight of it; whether anything changed that a judgement reads."""
+        before = self.pod()
+        self.track = sighted(self.track, pod)
+        self.version = _version(pod.metadata)
+        self.body = _encode(pod)
+        return (before.spec, before.metadata.labels, before.metadata.annotations) != (
+            pod.spec,
+            pod.metadata.labels,
+            pod.metadata.annotations,
+        )
+
+    def pod(self) -> Pod:
+        """The pod as last seen."""
+        return _decode_pod(self.body)
+
+
+class World:
+    """The cluster as last seen."""
+
+    def __init__(self, system_namespace: str) -> None:
+        self.system_namespace = system_namespace
+        self.pods: dict[str, PodRecord] = {}
+        self.grants: dict[Name, WorkloadGrant] = {}
+        self.namespaces: dict[str, dict[str, str]] = {}
+        self.accounts: dict[Name, Account] = {}
+        self.policies: dict[str, AnyPolicyResource] = {}
+        self.audiences: dict[str, ProtectedAudience] = {}
+        self.revocations: dict[str, Revocation] = {}
+        self._namespace_uids: dict[str, str] = {}
+        self._by_pod: dict[str, dict[Name, None]] = {}
+        self._compiled: dict[str, tuple[int, Policy]] = {}
+        self._versions: dict[str, int] = {}
+        self._gone: dict[str, None] = {}
+        self._snapshot: PolicySnapshot | None = None
+
+    def see(self, sighting: Sighting) -> Touched:
+        """Take in one event or one listed object. Older than what is known: nothing happens."""
+        found = sighting.object
+        meta = found.metadata
+        if sighting.gone:
+            self._remember_gone(meta.uid)
+        elif meta.uid in self._gone:
+            return NOTHING
+        if isinstance(found, Pod):
+            return self._see_pod(found, sighting.gone)
+        version = _version(meta)
+        if not sighting.gone and self._versions.get(meta.uid, -1) >= version:
+            return NOTHING
+        if sighting.gone:
+            self._versions.pop(meta.uid, None)
+        else:
+            self._versions[meta.uid] = version
+        match found:
+            case WorkloadGrant():
+                return self._see_grant(found, sighting.gone)
+            case Namespace():
+                return self._see_namespace(found, sighting.gone)
+            case ServiceAccount():
+                return self._see_account(found, sighting.gone)
+            case _:
+                return self._see_rule(found, sighting.gone)
+
+    def grants_of(self, pod_uid: str) -> list[WorkloadGrant]:
+        """The grants that record this instance; ordinarily one."""
+        return [self.grants[name] for name in self._by_pod.get(pod_uid, ())]
+
+    def snapshot(self) -> PolicySnapshot:
+        """What a judgement takes. The same object until something in it changes."""
+        if self._snapshot is None:
+            self._snapshot = PolicySnapshot(
+                policies=tuple(self._policy(resource) for resource in self.policies.values()),
+                audiences=tuple(self.audiences.values()),
+                revocations=tuple(self.revocations.values()),
+                system_namespace=self.system_namespace,
+            )
+        return self._snapshot
+
+    def uids(self, kind: type[object]) -> set[str]:
+        """UIDs of all objects of a kind that are known."""
+        if kind is Pod:
+            return {uid for uid, record in self.pods.items() if not record.gone}
+        if kind is WorkloadGrant:
+            return {grant.metadata.uid for grant in self.grants.values()}
+        if kind is Namespace:
+            return set(self._namespace_uids.values())
+        if kind is ServiceAccount:
+            return {account.uid for account in self.accounts.values()}
+        if kind is ProtectedAudience:
+            return set(self.audiences)
+        if kind is Revocation:
+            return set(self.revocations)
+        return {uid for uid, one in self.policies.items() if type(one) is kind}
+
+    def vanished(self, kind: type[object], before: Collection[str], listed: Collection[str]) -> Touched:
+        """Drop what was known `before` a complete list began and is not in it."""
+        touched = NOTHING
+        for uid in set(before) - set(listed):
+            touched = merged(touched, self._drop(kind, uid))
+        return touched
+
+    def everyone(self) -> list[str]:
+        """UIDs of every pod that is known, or that a grant records."""
+        return list(dict.fromkeys((*self.pods, *self._by_pod)))
+
+    def forget_pod(self, uid: str) -> None:
+        """Let go of a pod that is gone and whose grants know it."""
+        record = self.pods.get(uid)
+        if record is not None and record.gone:
+            del self.pods[uid]
+
+    def live(self) -> Iterator[PodRecord]:
+        """Every pod that exists."""
+        return (record for record in self.pods.values() if not record.gone)
+
+    def _drop(self, kind: type[object], uid: str) -> Touched:
+        self._remember_gone(uid)
+        if kind is Pod:
+            record = self.pods.get(uid)
+            if record is None:
+                return Touched(pods=(uid,), ended=True) if uid in self._by_pod else NOTHING
+            record.gone = True
+            return Touched(pods=(uid,), ended=True, status=True)
+        self._versions.pop(uid, None)
+        if kind is WorkloadGrant:
+            grant = next((one for one in self.grants.values() if one.metadata.uid == uid), None)
+            return self._see_grant(grant, gone=True) if grant else NOTHING
+        if kind is Namespace:
+            name = next((name for name, known in self._namespace_uids.items() if known == uid), None)
+            return self._drop_namespace(name) if name else NOTHING
+        if kind is ServiceAccount:
+            account = next((name for name, known in self.accounts.items() if known.uid == uid), None)
+            return self._drop_account(account) if account else NOTHING
+        rule = self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid)
+        return self._see_rule(rule, gone=True) if rule else NOTHING
+
+    def _see_pod(self, pod: Pod, gone: bool) -> Touched:
+        uid = pod.metadata.uid
+        record = self.pods.get(uid)
+        if record is None:
+            if gone:
+                return Touched(pods=(uid,), ended=True) if uid in self._by_pod else NOTHING
+            self.pods[uid] = PodRecord(pod)
+            return Touched(pods=(uid,), ended=bool(self.pods[uid].track.ended), status=True)
+        if not gone and record.version >= _version(pod.metadata):
+            return NOTHING
+        before = record.track
+        rejudge = record.see(pod)
+        record.gone = record.gone or gone
+        if rejudge:
+            record.judged = False
+        ended = (
+            gone or record.track.ended != before.ended or record.track.deletion_timestamp != before.deletion_timestamp
+        )
+        if not ended and not rejudge and record.track == before:
+            return NOTHING
+        return Touched(pods=(uid,), ended=ended, status=gone)
+
+    def _see_grant(self, grant: WorkloadGrant, gone: bool) -> Touched:
+        name = (grant.metadata.namespace, grant.metadata.name)
+        uid = grant.spec.pod.uid
+        if gone:
+            self.grants.pop(name, None)
+            names = self._by_pod.get(uid, {})
+            names.pop(name, None)
+            if not names:
+                self._by_pod.pop(uid, None)
+        else:
+            self.grants[name] = grant
+            self._by_pod.setdefault(uid, {})[name] = None
+        return Touched(pods=(uid,), status=True)
+
+    def _see_namespace(self, namespace: Namespace, gone: bool) -> Touched:
+        meta = namespace.metadata
+        if gone:
+            return self._drop_namespace(meta.name)
+        self._namespace_uids[meta.name] = meta.uid
+        if self.namespaces.get(meta.name) == meta.labels:
+            return NOTHING
+        self.namespaces[meta.name] = meta.labels
+        return Touched(policies=True)
+
+    def _drop_namespace(self, name: str) -> Touched:
+        self.namespaces.pop(name, None)
+        self._namespace_uids.pop(name, None)
+        return Touched(policies=True)
+
+    def _see_account(self, account: ServiceAccount, gone: bool) -> Touched:
+        meta = account.metadata
+        name = (meta.namespace, meta.name)
+        known = self.accounts.get(name)
+        if gone:
+            return self._drop_account(name) if known is not None and known.uid == meta.uid else NOTHING
+        self.accounts[name] = account_of(account)
+        return NOTHING if known in (None, self.accounts[name]) else self._of_account(name)
+
+    def _drop_account(self, name: Name) -> Touched:
+        del self.accounts[name]
+        return self._of_account(name)
+
+    def _of_account(self, name: Name) -> Touched:
+        concerned = [
+            grant.spec.pod.uid
+            for grant in self.grants.values()
+            if (grant.metadata.namespace, grant.spec.service_account.name) == name
+        ]
+        return Touched(pods=tuple(concerned))
+
+    def _see_rule(self, resource: ProtectedAudience | AnyPolicyResource | Revocation, gone: bool) -> Touched:
+        uid = resource.metadata.uid
+        held: dict[str, ProtectedAudience] | dict[str, AnyPolicyResource] | dict[str, Revocation]
+        match resource:
+            case ProtectedAudience():
+                held = self.audiences
+            case Revocation():
+                held = self.revocations
+            case _:
+                held = self.policies
+        before = held.get(uid)
+        if gone:
+            held.pop(uid, None)
+            changed = before is not None
+        else:
+            held[uid] = resource  # type: ignore[assignment]
+            # A change of status alone, such as our own writing, changes no judgement.
+            changed = (
+                before is None
+                or before.spec != resource.spec
+                or before.metadata.generation != resource.metadata.generation
+            )
+        if changed:
+            self._snapshot = None
+        return Touched(policies=changed, status=changed)
+
+    def _policy(self, resource: AnyPolicyResource) -> Policy:
+        """The policy made once per generation, so that what was worked out of it is kept."""
+        meta = resource.metadata
+        known = self._compiled.get(meta.uid)
+        if known is None or known[0] != meta.generation:
+            known = self._compiled[meta.uid] = (meta.generation, from_resource(resource))
+        return known[1]
+
+    def _remember_gone(self, uid: str) -> None:
+        self._gone[uid] = None
+        while len(self._gone) > REMEMBERED_GONE:
+            del self._gone[next(iter(self._gone))]
+
+
+def account_of(account: ServiceAccount) -> Account:
+    """What is kept of a service account."""
+    return Account(account.metadata.uid, account.metadata.creation_timestamp or "")
+
+
+def merged(one: Touched, other: Touched) -> Touched:
+    """Both."""
+    return Touched(
+        one.pods + other.pods, one.ended or other.ended, one.policies or other.policies, one.status or other.status
+    )
+
+
+def _version(meta: ObjectMeta) -> int:
+    # Opaque by contract until KEP-5504 made it a number that can be compared.
+    return int(meta.resource_version) if meta.resource_version.isdigit() else 0

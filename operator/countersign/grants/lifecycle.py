@@ -1,0 +1,256 @@
+"""The state machine of a grant: what the sight of its pod, the policies of now and the orders of people make of it.
+
+    (none) ──► Active ◄──► Suspended
+                  │            │
+                  └──► Revoked ◄┘        final
+
+Revoked: the instance itself is over or spoilt, or a person said so. Suspended: policy or evidence turned against it,
+which can be repaired. The rules are tried in the order in which they stand in `next_status`; the first that holds
+decides. Whatever ends an instance goes before whatever suspends it.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from countersign.api import clock
+from countersign.api.grant import GrantState, GrantToken, WorkloadGrant, WorkloadGrantStatus
+from countersign.api.policy import EphemeralResponse
+from countersign.grants.conditions import bounded, with_condition
+from countersign.grants.naming import is_refused
+from countersign.grants.reasons import REMEDIES, Reason
+from countersign.grants.tracking import PodTrack, image_difference, unseen_change
+from countersign.trust.composition import NO_SETTINGS
+
+MAX_IMAGES: Final = 64
+MAX_IMAGE: Final = 512
+MAX_CONTAINER: Final = 80
+"""Bounds of WorkloadGrant.spec.images (api.grant)."""
+
+
+class PolicyFinding(NamedTuple):
+    """A finding, as far as counting and blaming go."""
+
+    policy_uid: str
+    code: str
+    blocks_identity: bool
+
+
+class Qualification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How an instance stands with the policies of now, in a few words. Made by `judgement.qualification`."""
+
+    qualifies: bool
+    message: str
+    """What is missing, for people; empty if it qualifies."""
+    policies: tuple[str, ...] = ()
+    """UIDs of the policies that govern it."""
+    findings: tuple[PolicyFinding, ...] = ()
+    not_injected: bool = False
+    """It would be given tokens, but was created without them."""
+    tokens: tuple[GrantToken, ...] = ()
+    on_termination: Literal["GracePeriod", "Immediate"] = "GracePeriod"
+    drain_seconds: int = 60
+    ephemeral_response: EphemeralResponse = "Revoke"
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a grant's next status depends on, besides the grant and the time."""
+
+    track: PodTrack | None
+    """The pod as seen; None: it is not known."""
+    gone: bool = False
+    """The pod does not exist any more, which somebody made sure of."""
+    qualification: Qualification | None = None
+    """None: no policy governs it (any more)."""
+    service_account_uid: str | None = None
+    """UID of the account of that name, as it is now; None: not known."""
+    service_account_gone: bool = False
+    """There is no account of that name, which somebody made sure of."""
+    revocation: str = ""
+    """The order that reaches it, as `Revocation namespace/name`; empty: none does."""
+    revocation_reason: str = ""
+    receipt_key_revoked: bool = False
+    held: bool = False
+    """The change of policy that would suspend it is held (grants.impact)."""
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """The state that a grant should be in, and why."""
+
+    state: GrantState
+    reason: Reason
+    message: str
+    caused_by: str = ""
+
+
+def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition | None:
+    """Where the grant goes from its present state; None: nowhere. Revoked is final."""
+    if grant.status.state == "Revoked":
+        return None
+    over = ending(grant, seen, now)
+    if over is not None:
+        return over
+    track = seen.track
+    if is_refused(grant.metadata.name) or track is None:
+        return None  # a refusal waits for its pod's end only, and of what is not known nothing follows
+    wanted = _suspension(grant, seen, track)
+    if wanted is None:
+        again: Reason = "QualifiesAgain" if grant.status.state == "Suspended" else "Admitted"
+        return None if grant.status.state == "Active" else Transition(state="Active", reason=again, message="")
+    if grant.status.state == "Active" and seen.held:
+        return None
+    status = grant.status
+    if (status.state, status.reason, status.message) == (wanted.state, wanted.reason, bounded(wanted.message)):
+        return None
+    return wanted
+
+
+def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition | None:
+    """What ends the instance for good, if anything does."""
+    track = seen.track
+    if seen.revocation:
+        return _revoked("RevokedByOrder", f"Revoked by order: {seen.revocation_reason}", seen.revocation)
+    if track is not None and track.ended:
+        said = f" ({track.ended_as})" if track.ended_as else ""
+        how = "completed" if track.ended == "Completed" else "failed"
+        return _revoked(track.ended, f"The pod has {how}{said}.")
+    if seen.gone:
+        return _revoked("Deleted", "The pod is gone.")
+    if track is None:
+        return None
+    drained = drain_end(track, seen.qualification)
+    if drained is not None and drained <= now:
+        return _revoked("Deleted", "The pod is being deleted, and the time that its policy leaves it is over.")
+    changed = track.image_change or _changed_since_grant(grant, track)
+    if changed:
+        return _revoked("ImageChanged", f"Not what was admitted: {changed}.")
+    if track.ephemeral and seen.qualification and seen.qualification.ephemeral_response in ("Revoke", "Deny"):
+        return _revoked("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.")
+    account = grant.spec.service_account
+    if seen.service_account_gone:
+        return _revoked("ServiceAccountChanged", f"Its service account {account.name} was deleted.")
+    if seen.service_account_uid is not None and seen.service_account_uid != account.uid:
+        return _revoked("ServiceAccountChanged", f"Its service account {account.name} was replaced by another.")
+    if seen.receipt_key_revoked:
+        return _revoked("ReceiptKeyRevoked", "The key that signed its admission receipt was revoked.")
+    if grant.spec.expires_at is not None and clock.parse(grant.spec.expires_at) <= now:
+        return _revoked("LifetimeOver", f"Its lifetime ended at {grant.spec.expires_at}.")
+    return None
+
+
+def next_deadline(grant: WorkloadGrant, seen: Observation) -> datetime | None:
+    """When time alone will change the grant: its lifetime or its drain time is over. None: never."""
+    if grant.status.state == "Revoked" or seen.track is None:
+        return None
+    moments = [drain_end(seen.track, seen.qualification)]
+    if grant.spec.expires_at is not None:
+        moments.append(clock.parse(grant.spec.expires_at))
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def drain_end(track: PodTrack, qualification: Qualification | None) -> datetime | None:
+    """When the identity of a pod that is being deleted ends; None while it is not.
+
+    `metadata.deletionTimestamp` is the request to delete *plus* the grace period. Immediate: at the request.
+    GracePeriod: with the grace period, or `drain_seconds` after the request if that is sooner.
+    """
+    if track.deletion_timestamp is None:
+        return None
+    end = clock.parse(track.deletion_timestamp)
+    asked = end - timedelta(seconds=max(track.deletion_grace_seconds, 0))
+    if qualification is None:
+        return min(end, asked + timedelta(seconds=NO_SETTINGS.drain_seconds))
+    if qualification.on_termination == "Immediate":
+        return asked
+    return min(end, asked + timedelta(seconds=qualification.drain_seconds))
+
+
+def to_be_replaced(grant: WorkloadGrant, qualification: Qualification | None) -> bool:
+    """Whether a suspended grant must make way for a new one: its pod qualifies, but for other tokens than it lists.
+
+    The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal.
+    """
+    return (
+        grant.status.state == "Suspended"
+        and not is_refused(grant.metadata.name)
+        and qualification is not None
+        and qualification.qualifies
+        and set(qualification.tokens) != set(grant.spec.tokens)
+    )
+
+
+def covers(qualification: Qualification, tokens: tuple[GrantToken, ...]) -> bool:
+    """Whether the policies of now still give every one of these tokens. A shorter bound counts for new pods only."""
+    given = {(token.audience, token.policy_uid) for token in qualification.tokens}
+    return all((token.audience, token.policy_uid) in given for token in tokens)
+
+
+def status_after(
+    status: WorkloadGrantStatus, transition: Transition | None, track: PodTrack | None, now: datetime
+) -> WorkloadGrantStatus:
+    """The status with the transition carried out and the pod's generation noted as far as it was seen."""
+    seen = max(status.pod_generation, track.writes if track else 0)
+    if transition is None:
+        return msgspec.structs.replace(status, pod_generation=seen)
+    conditions = with_condition(
+        status.conditions,
+        "Ready",
+        transition.state == "Active",
+        transition.reason,
+        transition.message or REMEDIES[transition.reason],
+        generation=1,  # the spec is immutable
+        now=now,
+    )
+    return msgspec.structs.replace(
+        status,
+        state=transition.state,
+        reason=transition.reason,
+        message=bounded(transition.message),
+        caused_by=transition.caused_by,
+        changed_at=clock.format_time(now) if status.state != transition.state else status.changed_at,
+        pod_generation=seen,
+        conditions=conditions,
+    )
+
+
+def _suspension(grant: WorkloadGrant, seen: Observation, track: PodTrack) -> Transition | None:
+    qualification = seen.qualification
+    was_active = grant.status.state is not None and grant.status.reason != "NotQualified"
+    reason: Reason = "NoLongerQualifies" if was_active else "NotQualified"
+    if qualification is None:
+        return _suspended(reason, "No policy governs this pod any more.")
+    if track.ephemeral and qualification.ephemeral_response == "Suspend":
+        return _suspended("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.")
+    if not qualification.qualifies:
+        return _suspended(reason, qualification.message)
+    if not covers(qualification, grant.spec.tokens):
+        return _suspended(reason, "Its policies no longer give it every audience that it was granted.")
+    return None
+
+
+def recorded_images(track: PodTrack) -> tuple[tuple[str, str], ...]:
+    """The images of a pod within the bounds of what a grant can list. A grant's own list is made of it."""
+    return tuple((container[:MAX_CONTAINER], image[:MAX_IMAGE]) for container, image in track.images[:MAX_IMAGES])
+
+
+def _changed_since_grant(grant: WorkloadGrant, track: PodTrack) -> str:
+    """The grant's own record against the first sight, for a process that did not see what came between."""
+    if is_refused(grant.metadata.name):
+        return ""
+    granted = tuple((image.container, image.image) for image in grant.spec.images)
+    return image_difference(granted, recorded_images(track)) or unseen_change(
+        grant.status.pod_generation, track.first_writes, bool(track.ephemeral)
+    )
+
+
+def _ephemeral(track: PodTrack) -> str:
+    return f"Ephemeral container {', '.join(track.ephemeral)} was added"
+
+
+def _suspended(reason: Reason, message: str) -> Transition:
+    return Transition(state="Suspended", reason=reason, message=message)
+
+
+def _revoked(reason: Reason, message: str, caused_by: str = "") -> Transition:
+    return Transition(state="Revoked", reason=reason, message=message, caused_by=caused_by)

@@ -1,0 +1,43 @@
+"""Why a grant is in its state: a closed list, since people and alerts match on it. And what to do about each."""
+
+from typing import Final, Literal
+
+ActiveReason = Literal["Admitted", "QualifiesAgain"]
+SuspendedReason = Literal["NotAdmitted", "NotQualified", "NoLongerQualifies", "EphemeralContainerAdded"]
+RevokedReason = Literal[
+    "Completed",
+    "Failed",
+    "Deleted",
+    "ImageChanged",
+    "ServiceAccountChanged",
+    "EphemeralContainerAdded",
+    "LifetimeOver",
+    "RevokedByOrder",
+    "ReceiptMissing",
+    "ReceiptInvalid",
+    "ReceiptSpent",
+    "ReceiptKeyRevoked",
+]
+Reason = ActiveReason | SuspendedReason | RevokedReason
+
+_RESTART: Final = "Delete the pod, so that its controller makes another that is admitted anew."
+
+REMEDIES: Final[dict[Reason, str]] = {
+    "Admitted": "Nothing to do.",
+    "QualifiesAgain": "Nothing to do.",
+    "NotAdmitted": f"It was created before a policy governed it. {_RESTART}",
+    "NotQualified": "Resolve what the message names, in the policy or in the pod.",
+    "NoLongerQualifies": "Undo the change of policy, or replace the pod by one that satisfies it.",
+    "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to). {_RESTART}",
+    "Completed": "Nothing to do: its work is over.",
+    "Failed": "Its work is over. Its controller, if it has one, makes another pod.",
+    "Deleted": "Nothing to do: the pod is gone or going.",
+    "ImageChanged": f"Change images in the template of its controller, never in a running pod. {_RESTART}",
+    "ServiceAccountChanged": f"Another account of the same name is another identity. {_RESTART}",
+    "LifetimeOver": f"maxLifetimeSeconds of its policy is over. {_RESTART}",
+    "RevokedByOrder": "Read the Revocation that it names; a new pod is judged anew.",
+    "ReceiptMissing": f"It was created while no gate answered, or around it. {_RESTART}",
+    "ReceiptInvalid": f"Its receipt was not made for this pod. {_RESTART}",
+    "ReceiptSpent": f"Its receipt was copied from another pod, and a receipt counts once. {_RESTART}",
+    "ReceiptKeyRevoked": f"The key that signed its receipt was revoked. {_RESTART}",
+}
