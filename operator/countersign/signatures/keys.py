@@ -2,7 +2,8 @@
 
 Algorithms are Sigstore's registry of default algorithms (sigstore/sigstore, pkg/signature/algorithm_registry.go), with
 the SHA-256 variants of P-384 and P-521 that cosign before version 3 wrote. The key decides the algorithm, never the
-message.
+message. Ed25519 means RFC 8032's pure form: cosign 3 signs with the pre-hashed one (Ed25519ph), which its own `verify`
+(3.1.3, tried) does not accept either.
 """
 
 import hashlib
