@@ -6,13 +6,14 @@ count as seen for another. A time-out, a 429 or a 5xx is never remembered.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 import structlog
 
 from countersign.gate.candidates import find_vouches
+from countersign.gate.memory import Memory
 from countersign.gate.platforms import find_configs
 from countersign.gate.together import both, together
 from countersign.registry.client import Access, RegistryClient
@@ -38,6 +39,9 @@ Outcome = Literal["warm", "asked", "stale", "unverifiable"]
 Observer = Callable[[Outcome, float], None]
 """Told of each answer, with the seconds that it took."""
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
 _log = structlog.get_logger()
 
 
@@ -51,7 +55,8 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
     unsigned: float = 5.0
     """No key has signed: short, so that an image signed just now is admitted at the retry."""
     stale: float = 3600.0
-    """While the registry cannot answer, a full set of vouches counts this long: a signature does not go bad."""
+    """While the registry cannot answer, a full set of vouches and the configs count this long: both are fixed by the
+    digest."""
     configs: float = 600.0
     """A config is fixed by its digest; only who may see it can change."""
 
@@ -101,6 +106,10 @@ class _Scoped(msgspec.Struct, frozen=True):
     scope: str
 
 
+_Question = tuple[_Scoped, frozenset[str]]
+"""Which of these keys (by fingerprint) have signed."""
+
+
 class _Asker(msgspec.Struct, frozen=True):
     credentials: tuple[Credential, ...]
     scope: str
@@ -125,11 +134,10 @@ class EvidenceService:
         self._pull_secrets = pull_secrets
         self._observe = observe or (lambda _outcome, _seconds: None)
         self._keyrings: LRU[tuple[PullSecret, ...], Keyring] = LRU(256)
-        self._vouches: LRU[tuple[_Scoped, frozenset[str]], tuple[Vouch, ...]] = LRU(MAX_REMEMBERED)
-        self._stale: LRU[tuple[_Scoped, frozenset[str]], tuple[Vouch, ...]] = LRU(MAX_REMEMBERED)
-        self._configs: LRU[_Scoped, tuple[PlatformConfig, ...]] = LRU(MAX_REMEMBERED)
+        self._vouches: Memory[_Question, tuple[Vouch, ...]] = Memory(MAX_REMEMBERED)
+        self._configs: Memory[_Scoped, tuple[PlatformConfig, ...]] = Memory(MAX_REMEMBERED)
         self._resolving: Flights[tuple[str, str], str] = Flights()
-        self._verifying: Flights[tuple[_Scoped, frozenset[str]], tuple[Vouch, ...]] = Flights()
+        self._verifying: Flights[_Question, tuple[Vouch, ...]] = Flights()
         self._reading: Flights[_Scoped, tuple[PlatformConfig, ...]] = Flights()
 
     async def close(self) -> None:
@@ -211,17 +219,17 @@ class EvidenceService:
         scoped = _Scoped(digest, request.reference.name, asker.scope)
         vouches: tuple[Vouch, ...] | None = ()
         if request.keys:
-            vouches = self._vouches.get((scoped, _fingerprints(request)), now)
-        configs = self._configs.get(scoped, now) if request.want_config else ()
+            vouches = self._vouches.fresh((scoped, _fingerprints(request)), now)
+        configs = self._configs.fresh(scoped, now) if request.want_config else ()
         return _facts(request, digest, vouches, configs) if vouches is not None and configs is not None else None
 
     async def _from_registry(self, request: EvidenceRequest, asker: _Asker) -> tuple[ImageFacts, Outcome]:
         digest = request.reference.digest or await self._resolve(request.reference, asker)
         scoped = _Scoped(digest, request.reference.name, asker.scope)
-        (vouches, outcome), configs = await both(
+        (vouches, one), (configs, other) = await both(
             self._verified(request, scoped, asker), self._configured(request, scoped, asker)
         )
-        return _facts(request, digest, vouches, configs), outcome
+        return _facts(request, digest, vouches, configs), "stale" if "stale" in (one, other) else "asked"
 
     async def _resolve(self, image: ImageReference, asker: _Asker) -> str:
         async def resolve(share: Share) -> str:
@@ -234,53 +242,62 @@ class EvidenceService:
         self, request: EvidenceRequest, scoped: _Scoped, asker: _Asker
     ) -> tuple[tuple[Vouch, ...], Outcome]:
         if not request.keys:
-            return (), "asked"
-        key = (scoped, _fingerprints(request))
-        loop = asyncio.get_running_loop()
-        remembered = self._vouches.get(key, loop.time())
-        if remembered is not None:
-            return remembered, "warm"
+            return (), "warm"
+        question = (scoped, _fingerprints(request))
 
         async def verify(share: Share) -> tuple[Vouch, ...]:
             access = Access(share, asker.credentials)
             vouches = await find_vouches(self._client, request.reference, scoped.digest, request.keys, access)
-            self._remember(key, vouches, loop.time())
+            self._remember(question, vouches, asyncio.get_running_loop().time())
             return vouches
 
-        try:
-            return await self._verifying.result(key, asker.namespace, verify, asker.deadline), "asked"
-        except RegistryError as error:
-            stale = self._stale.get(key, loop.time()) if error.transient else None
-            if stale is None:
-                raise
-            _log.warning("registry cannot answer: known signatures are used", image=scoped.image, message=str(error))
-            return stale, "stale"
+        return await _remembered_or_asked(self._vouches, self._verifying, question, asker, verify)
 
-    def _remember(self, key: tuple[_Scoped, frozenset[str]], vouches: tuple[Vouch, ...], now: float) -> None:
+    def _remember(self, question: _Question, vouches: tuple[Vouch, ...], now: float) -> None:
         times = self._lifetimes
         signed = {vouch.key_fingerprint for vouch in vouches}
-        if signed == key[1]:
-            self._vouches.put(key, vouches, now + times.signed)
-            self._stale.put(key, vouches, now + times.stale)
+        if signed == question[1]:
+            self._vouches.put(question, vouches, fresh_until=now + times.signed, stale_until=now + times.stale)
         else:
-            self._vouches.put(key, vouches, now + (times.partly_signed if signed else times.unsigned))
-            self._stale.pop(key)
+            seconds = times.partly_signed if signed else times.unsigned
+            self._vouches.put(question, vouches, fresh_until=now + seconds)
 
-    async def _configured(self, request: EvidenceRequest, scoped: _Scoped, asker: _Asker) -> tuple[PlatformConfig, ...]:
+    async def _configured(
+        self, request: EvidenceRequest, scoped: _Scoped, asker: _Asker
+    ) -> tuple[tuple[PlatformConfig, ...], Outcome]:
         if not request.want_config:
-            return ()
-        loop = asyncio.get_running_loop()
-        remembered = self._configs.get(scoped, loop.time())
-        if remembered is not None:
-            return remembered
+            return (), "warm"
 
         async def read(share: Share) -> tuple[PlatformConfig, ...]:
             access = Access(share, asker.credentials)
             configs = await find_configs(self._client, request.reference, scoped.digest, access)
-            self._configs.put(scoped, configs, loop.time() + self._lifetimes.configs)
+            now, times = asyncio.get_running_loop().time(), self._lifetimes
+            self._configs.put(scoped, configs, fresh_until=now + times.configs, stale_until=now + times.stale)
             return configs
 
-        return await self._reading.result(scoped, asker.namespace, read, asker.deadline)
+        return await _remembered_or_asked(self._configs, self._reading, scoped, asker, read)
+
+
+async def _remembered_or_asked(
+    memory: Memory[K, V],
+    flights: Flights[K, V],
+    key: K,
+    asker: _Asker,
+    work: Callable[[Share], Awaitable[V]],
+) -> tuple[V, Outcome]:
+    """From memory if it is fresh; else by the work, which remembers; else, if that failed for a while, stale."""
+    loop = asyncio.get_running_loop()
+    remembered = memory.fresh(key, loop.time())
+    if remembered is not None:
+        return remembered, "warm"
+    try:
+        return await flights.result(key, asker.namespace, work, asker.deadline), "asked"
+    except RegistryError as error:
+        stale = memory.stale(key, loop.time()) if error.transient else None
+        if stale is None:
+            raise
+        _log.warning("registry cannot answer: what is known of the digest is used", message=str(error))
+        return stale, "stale"
 
 
 def _fingerprints(request: EvidenceRequest) -> frozenset[str]:

@@ -57,7 +57,9 @@ class FairSlots:
     @contextlib.asynccontextmanager
     async def hold(self, share: Share) -> AsyncIterator[None]:
         """Wait for a slot and hold it. Raises RateLimitedError if too many wait already."""
-        name = self._take_free(share) or await self._wait(share)
+        name = self._take_free(share)
+        if name is None:
+            name = await self._wait(share)
         try:
             yield
         finally:

@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.fakes.registry import FakeRegistry, entry, index, manifest
-from tests.fakes.signing import classic_payload, make_key, pem_of
-from tests.lab.pki import CertificateAuthority
 
 from countersign.gate.candidates import MAX_CANDIDATES
 from countersign.gate.evidence import (
@@ -28,6 +25,9 @@ from countersign.registry.transport import Transport
 from countersign.signatures.keys import parse_public_key
 from countersign.trust.facts import ImageFacts, Unverifiable
 from countersign.trust.reference import ImageReference
+from tests.fakes.registry import FakeRegistry, entry, index, manifest
+from tests.fakes.signing import classic_payload, make_key, pem_of
+from tests.lab.pki import CertificateAuthority
 
 SIGNER, OTHER_SIGNER = make_key(), make_key()
 KEY, OTHER_KEY = parse_public_key(pem_of(SIGNER)), parse_public_key(pem_of(OTHER_SIGNER))
@@ -404,13 +404,49 @@ async def test_known_signatures_outlive_an_outage_of_the_registry_but_not_a_refu
     async def fail(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    async with serving(ca, lifetimes=Lifetimes(signed=0.0)) as service:
-        request = ask(one_registry, f"team/app@{digest}")
+    async with serving(ca, lifetimes=Lifetimes(signed=0.0, configs=0.0)) as service:
+        request = ask(one_registry, f"team/app@{digest}", want_config=True)
         first = await facts(service, request)
         one_registry.misbehave = fail
         assert await facts(service, request) == first
         status = 403
         assert (await refusal(service, request)).reason == "Unauthorized"
+
+
+async def test_the_absence_of_a_signature_is_not_carried_over_an_outage(
+    ca: CertificateAuthority, one_registry: FakeRegistry
+) -> None:
+    digest = one_registry.put_image("team/app", "v1")
+
+    async def fail(_: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    async with serving(ca, lifetimes=Lifetimes(unsigned=0.0)) as service:
+        request = ask(one_registry, f"team/app@{digest}")
+        assert (await facts(service, request)).vouches == ()
+        one_registry.misbehave = fail
+        assert (await refusal(service, request)).transient
+
+
+async def test_a_flood_of_hanging_verifications_of_one_namespace_does_not_delay_another(
+    one_registry: FakeRegistry, service: EvidenceService
+) -> None:
+    digest = one_registry.put_image("team/app", "v1")
+    one_registry.put_bundle("team/app", digest, SIGNER)
+
+    async def hang(request: web.Request) -> None:
+        if "/flood/" in request.path:
+            await asyncio.sleep(60)
+
+    one_registry.misbehave = hang
+    flood = [ask(one_registry, f"flood/app{number}:v1", namespace="flood") for number in range(200)]
+    deadline = asyncio.get_running_loop().time() + 3
+    flooding = asyncio.create_task(service.gather(flood, deadline))
+    await asyncio.sleep(0.3)
+    found = await answer(service, ask(one_registry, "team/app:v1", namespace="quiet"), within=1.0)
+    assert isinstance(found, ImageFacts), found
+    flooding.cancel()
+    await asyncio.gather(flooding, return_exceptions=True)
 
 
 async def test_after_the_deadline_the_work_goes_on_and_the_retry_is_warm(
