@@ -4,6 +4,8 @@ A pod that its policies refuse is refused here already, which saves the rest of 
 `/validate` on the final pod.
 """
 
+import msgspec
+
 from countersign.api.admission import AdmissionRequest
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod, is_mirror
@@ -49,7 +51,7 @@ class Mutator:
 
     async def create(self, request: AdmissionRequest, until: float) -> Answer:
         """A new pod: pins, tokens, receipt."""
-        pod = pod_of(request)
+        pod = _unborn(pod_of(request))
         if is_mirror(pod):
             return allow("MirrorPod")
         found = await self._subjects.of(pod, request.namespace, request.user_info, until)
@@ -95,6 +97,13 @@ class Mutator:
             return allow("NotGoverned")
         self._metrics.receipt("removed")
         return Answer(allowed=True, reason="NotGoverned", patch=_patch(with_receipt(Injection((), pod), None)))
+
+
+def _unborn(pod: Pod) -> Pod:
+    """The pod without a creation time: the API server sets it later, and its author could make an old receipt fit."""
+    if pod.metadata.creation_timestamp is None:
+        return pod
+    return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, creation_timestamp=None))
 
 
 def _patch(injection: Injection) -> bytes | None:
