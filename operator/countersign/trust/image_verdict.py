@@ -209,7 +209,7 @@ def _unsigned(rule: CompiledRule, facts: ImageFacts, standing: Standing) -> Prob
         remedy = "create the pod anew, so that the image is verified by the keys of today"
         return Problem("ImageUnverifiable", expected, "evidence from before the policy had these keys", remedy)
     remedy = "sign the image (cosign sign --key ...) or use a signed one"
-    return Problem("ImageUnsigned", expected, "no signature by their keys", remedy)
+    return Problem("ImageUnsigned", expected, "none by its keys", remedy)
 
 
 def _expectation(rule: CompiledRule) -> str:

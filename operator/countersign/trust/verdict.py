@@ -325,8 +325,9 @@ class _Judgement:
 
     def _judge_foreign_volumes(self, planned: list[_PlannedToken], due: list[_PlannedToken]) -> None:
         """Protected audiences in volumes that the injector did not write or will not take out."""
-        # At mutation a volume of a token that is withheld will be taken out again; afterwards it must be gone.
-        ours = planned if self.stage == "mutate" else due
+        # At mutation a volume of a token that is withheld will be taken out again; afterwards it must be gone. Where
+        # the pod is kept out for what withholds the token, its volume is no second reason.
+        ours = planned if self.stage == "mutate" or self._is_denied() else due
         volumes = [token.token.shape.volume for token in ours if token.available]
         if self.stage == "live":
             # Written under the policy of that day, and the grant lists what may still be held.
@@ -346,6 +347,9 @@ class _Judgement:
                     blocks_identity=counts and self.stage != "live",
                 )
             )
+
+    def _is_denied(self) -> bool:
+        return any(state.mode == "Enforce" and any(one.denies for one in state.problems) for state in self.states)
 
     def _is_blocked_pod_wide(self) -> bool:
         return any(problem.blocks_identity for problem in self.pod_wide)

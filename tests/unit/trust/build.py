@@ -1,0 +1,260 @@
+"""Small builders: a pod, the policies around it and the facts about its images, each with one thing changed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from countersign.api.admission import UserInfo
+from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
+from countersign.api.meta import LabelSelector, ObjectMeta
+from countersign.api.pod import Pod
+from countersign.api.policy import (
+    Authority,
+    ClusterTrustPolicy,
+    ClusterTrustPolicySpec,
+    ImageRule,
+    KeyAuthority,
+    Match,
+    NamespacedMatch,
+    TokenSpec,
+    TrustPolicy,
+    TrustPolicySpec,
+)
+from countersign.api.revocation import Revocation, RevocationSpec, Target
+from countersign.trust.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
+from countersign.trust.fingerprints import pem_fingerprint
+from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot, from_resource
+from countersign.trust.problem import Stage
+from countersign.trust.reference import ImageReference
+from countersign.trust.subject import Subject
+from countersign.trust.verdict import Verdict, judge
+
+REPOSITORY = "registry.example.com/payments/api"
+DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
+TAGGED = f"{REPOSITORY}:1.2"
+PINNED = f"{REPOSITORY}:1.2@{DIGEST}"
+AUDIENCE = "ledger.example.com"
+NAMESPACE = "payments"
+LABELS = {"kubernetes.io/metadata.name": NAMESPACE, "team": "payments"}
+ENTRYPOINT = ("/usr/local/app/server",)
+
+
+def key(number: int = 1) -> str:
+    """A PEM block; nothing here verifies with it, so its bytes need not be a point of a curve."""
+    body = base64.b64encode(bytes([48, number]) * 45).decode()
+    return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
+
+
+def fingerprint(number: int = 1) -> str:
+    found = pem_fingerprint(key(number))
+    assert found is not None
+    return found
+
+
+def rule(
+    name: str = "payments",
+    globs: Iterable[str] = ("registry.example.com/payments/**",),
+    keys: Iterable[int] = (1,),
+    digests: Iterable[str] = (),
+    *,
+    require_reference: bool = False,
+) -> ImageRule:
+    pems = tuple(key(number) for number in keys)
+    authority = Authority(name="release", key=KeyAuthority(pem=pems, require_reference=require_reference))
+    return ImageRule(name=name, globs=tuple(globs), digests=tuple(digests), authorities=(authority,) if pems else ())
+
+
+def token(name: str = "ledger", audience: str = AUDIENCE, **members: Any) -> TokenSpec:
+    return TokenSpec(name=name, audience=audience, **members)
+
+
+def cluster_policy(
+    name: str = "payments",
+    *,
+    created: str = "2026-01-01T00:00:00Z",
+    mode: str = "Enforce",
+    pods: Mapping[str, str] | None = None,
+    namespaces: Mapping[str, str] | None = None,
+    **members: Any,
+) -> Policy:
+    members.setdefault("images", (rule(),))
+    spec = ClusterTrustPolicySpec(
+        owner=f"{name}@example.com",
+        mode=mode,  # type: ignore[arg-type]
+        match=Match(
+            pod_selector=LabelSelector(match_labels=dict(pods or {})),
+            namespace_selector=LabelSelector(match_labels=dict(namespaces or {})),
+        ),
+        **members,
+    )
+    metadata = ObjectMeta(name=name, uid=f"uid-{name}", generation=1, creation_timestamp=created)
+    return from_resource(ClusterTrustPolicy(metadata=metadata, spec=spec))
+
+
+def trust_policy(
+    name: str = "own",
+    *,
+    namespace: str = NAMESPACE,
+    created: str = "2026-01-02T00:00:00Z",
+    mode: str = "Enforce",
+    pods: Mapping[str, str] | None = None,
+    **members: Any,
+) -> Policy:
+    members.setdefault("images", (rule(),))
+    spec = TrustPolicySpec(
+        owner=f"{name}@example.com",
+        mode=mode,  # type: ignore[arg-type]
+        match=NamespacedMatch(pod_selector=LabelSelector(match_labels=dict(pods or {}))),
+        **members,
+    )
+    metadata = ObjectMeta(
+        name=name, namespace=namespace, uid=f"uid-{namespace}-{name}", generation=1, creation_timestamp=created
+    )
+    return from_resource(TrustPolicy(metadata=metadata, spec=spec))
+
+
+def audience(
+    text: str = AUDIENCE,
+    *,
+    name: str = "ledger",
+    created: str = "2026-01-01T00:00:00Z",
+    mode: str = "Enforce",
+    allowed: AllowedNamespaces | None = None,
+    required: Iterable[str] = (),
+    longest: int = 3600,
+) -> ProtectedAudience:
+    issuance = Issuance(
+        allowed_namespaces=allowed or AllowedNamespaces(),
+        required_policies=tuple(required),
+        max_expiration_seconds=longest,
+    )
+    return ProtectedAudience(
+        metadata=ObjectMeta(name=name, uid=f"uid-{name}", generation=1, creation_timestamp=created),
+        spec=ProtectedAudienceSpec(audience=text, owner="ledger@example.com", mode=mode, issuance=issuance),  # type: ignore[arg-type]
+    )
+
+
+ALL_NAMESPACES = AllowedNamespaces(from_="All")
+
+
+def snapshot(
+    *policies: Policy,
+    audiences: Iterable[ProtectedAudience] | None = None,
+    revocations: Iterable[Revocation] = (),
+) -> PolicySnapshot:
+    return PolicySnapshot(
+        policies=policies,
+        audiences=tuple([audience()] if audiences is None else audiences),
+        revocations=tuple(revocations),
+    )
+
+
+def revocation(namespace: str = "countersign-system", **target: Any) -> Revocation:
+    spec = RevocationSpec(target=Target(**target), reason="leaked")
+    return Revocation(metadata=ObjectMeta(name="leak", namespace=namespace, uid="uid-leak"), spec=spec)
+
+
+def container(name: str = "api", image: str = TAGGED, **members: Any) -> dict[str, Any]:
+    return {"name": name, "image": image, **members}
+
+
+def pod(*containers: dict[str, Any], metadata: Mapping[str, Any] | None = None, **spec: Any) -> Pod:
+    """A pod from JSON members, as the API server would send it."""
+    members = {"name": "api-1", "namespace": NAMESPACE, "labels": {"app": "api"}, **(metadata or {})}
+    return msgspec.convert(
+        {"metadata": members, "spec": {"containers": list(containers or (container(),)), **spec}}, Pod
+    )
+
+
+def subject(
+    of: Pod | None = None, *, namespace: str = NAMESPACE, labels: Mapping[str, str] | None = None, **members: Any
+) -> Subject:
+    members.setdefault("requester", UserInfo(username="system:serviceaccount:kube-system:replicaset-controller"))
+    facts = NamespaceFacts(namespace, {**LABELS, "kubernetes.io/metadata.name": namespace, **(labels or {})})
+    return Subject(pod=of or pod(), namespace=facts, **members)
+
+
+def vouch(number: int = 1, form: Literal["classic", "bundle"] = "bundle", reference: str = "") -> Vouch:
+    return Vouch(key_fingerprint=fingerprint(number), format=form, reference=reference)
+
+
+def config(
+    entrypoint: Iterable[str] = ENTRYPOINT, cmd: Iterable[str] = (), platform: str = "linux/amd64"
+) -> PlatformConfig:
+    return PlatformConfig(
+        platform=platform,
+        digest=DIGEST,
+        entrypoint=tuple(entrypoint),
+        cmd=tuple(cmd),
+        config_digest="sha256:" + "c" * 64,
+    )
+
+
+def facts(
+    repository: str = REPOSITORY,
+    *,
+    digest: str = DIGEST,
+    vouches: Iterable[Vouch] | None = None,
+    checked: Iterable[int] = (1, 2, 3),
+    configs: Iterable[PlatformConfig] | None = None,
+) -> ImageFacts:
+    return ImageFacts(
+        image=repository,
+        digest=digest,
+        vouches=tuple([vouch()] if vouches is None else vouches),
+        checked_keys=tuple(fingerprint(number) for number in checked),
+        configs=tuple([config()] if configs is None else configs),
+    )
+
+
+def unsigned(**members: Any) -> ImageFacts:
+    return facts(vouches=(), **members)
+
+
+def unverifiable(image: str = TAGGED, *, reason: str = "Timeout", transient: bool = True) -> Unverifiable:
+    return Unverifiable(
+        image=image,
+        reason=reason,  # type: ignore[arg-type]
+        message="registry.example.com did not answer within 8 s",
+        transient=transient,
+    )
+
+
+def evidence_for(of: Pod, found: ImageFacts | Unverifiable | None = None) -> dict[str, ImageFacts | Unverifiable]:
+    """Signed facts for every image of the pod that can be read, unless `found` says otherwise."""
+    evidence: dict[str, ImageFacts | Unverifiable] = {}
+    for each in (*of.spec.containers, *of.spec.init_containers, *of.spec.ephemeral_containers):
+        reference = ImageReference.parse(each.image)
+        evidence[each.image] = found or facts(reference.name, digest=reference.digest or DIGEST)
+    return evidence
+
+
+def judged(
+    given: PolicySnapshot,
+    of: Pod | None = None,
+    found: ImageFacts | Unverifiable | None = None,
+    *,
+    stage: Stage = "mutate",
+    evidence: Mapping[str, ImageFacts | Unverifiable] | None = None,
+    **members: Any,
+) -> Verdict:
+    """The verdict on the pod with signed images, unless `found` or `evidence` says otherwise."""
+    of = of or pod()
+    return judge(given, subject(of, **members), evidence_for(of, found) if evidence is None else evidence, stage=stage)
+
+
+def codes(verdict: Verdict) -> list[str]:
+    return [finding.code for finding in verdict.findings]
+
+
+def denied(verdict: Verdict) -> list[str]:
+    return [finding.code for finding in verdict.denials]
+
+
+def audiences_of(verdict: Verdict) -> list[str]:
+    return [granted.audience for granted in verdict.tokens]

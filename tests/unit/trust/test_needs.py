@@ -1,0 +1,132 @@
+"""A registry is asked only about what a governing policy's rule matches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from countersign.api.policy import Runtime
+from countersign.trust.images import changed, extract
+from countersign.trust.needs import EvidenceNeed, covers, evidence_needs
+from countersign.trust.pins import facts_by_image, pins
+from countersign.trust.policies import Policy
+from tests.unit.trust.build import (
+    DIGEST,
+    OTHER_DIGEST,
+    PINNED,
+    REPOSITORY,
+    TAGGED,
+    cluster_policy,
+    config,
+    container,
+    facts,
+    fingerprint,
+    key,
+    pod,
+    rule,
+    token,
+    vouch,
+)
+
+
+def needs(*policies: Policy, of: Any = None) -> dict[str, EvidenceNeed]:
+    return {need.image: need for need in evidence_needs(policies, of or pod())}
+
+
+def test_a_matching_rule_with_authorities_asks_for_its_keys() -> None:
+    need = needs(cluster_policy())[TAGGED]
+    assert need == EvidenceNeed(image=TAGGED, keys=(key(1),), fingerprints=(fingerprint(1),), resolve=True)
+
+
+def test_images_that_no_rule_matches_are_not_asked_about() -> None:
+    of = pod(container(), container("proxy", "docker.io/envoy:1"), container("bad", "UPPER/case"))
+    assert list(needs(cluster_policy(unmatched_images="Allow"), of=of)) == [TAGGED]
+
+
+def test_nothing_governs_nothing_is_asked() -> None:
+    assert needs() == {}
+
+
+def test_the_keys_of_all_policies_are_asked_at_once_each_once() -> None:
+    first = cluster_policy("a", images=(rule(keys=(1, 2)),))
+    second = cluster_policy("b", images=(rule(keys=(2, 3)),))
+    assert needs(first, second)[TAGGED].keys == (key(1), key(2), key(3))
+
+
+def test_each_image_is_asked_about_once() -> None:
+    of = pod(container(), container("two"), initContainers=[container("init")])
+    assert len(evidence_needs([cluster_policy()], of)) == 1
+
+
+def test_a_listed_digest_needs_no_registry() -> None:
+    policy = cluster_policy(images=(rule(digests=(DIGEST,)),))
+    assert needs(policy, of=pod(container(image=PINNED))) == {}
+    other = f"{REPOSITORY}@{OTHER_DIGEST}"
+    assert needs(policy, of=pod(container(image=other)))[other].keys == (key(1),)
+
+
+def test_a_tag_under_listed_digests_must_be_resolved() -> None:
+    policy = cluster_policy(images=(rule(keys=(), digests=(DIGEST,)),))
+    assert needs(policy)[TAGGED] == EvidenceNeed(image=TAGGED, resolve=True)
+
+
+def test_the_config_is_asked_for_only_where_a_container_receives_a_token_and_must_run_what_was_built() -> None:
+    of = pod(container(), container("web", f"{REPOSITORY}-web:1"))
+    found = needs(cluster_policy(tokens=(token(containers=("api",)),)), of=of)
+    assert {image: need.want_config for image, need in found.items()} == {TAGGED: True, f"{REPOSITORY}-web:1": False}
+    anything = cluster_policy(tokens=(token(),), runtime=Runtime(command="Any"))
+    assert not needs(anything)[TAGGED].want_config
+    assert not needs(cluster_policy())[TAGGED].want_config
+
+
+def test_a_listed_digest_whose_config_is_wanted_is_asked_about_without_keys() -> None:
+    policy = cluster_policy(images=(rule(digests=(DIGEST,)),), tokens=(token(),))
+    assert needs(policy, of=pod(container(image=PINNED)))[PINNED] == EvidenceNeed(image=PINNED, want_config=True)
+
+
+def test_facts_at_hand_cover_a_need_only_if_they_answer_all_of_it() -> None:
+    need = needs(cluster_policy(tokens=(token(),)))[TAGGED]
+    assert covers(facts(), need)
+    assert not covers(facts(checked=(2,)), need)
+    assert not covers(facts(configs=()), need)
+    assert not covers(facts("registry.example.com/payments/other"), need)
+    pinned = needs(cluster_policy(), of=pod(container(image=PINNED)))[PINNED]
+    assert covers(facts(configs=()), pinned)
+    assert not covers(facts(digest=OTHER_DIGEST), pinned)
+
+
+def test_tags_are_pinned_at_every_place_and_digests_left_alone() -> None:
+    of = pod(
+        container(),
+        container("two"),
+        container("three", PINNED),
+        volumes=[{"name": "model", "image": {"reference": TAGGED}}],
+    )
+    evidence = {TAGGED: facts(), PINNED: facts()}
+    assert pins(extract(of), evidence) == {
+        "/spec/containers/0/image": PINNED,
+        "/spec/containers/1/image": PINNED,
+        "/spec/volumes/0/image/reference": PINNED,
+    }
+
+
+def test_an_update_pins_only_what_it_changes() -> None:
+    old = pod(container(), container("two", "docker.io/other:1"))
+    new = pod(container(), container("two"))
+    assert pins(changed(old, new), {TAGGED: facts()}) == {"/spec/containers/1/image": PINNED}
+
+
+def test_short_names_are_pinned_in_full() -> None:
+    of = pod(container(image="nginx"))
+    assert pins(extract(of), {"nginx": facts("docker.io/library/nginx")}) == {
+        "/spec/containers/0/image": f"docker.io/library/nginx:latest@{DIGEST}"
+    }
+
+
+def test_facts_about_another_repository_pin_nothing() -> None:
+    assert pins(extract(pod()), {TAGGED: facts("registry.example.com/evil")}) == {}
+
+
+def test_facts_follow_the_image_to_its_pinned_name() -> None:
+    before, after = pod(), pod(container(image=PINNED))
+    known = facts(vouches=[vouch()], configs=[config()])
+    assert facts_by_image(after, before, {TAGGED: known}) == {PINNED: known}

@@ -1,0 +1,188 @@
+"""What a container that receives a token may be made to run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from countersign.api.policy import Runtime
+from countersign.trust.verdict import Verdict
+from tests.unit.trust.build import (
+    ENTRYPOINT,
+    cluster_policy,
+    config,
+    container,
+    denied,
+    facts,
+    judged,
+    pod,
+    snapshot,
+    token,
+    unverifiable,
+)
+
+ENTRY = list(ENTRYPOINT)
+SHELL = ["sh", "-c", "cat /var/run/secrets/countersign.dev/ledger/token"]
+
+
+def run(runtime: Runtime | None = None, entrypoint: Any = ENTRYPOINT, cmd: Any = (), **members: Any) -> Verdict:
+    policy = cluster_policy(tokens=(token(),), runtime=runtime or Runtime())
+    volumes = [{"name": "data", "emptyDir": {}}]
+    return judged(
+        snapshot(policy), pod(container(**members), volumes=volumes), facts(configs=[config(entrypoint, cmd)])
+    )
+
+
+def test_the_images_own_entrypoint_may_run() -> None:
+    assert denied(run()) == []
+
+
+def test_a_command_that_equals_the_entrypoint_may_run() -> None:
+    assert denied(run(command=ENTRY, args=["--port", "80"])) == []
+
+
+def test_another_command_may_not() -> None:
+    assert denied(run(command=SHELL)) == ["CommandNotAllowed"]
+
+
+def test_a_prefix_of_the_entrypoint_may_not() -> None:
+    assert denied(run(entrypoint=("/app", "serve"), command=["/app"])) == ["CommandNotAllowed"]
+
+
+def test_args_are_free_where_the_image_has_an_entrypoint() -> None:
+    assert denied(run(args=["--anything"])) == []
+
+
+def test_args_choose_the_program_where_the_image_has_none() -> None:
+    assert denied(run(entrypoint=(), cmd=("/app",), args=["sh"])) == ["CommandNotAllowed"]
+    assert denied(run(entrypoint=(), cmd=("/app",))) == []
+    assert denied(run(entrypoint=(), cmd=("/app",), args=["/app"])) == []
+    assert denied(run(entrypoint=(), cmd=("/app",), command=["/app"])) == []
+
+
+def test_a_command_line_with_variables_is_not_what_it_looks_like() -> None:
+    assert denied(run(entrypoint=("$(SHELL)",), command=["$(SHELL)"])) == ["CommandNotAllowed"]
+
+
+def test_listed_allows_the_entrypoint_and_the_listed_commands() -> None:
+    listed = Runtime(command="Listed", allowed_commands=(("python", "main.py"),))
+    assert denied(run(listed)) == []
+    assert denied(run(listed, command=["python", "main.py"], args=["--port", "80"])) == []
+    assert denied(run(listed, command=["python"])) == ["CommandNotAllowed"]
+    assert denied(run(listed, command=["python", "main.py", "-c"])) == ["CommandNotAllowed"]
+
+
+def test_a_list_does_not_widen_from_image() -> None:
+    runtime = Runtime(command="FromImage", allowed_commands=(("python", "main.py"),))
+    assert denied(run(runtime, command=["python", "main.py"])) == ["CommandNotAllowed"]
+
+
+def test_any_asks_nothing_of_the_command() -> None:
+    probe = {"exec": {"command": ["sh"]}}
+    assert denied(run(Runtime(command="Any"), command=SHELL, livenessProbe=probe)) == []
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"livenessProbe": {"exec": {"command": SHELL}}},
+        {"readinessProbe": {"exec": {"command": SHELL}}},
+        {"startupProbe": {"exec": {"command": SHELL}}},
+        {"lifecycle": {"postStart": {"exec": {"command": SHELL}}}},
+        {"lifecycle": {"preStop": {"exec": {"command": SHELL}}}},
+        {"livenessProbe": {"exec": {}}},
+    ],
+)
+def test_exec_handlers_run_only_listed_commands(members: dict[str, Any]) -> None:
+    assert denied(run(**members)) == ["CommandNotAllowed"]
+
+
+def test_exec_handlers_may_run_a_listed_command_or_the_entrypoint() -> None:
+    runtime = Runtime(allowed_commands=(("/healthz",),))
+    assert denied(run(runtime, livenessProbe={"exec": {"command": ["/healthz"]}})) == []
+    assert denied(run(livenessProbe={"exec": {"command": ENTRY}})) == []
+
+
+def test_handlers_that_run_nothing_inside_are_free() -> None:
+    assert denied(run(livenessProbe={"httpGet": {"port": 80}}, lifecycle={"preStop": {"sleep": {"seconds": 5}}})) == []
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_AUDIT", "PYTHONPATH", "NODE_OPTIONS", "BASH_ENV"])
+def test_variables_that_run_foreign_code_are_denied_by_default(name: str) -> None:
+    assert denied(run(env=[{"name": name, "value": "x"}])) == ["EnvNotAllowed"]
+    assert denied(run(env=[{"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])) == [
+        "EnvNotAllowed"
+    ]
+
+
+def test_other_variables_are_free() -> None:
+    assert denied(run(env=[{"name": "PORT", "value": "80"}, {"name": "OLD_LD", "value": "x"}])) == []
+
+
+def test_denied_variables_are_denied_under_any_too() -> None:
+    runtime = Runtime(command="Any", denied_env=("SECRET_*", "EXACT"))
+    for name, verdict in {"SECRET_X": ["EnvNotAllowed"], "EXACT": ["EnvNotAllowed"], "EXACTLY": []}.items():
+        assert denied(run(runtime, env=[{"name": name, "value": "x"}])) == verdict
+
+
+@pytest.mark.parametrize(
+    ("prefix", "allowed"),
+    [("", False), ("L", False), ("LD_X", False), ("PYTHON", False), ("CFG_", True), ("LDAP", True)],
+)
+def test_env_from_needs_a_prefix_under_which_no_denied_name_can_arise(prefix: str, allowed: bool) -> None:
+    source = {"prefix": prefix, "configMapRef": {"name": "settings"}}
+    assert denied(run(envFrom=[source])) == ([] if allowed else ["EnvNotAllowed"])
+
+
+def test_env_from_is_free_where_no_variable_is_denied() -> None:
+    assert denied(run(Runtime(denied_env=()), envFrom=[{"secretRef": {"name": "s"}}])) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/usr",
+        "/usr/local",
+        "/usr/local/bin",
+        "/usr/local/app",
+        "/usr/local/app/server",
+        "//usr/local/app/",
+        "/lib",
+    ],
+)
+def test_a_mount_over_the_program_is_another_program(path: str) -> None:
+    assert denied(run(volumeMounts=[{"name": "data", "mountPath": path}])) == ["CommandNotAllowed"]
+
+
+@pytest.mark.parametrize("path", ["/data", "/usr/local/app/server.d", "/etc/app", "/tmp", "/usr/share/app"])
+def test_other_mounts_are_free(path: str) -> None:
+    assert denied(run(volumeMounts=[{"name": "data", "mountPath": path}], args=["/etc/app/config.yaml"])) == []
+
+
+def test_a_working_directory_inside_a_mount_turns_relative_names_into_foreign_files() -> None:
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    assert denied(run(entrypoint=("node", "x.js"), volumeMounts=mounts, workingDir="/data/x")) == ["CommandNotAllowed"]
+    assert denied(run(entrypoint=("node", "x.js"), volumeMounts=mounts, workingDir="/srv")) == []
+
+
+def test_containers_that_receive_no_token_run_what_they_like() -> None:
+    policy = cluster_policy(tokens=(token(containers=("api",)),))
+    given = pod(container(), container("job", command=["sh"], env=[{"name": "LD_PRELOAD", "value": "x"}]))
+    assert denied(judged(snapshot(policy), given)) == []
+    assert denied(judged(snapshot(cluster_policy()), pod(container(command=["sh"])))) == []
+
+
+def test_init_containers_that_receive_a_token_are_bound_as_well() -> None:
+    policy = cluster_policy(tokens=(token(containers=("init",)),))
+    given = pod(container(), initContainers=[container("init", command=["sh"])])
+    assert denied(judged(snapshot(policy), given)) == ["CommandNotAllowed"]
+
+
+def test_an_entrypoint_that_is_not_known_is_no_reason_to_admit() -> None:
+    policy = cluster_policy(tokens=(token(),))
+    assert denied(judged(snapshot(policy), found=facts(configs=()))) == ["ImageUnverifiable"]
+    verdict = judged(snapshot(policy), found=unverifiable())
+    assert set(denied(verdict)) == {"ImageUnverifiable"}
+    assert verdict.retry
