@@ -5,7 +5,7 @@ The token's signature has been verified, and its issuer is the cluster's own. Th
  1. It has exactly one audience.
  2. A ProtectedAudience of that name exists and is accepted.
  3. The asker is one of that audience's introspectors.
- 4. It has not expired (no leeway), and `nbf` and `iat` are not in the future (CLOCK_SKEW leeway).
+ 4. It has not expired (no leeway), and `nbf` and `iat` are not in the future (CLOCK_SKEW_SECONDS leeway).
  5. It is bound to a pod, and says on which node.
  6. The pod lives: the very instance that the token names is there, not terminal, and no deletion's grace is over.
  7. The token's namespace, pod, service account and node are those of the live pod.
@@ -22,7 +22,7 @@ The asker stands before everything that concerns the workload, so that a strange
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
@@ -37,7 +37,7 @@ from countersign.api.meta import condition
 from countersign.api.revocation import Revocation
 from countersign.trust.reach import ended_by
 
-CLOCK_SKEW: Final = timedelta(seconds=10)
+CLOCK_SKEW_SECONDS: Final = 10
 """How far the API server's clock may be ahead of ours before its fresh tokens look as if they came from the future."""
 
 Reason = Literal[
@@ -136,7 +136,7 @@ def decide(
     seconds = now.timestamp()
     if seconds >= claims.expires_at:
         return _inactive("TokenExpired", "the token has expired: the workload must read its token file again")
-    if max(claims.not_before, claims.issued_at) > seconds + CLOCK_SKEW.total_seconds():
+    if max(claims.not_before, claims.issued_at) > seconds + CLOCK_SKEW_SECONDS:
         return _inactive("TokenNotYetValid", "the token is from the future: compare this clock with the API server's")
 
     # 5. bound to a pod on a node

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from countersign.access.claims import TokenClaims
-from countersign.access.decision import CLOCK_SKEW, Asker
+from countersign.access.decision import CLOCK_SKEW_SECONDS, Asker
 from countersign.access.pod_view import PodView
 from countersign.api.names import VERIFIER_AUDIENCE
 from countersign.cluster.errors import ClusterError
@@ -113,7 +113,7 @@ class Askers:
                 "AskerWrongAudience", f"the asker's token must have the one audience {VERIFIER_AUDIENCE}"
             )
         now = self._wall().timestamp()
-        if now >= claims.expires_at or claims.not_before > now + CLOCK_SKEW.total_seconds():
+        if now >= claims.expires_at or claims.not_before > now + CLOCK_SKEW_SECONDS:
             raise NotAuthenticatedError("AskerExpired", "the asker's token has expired, or is from the future")
 
     async def _pod_lives(self, claims: TokenClaims) -> None:
