@@ -270,6 +270,13 @@ def test_the_notes_say_what_is_not_in_force_yet() -> None:
     assert "register the gate yourself" in notes(EVERYTHING)
 
 
+def test_the_images_user_is_the_charts() -> None:
+    (user,) = {
+        obj["spec"]["template"]["spec"]["securityContext"]["runAsUser"] for obj in of_kind(render(), "Deployment")
+    }
+    assert f"USER {user}:{user}\n" in (CHART.parents[1] / "Dockerfile").read_text()
+
+
 def test_the_charts_version_is_the_packages() -> None:
     import countersign
 
