@@ -122,7 +122,17 @@ class Store:
 
 
 def explicit(status: msgspec.Struct) -> dict[str, Any]:
-    """The status as a merge patch: what is empty is null, so that nothing of the old one stays (RFC 7396)."""
-    written: dict[str, Any] = msgspec.to_builtins(status)
-    names = type(status).__struct_encode_fields__
-    return {name: written.get(name) for name in names}
+    """The status as a merge patch: what is empty is null, so that nothing of the old one stays (RFC 7396).
+
+    Numbers are written out, zero too, so that they stand in the columns of `kubectl get`.
+    """
+    written: dict[str, Any] = {}
+    for name, key in zip(status.__struct_fields__, status.__struct_encode_fields__, strict=True):
+        value = getattr(status, name)
+        if isinstance(value, int):
+            written[key] = value
+        elif isinstance(value, msgspec.Struct):
+            written[key] = explicit(value)
+        else:
+            written[key] = msgspec.to_builtins(value) or None
+    return written

@@ -11,6 +11,7 @@ two lists. An event of type None is from a list.
 import asyncio
 import contextlib
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -86,6 +87,9 @@ class Watching:
 
     def start(self) -> None:
         """Begin to watch."""
+        logging.getLogger("kopf").setLevel(logging.WARNING)
+        # It warns that signals are not its business in this thread; they are `runtime.service`'s.
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
         self._thread.start()
 
     async def stop(self) -> None:
