@@ -101,6 +101,16 @@ class GrantLifecycle(RuleBasedStateMachine):
         image = self.original.spec.containers[0].image
         self.change(changed(with_image(self.last, image), generation=generation + 1))
 
+    @rule(what=st.sampled_from(["image", "phase"]))
+    def there_and_back_before_anybody_decides(self, what: str) -> None:
+        if what == "image":
+            self.swap_image()
+            self.put_image_back()
+        elif self.track is not None:
+            self.finish("Succeeded")
+            self.node_takes_it_back()
+        self.step()
+
     @rule()
     def debug(self) -> None:
         if self.pod is None:
@@ -205,5 +215,5 @@ class GrantLifecycle(RuleBasedStateMachine):
         assert self.grant.status.pod_generation <= max(self.last.metadata.generation, 1)
 
 
-GrantLifecycle.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+GrantLifecycle.TestCase.settings = settings(max_examples=150, stateful_step_count=10, deadline=None)
 TestGrantLifecycle = GrantLifecycle.TestCase
