@@ -22,10 +22,17 @@ class Exit(IntEnum):
 def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
     """Tell on stderr what went wrong and what to do, and end the command."""
     typer.secho("error: ", nl=False, err=True, fg="red", bold=True)
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
     raise typer.Exit(code)
 
 
 def note(message: str) -> None:
     """A remark on stderr, out of the way of the output."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: names, messages and images were written by others."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)

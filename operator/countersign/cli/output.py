@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from countersign.cli.exits import note, printable
+
 
 class Format(StrEnum):
     """How to print."""
@@ -37,7 +39,7 @@ def print_rows(
         writer.writerow(columns)
         writer.writerows([_csv_cell(row.get(column)) for column in columns] for row in collected)
     elif not collected:
-        Console(stderr=True).print(empty)
+        note(empty)
     else:
         table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
         for column in columns:
@@ -52,6 +54,18 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False) + "\n")
 
 
+def print_fields(fields: Mapping[str, str]) -> None:
+    """Names and values, one line each."""
+    width = max(map(len, fields), default=0) + 2
+    for name, value in fields.items():
+        say(f"{name:<{width}}{value}")
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(printable(text))
+
+
 def console() -> Console:
     """Standard output; wide where it is no terminal, so that a pipe gets whole lines."""
     plain = Console()
@@ -63,7 +77,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, list | tuple):
         return ", ".join(_cell(item) for item in value)
-    return str(value)
+    return printable(str(value))
 
 
 def _csv_cell(value: Any) -> str:

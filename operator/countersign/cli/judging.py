@@ -1,0 +1,80 @@
+"""The gate's verdict, made here: the same questions, the same functions, in the same order."""
+
+import asyncio
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from countersign.cli.exits import Exit
+from countersign.cli.registries import ANSWER_SECONDS, Registries, evidence_source
+from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.injection.patch import inject
+from countersign.trust.facts import Unverifiable
+from countersign.trust.images import extract
+from countersign.trust.needs import evidence_needs
+from countersign.trust.pins import facts_by_image, pins
+from countersign.trust.policies import PolicySnapshot
+from countersign.trust.scope import governing
+from countersign.trust.subject import Subject
+from countersign.trust.verdict import Evidence, Stage, Verdict, judge
+
+Outcome = Literal["admitted", "denied", "unknown", "not governed"]
+
+
+class Judged(NamedTuple):
+    """What came out."""
+
+    verdict: Verdict
+    subject: Subject
+    """With the pod as it would be stored; as its author wrote it if it is denied."""
+    evidence: Evidence
+
+    @property
+    def outcome(self) -> Outcome:
+        """`unknown` if what the registry did not say may yet change whether it is admitted, or with which tokens."""
+        if not self.verdict.governed:
+            return "not governed"
+        if self.verdict.denials:
+            return "unknown" if self.verdict.retry else "denied"
+        undecided = any(finding.transient and finding.blocks_identity for finding in self.verdict.findings)
+        return "unknown" if undecided else "admitted"
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code that says so."""
+        return {"denied": Exit.NO, "unknown": Exit.UNKNOWN}.get(self.outcome, Exit.YES)
+
+
+def judge_creation(snapshot: PolicySnapshot, subject: Subject, registries: Registries) -> Judged:
+    """What would become of a pod at its creation: judged as written, patched, and judged as it would be stored."""
+    return asyncio.run(_with_source(registries, snapshot, subject, live=False))
+
+
+def judge_live(snapshot: PolicySnapshot, subject: Subject, registries: Registries) -> Judged:
+    """What the policies make of a pod that exists, by what the registries say today."""
+    return asyncio.run(_with_source(registries, snapshot, subject, live=True))
+
+
+async def _with_source(registries: Registries, snapshot: PolicySnapshot, subject: Subject, *, live: bool) -> Judged:
+    async with evidence_source(registries) as source:
+        until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+        evidence = await _evidence(source, snapshot, subject, until)
+    if live:
+        return _judged(snapshot, subject, evidence, "live")
+    first = _judged(snapshot, subject, evidence, "mutate")
+    # Without facts an image cannot be pinned, and the first verdict says why better than "it is not pinned" does.
+    if first.outcome != "admitted" or any(isinstance(one, Unverifiable) for one in evidence.values()):
+        return first
+    before = subject.pod
+    injection = inject(before, first.verdict, pins(extract(before), evidence))
+    stored = msgspec.structs.replace(subject, pod=injection.pod)
+    return _judged(snapshot, stored, facts_by_image(injection.pod, before, evidence), "validate")
+
+
+async def _evidence(source: EvidenceSource, snapshot: PolicySnapshot, subject: Subject, until: float) -> Evidence:
+    policies = governing(snapshot, subject)
+    return await evidence_for(source, evidence_needs(policies, subject.pod), None, subject, until)
+
+
+def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage) -> Judged:
+    return Judged(judge(snapshot, subject, evidence, stage=stage), subject, evidence)

@@ -1,0 +1,114 @@
+"""YAML files that people wrote: policies and audiences, and what makes pods. Every problem names its path."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import yaml
+
+from countersign.api.audience import ProtectedAudience
+from countersign.api.names import API_VERSION
+from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
+from countersign.api.revocation import Revocation
+from countersign.cli.exits import fail
+from countersign.cli.schema_check import problems
+from countersign.trust.policies import Policy, PolicySnapshot, from_resource
+
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+STDIN: Final = Path("-")
+
+Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation
+_KINDS: Final[dict[str, type[Declared]]] = {
+    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation)
+}
+
+
+class Document(NamedTuple):
+    """One object of a file."""
+
+    source: str
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """File, kind and name, for messages."""
+        meta = self.content.get("metadata")
+        name = (meta.get("name") or meta.get("generateName") or "") if isinstance(meta, dict) else ""
+        return f"{self.source}: {self.content.get('kind', 'an object without kind')} {name}".rstrip()
+
+
+def documents(path: Path) -> Iterator[Document]:
+    """The objects in a YAML or JSON file (`-`: standard input), lists taken apart. Ends the command on a bad one."""
+    source = "standard input" if path == STDIN else str(path)
+    try:
+        text = sys.stdin.read(MAX_FILE_BYTES + 1) if path == STDIN else path.read_text("utf-8")
+    except OSError as error:
+        fail(f"{source}: {error.strerror}")
+    except UnicodeDecodeError:
+        fail(f"{source}: not UTF-8 text")
+    if len(text) > MAX_FILE_BYTES:
+        fail(f"{source}: larger than {MAX_FILE_BYTES} bytes")
+    try:
+        loaded = list(yaml.safe_load_all(text))
+    except yaml.YAMLError as error:
+        fail(f"{source}: not YAML: {error}")
+    for content in loaded:
+        if content is None:
+            continue
+        if not isinstance(content, dict):
+            fail(f"{source}: holds {type(content).__name__}, not Kubernetes objects")
+        if content.get("kind") == "List":
+            yield from (Document(source, item) for item in content.get("items") or () if isinstance(item, dict))
+        else:
+            yield Document(source, content)
+
+
+def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
+    """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+    declared: list[Declared] = []
+    faults: list[str] = []
+    for path in paths:
+        for document in documents(path):
+            found = _declared(document, namespace, faults)
+            if found is not None:
+                declared.append(found)
+    if faults:
+        fail("\n       ".join(faults))
+    policies = [_policy(one) for one in declared if isinstance(one, ClusterTrustPolicy | TrustPolicy)]
+    if not policies:
+        fail("no ClusterTrustPolicy and no TrustPolicy in these files")
+    return PolicySnapshot(
+        policies=tuple(policies),
+        audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
+        revocations=tuple(one for one in declared if isinstance(one, Revocation)),
+        system_namespace=system_namespace,
+    )
+
+
+def _declared(document: Document, namespace: str, faults: list[str]) -> Declared | None:
+    content = document.content
+    kind = _KINDS.get(str(content.get("kind")))
+    if kind is None or content.get("apiVersion") != API_VERSION:
+        faults.append(f"{document.name}: expected apiVersion {API_VERSION} and kind {', '.join(_KINDS)}")
+        return None
+    found = problems(kind, content)
+    if found:
+        faults += [f"{document.name}: {problem}" for problem in found]
+        return None
+    metadata = content.get("metadata") or {}
+    if kind.NAMESPACED:
+        metadata = {"namespace": namespace, **metadata}
+    try:
+        return msgspec.convert({**content, "metadata": metadata}, kind)
+    except msgspec.ValidationError as error:
+        faults.append(f"{document.name}: {error}")
+        return None
+
+
+def _policy(resource: ClusterTrustPolicy | TrustPolicy) -> Policy:
+    policy = from_resource(resource)
+    ref = policy.ref
+    # Evidence names policies by UID, and a file has none.
+    return msgspec.structs.replace(policy, ref=ref._replace(uid=ref.uid or str(ref), generation=ref.generation or 1))

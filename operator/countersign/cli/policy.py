@@ -1,0 +1,165 @@
+"""`countersign policy`: write a first policy from what is found on an image, and try policies on pods."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from countersign.api.names import SYSTEM_NAMESPACE
+from countersign.cli.exits import Exit, fail, note
+from countersign.cli.first_policy import first_policy
+from countersign.cli.image import find_facts, load_keys, parse_image
+from countersign.cli.judging import judge_creation
+from countersign.cli.manifests import STDIN, Document, documents, snapshot
+from countersign.cli.output import Format, OutputOption
+from countersign.cli.registries import (
+    AddressRangeOption,
+    DockerConfigOption,
+    InsecureRegistryOption,
+    OfflineOption,
+    Registries,
+    RegistryCAOption,
+)
+from countersign.cli.report import print_judged
+from countersign.cli.workloads import Planned, planned, user
+from countersign.trust.composition import accept
+from countersign.trust.facts import Unverifiable
+from countersign.trust.policies import NamespaceFacts
+from countersign.trust.subject import Subject
+
+app = typer.Typer(help="Write policies, and try them before they are in force.", no_args_is_help=True)
+
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?=[-A-Za-z0-9_.]*")
+
+
+@app.command("init")
+def init(
+    image: Annotated[str, typer.Argument(help="Image to start from, by tag or digest.")],
+    *,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(help="PEM file of a public key that signed it (cosign.pub). Repeatable. Without: by digest."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the policy; else from the repository.")] = None,
+    namespace_label: Annotated[
+        list[str] | None,
+        typer.Option(help="Govern namespaces with this label, key=value. Repeatable. Without: every namespace."),
+    ] = None,
+    owner: Annotated[str, typer.Option(help="Who answers for these identities.")] = "platform-team@example.com",
+    registry_ca: RegistryCAOption = None,
+    insecure_registry: InsecureRegistryOption = None,
+    allow_address_range: AddressRangeOption = None,
+    docker_config: DockerConfigOption = None,
+) -> None:
+    """Print a first ClusterTrustPolicy in mode Audit, with comments, for the image's repository.
+
+    Exit code 0: printed. 1: keys were given and none of them has signed the image. 3: the registry could not tell.
+    """
+    keys = load_keys(key or [])
+    labels = parse_labels(namespace_label or [], "--namespace-label")
+    registries = Registries(registry_ca or (), insecure_registry or (), allow_address_range or (), docker_config)
+    found = find_facts(parse_image(image), keys, registries, want_config=True)
+    if isinstance(found, Unverifiable):
+        fail(f"{found.reason}: {found.message}", Exit.UNKNOWN)
+    signed = {vouch.key_fingerprint for vouch in found.vouches}
+    vouching = [one for one in keys if one.key.fingerprint in signed]
+    if keys and not vouching:
+        fail(
+            f"none of these keys has signed {found.image}@{found.digest}: sign it (cosign sign --key ...), "
+            "or leave --key out for a policy that lists its digest",
+            Exit.NO,
+        )
+    for one in keys:
+        if one not in vouching:
+            note(f"{one.path} has not signed the image and is left out")
+    typer.echo(first_policy(found, vouching, name=name, labels=labels, owner=owner), nl=False)
+
+
+@app.command("test")
+def try_policies(
+    policy: Annotated[
+        list[Path], typer.Argument(help="YAML files of ClusterTrustPolicies, TrustPolicies, ProtectedAudiences.")
+    ],
+    *,
+    pod: Annotated[Path, typer.Option(help="YAML file of a Pod or of a workload that makes pods; - for stdin.")],
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Namespace of the pod; else the object's, or default.")
+    ] = None,
+    namespace_labels: Annotated[
+        list[str] | None, typer.Option(help="Labels of that namespace, key=value. Repeatable, or comma-separated.")
+    ] = None,
+    requester: Annotated[
+        str | None, typer.Option(help="User who creates the pod; else the built-in controller of its workload.")
+    ] = None,
+    requester_group: Annotated[list[str] | None, typer.Option(help="Group of that user. Repeatable.")] = None,
+    audience: Annotated[list[Path] | None, typer.Option(help="More files, of ProtectedAudiences. Repeatable.")] = None,
+    offline: OfflineOption = False,
+    output: OutputOption = Format.TABLE,
+    system_namespace: Annotated[str, typer.Option(help="Countersign's own namespace.")] = SYSTEM_NAMESPACE,
+    registry_ca: RegistryCAOption = None,
+    insecure_registry: InsecureRegistryOption = None,
+    allow_address_range: AddressRangeOption = None,
+    docker_config: DockerConfigOption = None,
+) -> None:
+    """Judge a pod as the gate would, were these policies in force.
+
+    Exit code 0: admitted, and its tokens are decided. 1: denied. 3: the registry could not tell, or was not asked.
+    """
+    document = _only_document(pod)
+    home = namespace or _namespace_of(document) or "default"
+    labels = {**parse_labels(namespace_labels or [], "--namespace-labels"), "kubernetes.io/metadata.name": home}
+    facts = NamespaceFacts(home, labels)
+    policies = snapshot([*policy, *(audience or ())], home, system_namespace)
+    for judgement in accept(policies, {home: facts}).policies:
+        if not judgement.accepted:
+            note(f"{judgement.ref}: Accepted=False {judgement.accepted_reason}: {judgement.accepted_message}")
+        if not judgement.resolved_refs:
+            note(f"{judgement.ref}: ResolvedRefs=False {judgement.resolved_reason}: {judgement.resolved_message}")
+    plan = _planned(document, home)
+    subject = Subject(
+        pod=plan.pod,
+        namespace=facts,
+        requester=user(requester, tuple(requester_group or ())) if requester else plan.requester,
+        controller=plan.controller,
+        controller_known=True,
+    )
+    registries = Registries(
+        registry_ca or (), insecure_registry or (), allow_address_range or (), docker_config, offline
+    )
+    judged = judge_creation(policies, subject, registries)
+    heading = {"pod": f"{home}/{plan.name}" + (f" (of {plan.kind.kind} {plan.name})" if plan.controller else "")}
+    print_judged(judged, heading, output)
+    raise typer.Exit(judged.exit)
+
+
+def parse_labels(texts: list[str], option: str) -> dict[str, str]:
+    """Labels from `key=value` texts, comma-separated or not. Ends the command on anything else."""
+    labels = {}
+    for text in ",".join(texts).split(",") if texts else ():
+        if not _LABEL.fullmatch(text):
+            fail(f"{option} {text!r}: write a label as key=value")
+        key, _, value = text.partition("=")
+        labels[key] = value
+    return labels
+
+
+def _only_document(path: Path) -> Document:
+    found = list(documents(path))
+    if len(found) != 1:
+        source = "standard input" if path == STDIN else path
+        fail(f"{source}: holds {len(found)} objects: give one Pod, or one workload that makes pods")
+    return found[0]
+
+
+def _namespace_of(document: Document) -> str:
+    metadata = document.content.get("metadata")
+    return str(metadata.get("namespace") or "") if isinstance(metadata, dict) else ""
+
+
+def _planned(document: Document, namespace: str) -> Planned:
+    try:
+        return planned(document.content, namespace)
+    except (msgspec.ValidationError, ValueError) as error:
+        fail(f"{document.name}: {error}")
