@@ -125,8 +125,12 @@ def _signed_is_admitted(story: Story, scene: Scene) -> None:
         tell.did("cosign sign --key release.key; kubectl rollout restart deployment/api")
         restarted = scene.lab.try_kubectl("rollout", "restart", "deployment/api", "-n", NAMESPACE, as_=DEVELOPER)
         tell.got(restarted.stdout + restarted.stderr)
-        pod = scene.lab.pods(NAMESPACE, "app=api", count=1, timeout=30)[0]
+        tell.did("(the gate remembers for 5 s that an image bore no signature)")
+        old, new = sorted(_replica_sets(scene), key=lambda one: one["metadata"]["creationTimestamp"])
+        selector = f"pod-template-hash={new['metadata']['labels']['pod-template-hash']}"
+        pod = scene.lab.pods(NAMESPACE, selector, count=1, timeout=30)[0]
         scene.pod = scene.node.run(pod)
+        scene.lab.wait_for(lambda: _is_scaled_down(scene, old), what="the Deployment has rolled out")
         spec = scene.pod["spec"]
         image = spec["containers"][0]["image"]
         volume = next((v for v in spec["volumes"] if v["name"].startswith("countersign-token-")), None)
@@ -167,20 +171,22 @@ def _lookalike_holds_nothing(story: Story, scene: Scene) -> None:
         )
         scene.countersign.stop("controller")
         scene.countersign.remove_webhooks()
-        copy = objects.pod(
-            "lookalike", NAMESPACE, _copied(scene.pod["spec"]), scene.pod["metadata"]["labels"],
-            annotations={RECEIPT_ANNOTATION: scene.pod["metadata"]["annotations"][RECEIPT_ANNOTATION]},
-        )  # fmt: skip
-        made = scene.lab.wait_for(
-            lambda: next((a.body for a in (scene.countersign.create(copy),) if a.status == 201), None),
-            what="the API server forgets the removed webhooks",
-        )
-        pod = scene.node.run(made)
-        token = scene.node.token(pod, AUDIENCE)
-        review = _token_review(scene.lab, token)
-        scene.countersign.start_service("controller")
-        scene.countersign.await_webhooks()
-        grant = scene.countersign.grant_of(pod)
+        # Without the ReplicaSet's own label: it would adopt the copy, and delete it as one too many.
+        labels = {k: v for k, v in scene.pod["metadata"]["labels"].items() if k != "pod-template-hash"}
+        receipt = {RECEIPT_ANNOTATION: scene.pod["metadata"]["annotations"][RECEIPT_ANNOTATION]}
+        copy = objects.pod("lookalike", NAMESPACE, _copied(scene.pod["spec"]), labels, annotations=receipt)
+        try:
+            made = scene.lab.wait_for(
+                lambda: next((a.body for a in (scene.countersign.create(copy),) if a.status == 201), None),
+                what="the API server forgets the removed webhooks",
+            )
+            pod = scene.node.run(made)
+            token = scene.node.token(pod, AUDIENCE)
+            review = _token_review(scene.lab, token)
+        finally:
+            scene.countersign.start_service("controller")
+            scene.countersign.await_webhooks()
+        grant = scene.countersign.grant_of(pod, state="Revoked")
         answer = scene.countersign.introspect(token, asker=scene.asker)
         tell.got(f"same service account, same labels, same spec, same receipt; TokenReview: authenticated={review}")
         tell.got(f"introspection: {json.dumps(answer)}")
@@ -254,6 +260,18 @@ def _inventory(story: Story, scene: Scene) -> None:
         tell.expect(states[scene.job_pod["metadata"]["name"]][0] == "Revoked", f"the Job's pod: {states}")
         tell.expect(states["lookalike"][0] != "Active", f"the lookalike: {states}")
         tell.outcome(", ".join(f"{name}: {state} ({reason})" for name, (state, reason) in sorted(states.items())))
+
+
+def _is_scaled_down(scene: Scene, replica_set: objects.Object) -> bool:
+    uid = replica_set["metadata"]["uid"]
+    return all(one["spec"]["replicas"] == 0 for one in _replica_sets(scene) if one["metadata"]["uid"] == uid)
+
+
+def _replica_sets(scene: Scene) -> list[objects.Object]:
+    items: list[objects.Object] = scene.lab.admin.get(
+        f"/apis/apps/v1/namespaces/{NAMESPACE}/replicasets", query={"labelSelector": "app=api"}, expect=200
+    ).body["items"]
+    return items
 
 
 def _copied(spec: objects.Object) -> objects.Object:
