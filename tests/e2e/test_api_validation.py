@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.lab.http import Answer
-from tests.lab.lab import Lab
-from tests.stack.installation import Installation
 
 from countersign.api.names import API_VERSION
 from countersign.api.objects import KINDS
+from tests.lab.http import Answer
+from tests.lab.lab import Lab
+from tests.stack.installation import Installation
 
 Object = dict[str, Any]
 

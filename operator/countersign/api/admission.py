@@ -7,7 +7,6 @@ import msgspec
 from countersign.api.meta import ObjectMeta
 from countersign.api.schema import Model
 
-
 ABSENT: Final = msgspec.Raw(b"null")
 """An object that the request does not have. (msgspec reads a Raw that may also be None as nothing but null.)"""
 
