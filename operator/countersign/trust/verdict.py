@@ -335,16 +335,17 @@ class _Judgement:
         self.exposed = exposure.exposed_audiences(self.pod, self.index.declared, volumes)
         for audience, volume in self.exposed.items():
             declared = self.index.audiences.get(audience)
-            handed_out = any(token.token.spec.audience == audience for token in planned)
-            counts = handed_out or declared is None or declared.spec.mode == "Enforce"
+            enforced = declared is None or declared.spec.mode == "Enforce"
+            givers = [token.state.mode for token in planned if token.token.spec.audience == audience]
             self.pod_wide.append(
                 Problem(
                     "TokenExposed",
                     f"audience {audience} only in the volume that Countersign injects",
                     f"volume {volume} projects it",
                     "remove the volume: a policy's token comes by itself",
-                    denies=counts,
-                    blocks_identity=counts and self.stage != "live",
+                    # An audience in Audit refuses nobody, unless an enforced policy vouches for who holds it.
+                    denies=enforced or "Enforce" in givers,
+                    blocks_identity=(enforced or bool(givers)) and self.stage != "live",
                 )
             )
 
