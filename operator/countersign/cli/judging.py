@@ -7,13 +7,14 @@ import msgspec
 
 from countersign.cli.exits import Exit
 from countersign.cli.registries import ANSWER_SECONDS, Registries, evidence_source
-from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.inquiry import evidence_for
 from countersign.injection.patch import inject
 from countersign.trust.facts import Unverifiable
 from countersign.trust.images import extract
 from countersign.trust.needs import evidence_needs
 from countersign.trust.pins import facts_by_image, pins
 from countersign.trust.policies import PolicySnapshot
+from countersign.trust.receipt import Receipt
 from countersign.trust.scope import governing
 from countersign.trust.subject import Subject
 from countersign.trust.verdict import Evidence, Stage, Verdict, judge
@@ -47,20 +48,7 @@ class Judged(NamedTuple):
 
 def judge_creation(snapshot: PolicySnapshot, subject: Subject, registries: Registries) -> Judged:
     """What would become of a pod at its creation: judged as written, patched, and judged as it would be stored."""
-    return asyncio.run(_with_source(registries, snapshot, subject, live=False))
-
-
-def judge_live(snapshot: PolicySnapshot, subject: Subject, registries: Registries) -> Judged:
-    """What the policies make of a pod that exists, by what the registries say today."""
-    return asyncio.run(_with_source(registries, snapshot, subject, live=True))
-
-
-async def _with_source(registries: Registries, snapshot: PolicySnapshot, subject: Subject, *, live: bool) -> Judged:
-    async with evidence_source(registries) as source:
-        until = asyncio.get_running_loop().time() + ANSWER_SECONDS
-        evidence = await _evidence(source, snapshot, subject, until)
-    if live:
-        return _judged(snapshot, subject, evidence, "live")
+    evidence = asyncio.run(_evidence(registries, snapshot, subject, None))
     first = _judged(snapshot, subject, evidence, "mutate")
     # Without facts an image cannot be pinned, and the first verdict says why better than "it is not pinned" does.
     if first.outcome != "admitted" or any(isinstance(one, Unverifiable) for one in evidence.values()):
@@ -71,9 +59,21 @@ async def _with_source(registries: Registries, snapshot: PolicySnapshot, subject
     return _judged(snapshot, stored, facts_by_image(injection.pod, before, evidence), "validate")
 
 
-async def _evidence(source: EvidenceSource, snapshot: PolicySnapshot, subject: Subject, until: float) -> Evidence:
-    policies = governing(snapshot, subject)
-    return await evidence_for(source, evidence_needs(policies, subject.pod), None, subject, until)
+def judge_live(
+    snapshot: PolicySnapshot, subject: Subject, registries: Registries, receipt: Receipt | None = None
+) -> Judged:
+    """What the policies make of a pod that exists. `receipt`: the one that its grant rests on, whose facts stand."""
+    evidence = asyncio.run(_evidence(registries, snapshot, subject, receipt))
+    return _judged(snapshot, subject, evidence, "live")
+
+
+async def _evidence(
+    registries: Registries, snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None
+) -> Evidence:
+    needs = evidence_needs(governing(snapshot, subject), subject.pod)
+    async with evidence_source(registries) as source:
+        until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+        return await evidence_for(source, needs, receipt, subject, until)
 
 
 def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage) -> Judged:

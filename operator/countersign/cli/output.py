@@ -24,6 +24,9 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+MIN_FIELD_WIDTH = 12
+"""So that fields printed in several goes stand below each other."""
+
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print: table, json or csv.")]
 
 
@@ -56,7 +59,7 @@ def print_json(value: Any) -> None:
 
 def print_fields(fields: Mapping[str, str]) -> None:
     """Names and values, one line each."""
-    width = max(map(len, fields), default=0) + 2
+    width = max(MIN_FIELD_WIDTH, *map(len, fields)) + 2
     for name, value in fields.items():
         say(f"{name:<{width}}{value}")
 

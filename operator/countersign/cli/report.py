@@ -103,17 +103,23 @@ def finding(one: Finding) -> dict[str, Any]:
 
 
 def print_judged(judged: Judged, heading: Mapping[str, str], output: Format) -> None:
-    """Print it. `heading`: what it is about, in the order in which to show it."""
+    """Print it whole. `heading`: what it is about, in the order in which to show it."""
     if output is Format.JSON:
         print_json({**heading, **as_members(judged)})
         return
+    if output is Format.TABLE:
+        print_fields(heading)
+    print_verdict(judged, output)
+
+
+def print_verdict(judged: Judged, output: Format, *, title: str = "verdict") -> None:
+    """The verdict with its reasons, images and tokens as text; as CSV its findings."""
     members = as_members(judged)
     if output is Format.CSV:
         print_rows(("code", "mode", "denies", "policy", "container", "image", "found"), members["findings"], output)
         return
-    lines = {**heading, "verdict": judged.outcome}
-    lines["policies"] = ", ".join(f"{one['policy']} ({one['mode']})" for one in members["policies"]) or "none"
-    print_fields(lines)
+    policies = ", ".join(f"{one['policy']} ({one['mode']})" for one in members["policies"])
+    print_fields({title: judged.outcome, "policies": policies or "none"})
     if members["message"]:
         say(f"\n{members['message']}\n")
     for warning in members["warnings"]:
@@ -124,7 +130,7 @@ def print_judged(judged: Judged, heading: Mapping[str, str], output: Format) -> 
         say("")
         print_rows(IMAGES, members["images"], output)
         say("")
-        print_rows(TOKENS, members["tokens"], output, empty="no token would be injected")
+        print_rows(TOKENS, members["tokens"], output, empty="no token is due")
 
 
 def _as_lines(verdict: Verdict, findings: tuple[Finding, ...]) -> tuple[str, ...]:
