@@ -6,9 +6,9 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.access.cases import FLIPS, active, grant
 
 from countersign.access.claims import MalformedClaimsError, parse_claims
+from tests.unit.access.cases import FLIPS, active, grant
 
 _flips = st.lists(st.sampled_from(sorted(FLIPS)), min_size=1, max_size=6, unique=True)
 

@@ -5,7 +5,7 @@ service account and the objects that the token is bound to (KEP-1205; the node's
 Verifying the signature is the caller's work: nothing in here makes a token trustworthy.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -87,16 +87,8 @@ def parse_claims(payload: bytes) -> TokenClaims:
     try:
         found = _decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedClaimsError(f"not the payload of a service-account token: {_without_values(error)}") from None
-    return _claims(found)
-
-
-def claims_from(members: dict[str, Any]) -> TokenClaims:
-    """The same from a payload that a JWT library has decoded. Raises MalformedClaimsError."""
-    try:
-        found = msgspec.convert(members, _Payload)
-    except msgspec.ValidationError as error:
-        raise MalformedClaimsError(f"not the payload of a service-account token: {_without_values(error)}") from None
+        # msgspec names the member and the expected type, and never quotes a value; the length is bounded all the same.
+        raise MalformedClaimsError(f"not the payload of a service-account token: {str(error)[:200]}") from None
     return _claims(found)
 
 
@@ -126,8 +118,3 @@ def _claims(found: _Payload) -> TokenClaims:
 def service_account_subject(namespace: str, name: str) -> str:
     """The user name of a service account (k8s.io/apiserver authentication/serviceaccount, MakeUsername)."""
     return f"system:serviceaccount:{namespace}:{name}"
-
-
-def _without_values(error: Exception) -> str:
-    # msgspec names the member and the expected type, and never quotes a value; the length is bounded all the same.
-    return str(error)[:200]

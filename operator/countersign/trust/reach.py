@@ -13,12 +13,6 @@ from countersign.api.revocation import ObjectTarget, Revocation
 from countersign.trust.standing import reaches
 
 
-def is_standing(revocation: Revocation) -> bool:
-    """Whether it also concerns what comes after it."""
-    target = revocation.spec.target
-    return target.digest is not None or target.key_fingerprint is not None
-
-
 def ends(revocation: Revocation, grant: WorkloadGrant, system_namespace: str, *, node: str = "") -> bool:
     """Whether the order ends this grant. `node`: where the pod now is, since a grant may be older than its binding."""
     if not reaches(revocation, grant.metadata.namespace, system_namespace):

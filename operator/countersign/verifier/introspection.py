@@ -8,7 +8,7 @@ is the pod looked up live, and the grant of a pod just born waited for; then it 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -70,6 +70,11 @@ class OverLimitError(NoAnswerError):
         self.retry_after = retry_after
 
 
+class _Question(NamedTuple):
+    asker: KnownAsker
+    claims: TokenClaims
+
+
 class Introspection:
     """Answers questions. All it needs is passed in; it holds no state of its own."""
 
@@ -100,33 +105,22 @@ class Introspection:
 
     async def introspect(self, authorization: str, token: str) -> Answer:
         """Answer about `token` to whoever shows `authorization`. Raises NoAnswerError (OverLimitError for a 429)."""
-        try:
-            asker = await self._ask(authorization)
-        except NotAuthenticatedError as error:
-            # Nothing is done with the token, so nothing about it can show, not even in the time that this takes.
-            return Answer(error.reason, error.message)
-        try:
-            verified = await self._tokens.read(token)
-        except RejectedTokenError as error:
-            return Answer(error.reason, error.message, asker=asker)
-        decision, grant = await self._decide(verified.claims, asker.asker)
-        return Answer(decision.reason, decision.message, decision, verified.claims, asker, grant)
+        question = await self._question(authorization, token)
+        if isinstance(question, Answer):
+            return question
+        decision, grant = await self._decide(question.claims, question.asker.asker)
+        return Answer(decision.reason, decision.message, decision, question.claims, question.asker, grant)
 
     async def explain(self, authorization: str, token: str) -> Answer:
         """As `introspect`, for an asker who may read grants where the token is from: it need not be an introspector.
 
         The decision is the one that an introspector of the audience would be given.
         """
-        try:
-            asker = await self._ask(authorization)
-        except NotAuthenticatedError as error:
-            return Answer(error.reason, error.message)
-        try:
-            verified = await self._tokens.read(token)
-        except RejectedTokenError as error:
-            # Anyone can check that against the published keys.
-            return Answer(error.reason, error.message, asker=asker, may_know=True)
-        claims = verified.claims
+        question = await self._question(authorization, token)
+        if isinstance(question, Answer):
+            # That a token is none of the cluster's, every known asker may hear: anyone can check it against the keys.
+            return msgspec.structs.replace(question, may_know=question.asker is not None)
+        asker, claims = question
         try:
             allowed = await self._may_explain(asker.user, claims.namespace)
         except ClusterError as error:
@@ -138,6 +132,18 @@ class Introspection:
         stand_in = Asker(introspectors[0].namespace, introspectors[0].name) if introspectors else None
         decision, grant = await self._decide(claims, stand_in)
         return Answer(decision.reason, decision.message, decision, claims, asker, grant, may_know=True)
+
+    async def _question(self, authorization: str, token: str) -> "_Question | Answer":
+        """Who asks about which claims; or the answer, where one of them is not what it should be."""
+        try:
+            asker = await self._ask(authorization)
+        except NotAuthenticatedError as error:
+            # Nothing is done with the token, so nothing about it can show, not even in the time that this takes.
+            return Answer(error.reason, error.message)
+        try:
+            return _Question(asker, (await self._tokens.read(token)).claims)
+        except RejectedTokenError as error:
+            return Answer(error.reason, error.message, asker=asker)
 
     async def _ask(self, authorization: str) -> KnownAsker:
         if problem := self._freshness.problem():

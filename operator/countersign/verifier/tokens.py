@@ -13,9 +13,8 @@ from jwt import PyJWK, PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 
 from countersign.access.claims import MalformedClaimsError, TokenClaims, parse_claims
+from countersign.cluster.jwks import ALGORITHMS
 
-ALGORITHMS: Final = ("RS256", "ES256", "ES384", "ES512")
-"""What Kubernetes signs service-account tokens with (pkg/serviceaccount/jwt.go)."""
 MAX_TOKEN_CHARACTERS: Final = 8 * 1024
 """Six times the length of a token bound to a pod. Header limits of common proxies are 8 KiB, too."""
 MAX_REMEMBERED: Final = 10_000

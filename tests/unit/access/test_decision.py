@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from tests.unit.access.cases import DIGEST, FLIPS, ISSUED, KEY, NOW, active, grant, pod, revocation
 
 from countersign.access.claims import NodeClaim
 from countersign.access.decision import Asker
 from countersign.api.revocation import NodeTarget, ObjectTarget, Target
+from tests.unit.access.cases import DIGEST, FLIPS, ISSUED, KEY, NOW, active, grant, pod, revocation
 
 
 def test_all_conditions_hold_and_the_token_is_active() -> None:

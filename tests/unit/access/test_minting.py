@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from tests.unit.access.cases import AUDIENCE, DIGEST, NOW, SYSTEM, audience, grant, pod, revocation
 
 from countersign.access.minting import Judged, MintDecision, judge_mint
 from countersign.access.pod_view import PodView
@@ -17,6 +16,7 @@ from countersign.api.clock import format_time
 from countersign.api.grant import GrantServiceAccount, GrantToken, WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.revocation import Revocation, Target
+from tests.unit.access.cases import AUDIENCE, DIGEST, NOW, SYSTEM, audience, grant, pod, revocation
 
 KUBELET = UserInfo(username="system:node:n1", groups=("system:nodes", "system:authenticated"))
 BOUND = BoundObjectReference(kind="Pod", api_version="v1", name="api-7d9c", uid="pod-uid")
