@@ -133,7 +133,9 @@ def _injected(spec: PodSpec, verdict: Verdict, operations: list[PatchOperation])
 
 
 def _leaving(spec: PodSpec, verdict: Verdict) -> _Leaving:
-    tokens = [token.shape for token in verdict.withheld if token.shape.volume in spec.volumes]
+    # Of two policies that clash in all of a token, one may be due what the other is refused: the same volume.
+    due = {token.name for token in verdict.tokens}
+    tokens = [token.shape for token in verdict.withheld if token.name not in due and token.shape.volume in spec.volumes]
     volumes = [shape.volume.name for shape in tokens]
     if verdict.api_token == "Remove":  # noqa: S105 - a setting
         volumes += [volume.name for volume in spec.volumes if is_default_volume(volume)]

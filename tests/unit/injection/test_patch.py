@@ -17,6 +17,7 @@ from countersign.trust.pins import pins
 from countersign.trust.policies import PolicySnapshot
 from countersign.trust.verdict import UNGOVERNED, judge
 from tests.unit.trust.build import (
+    ALL_NAMESPACES,
     AUDIENCE,
     PINNED,
     TAGGED,
@@ -29,6 +30,7 @@ from tests.unit.trust.build import (
     snapshot,
     subject,
     token,
+    trust_policy,
     unsigned,
 )
 
@@ -159,6 +161,15 @@ def test_a_token_that_is_no_longer_due_is_taken_out_again() -> None:
     assert result["spec"]["volumes"] == []
     assert result["spec"]["containers"][0]["volumeMounts"] == []
     assert result["spec"]["containers"][0]["env"] == [{"name": "A", "value": "b"}]
+
+
+def test_a_token_that_two_policies_hand_out_alike_stays_for_the_one_that_gives_it() -> None:
+    own = trust_policy(tokens=(TOKEN,), mode="Audit", images=(rule(keys=(9,)),))
+    given = snapshot(cluster_policy(tokens=(TOKEN,)), own, audiences=[audience(allowed=ALL_NAMESPACES)])
+    _, once = run(given, obj())
+    assert once["spec"]["volumes"] == [VOLUME]
+    again, _ = run(given, once)
+    assert again.operations == ()
 
 
 def test_remove_takes_the_api_token_out_of_every_container_and_keeps_it_out() -> None:
