@@ -268,8 +268,7 @@ class PodReconciler:
         seen = await self._observe(grant, record)
         now = self._clock()
         transition = next_status(grant, seen, now)
-        if transition is not None and transition.state == "Active" and to_be_replaced(grant, seen.qualification):
-            assert record is not None  # noqa: S101 - only a live pod qualifies
+        if record is not None and to_be_replaced(grant, seen, now):
             await self._replace(grant, record)
             return
         await self._go(grant, transition, record)

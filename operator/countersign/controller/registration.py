@@ -22,7 +22,7 @@ from countersign.controller.statuses import Registered
 from countersign.controller.webhooks import GateEndpoint, enforces, webhook_configurations
 from countersign.controller.world import World
 
-CHECK_SECONDS: Final = 30.0
+CHECK_SECONDS: Final = 5.0
 """How often the stored configurations are compared, whatever happened."""
 WAITING_SECONDS: Final = 1.0
 """How often while the gate is waited for, or after an error."""

@@ -166,18 +166,17 @@ def drain_end(track: PodTrack, qualification: Qualification | None) -> datetime 
     return min(end, asked + timedelta(seconds=qualification.drain_seconds))
 
 
-def to_be_replaced(grant: WorkloadGrant, qualification: Qualification | None) -> bool:
-    """Whether a suspended grant must make way for a new one: its pod qualifies, but for other tokens than it lists.
+def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bool:
+    """Whether a suspended grant must make way for a new one: all is well, but for other tokens than it lists.
 
     The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal.
     """
-    return (
-        grant.status.state == "Suspended"
-        and not is_refused(grant.metadata.name)
-        and qualification is not None
-        and qualification.qualifies
-        and set(qualification.tokens) != set(grant.spec.tokens)
-    )
+    if grant.status.state != "Suspended" or is_refused(grant.metadata.name):
+        return False
+    if seen.track is None or seen.qualification is None or ending(grant, seen, now) is not None:
+        return False
+    is_well = _turned_against(grant, seen.qualification, seen.track) is None
+    return is_well and set(seen.qualification.tokens) != set(grant.spec.tokens)
 
 
 def covers(qualification: Qualification, tokens: tuple[GrantToken, ...]) -> bool:
@@ -215,18 +214,26 @@ def status_after(
 
 
 def _suspension(grant: WorkloadGrant, seen: Observation, track: PodTrack) -> Transition | None:
-    qualification = seen.qualification
-    was_active = grant.status.state is not None and grant.status.reason != "NotQualified"
-    reason: Reason = "NoLongerQualifies" if was_active else "NotQualified"
-    if qualification is None:
-        return _suspended(reason, "No policy governs this pod any more.")
+    if seen.qualification is None:
+        return _suspended(_unqualified(grant), "No policy governs this pod any more.")
+    turned = _turned_against(grant, seen.qualification, track)
+    if turned is None and not covers(seen.qualification, grant.spec.tokens):
+        return _suspended(_unqualified(grant), "Its policies no longer give it every audience that it was granted.")
+    return turned
+
+
+def _turned_against(grant: WorkloadGrant, qualification: Qualification, track: PodTrack) -> Transition | None:
+    """What speaks against the instance itself, whatever tokens it was granted."""
     if track.ephemeral and qualification.ephemeral_response == "Suspend":
         return _suspended("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.")
     if not qualification.qualifies:
-        return _suspended(reason, qualification.message)
-    if not covers(qualification, grant.spec.tokens):
-        return _suspended(reason, "Its policies no longer give it every audience that it was granted.")
+        return _suspended(_unqualified(grant), qualification.message)
     return None
+
+
+def _unqualified(grant: WorkloadGrant) -> Reason:
+    never = grant.status.state is None or grant.status.reason == "NotQualified"
+    return "NotQualified" if never else "NoLongerQualifies"
 
 
 def recorded_images(track: PodTrack) -> tuple[tuple[str, str], ...]:

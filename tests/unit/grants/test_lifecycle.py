@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from countersign.api.grant import WorkloadGrant, WorkloadGrantStatus
+from countersign.api.grant import GrantToken, WorkloadGrant, WorkloadGrantStatus
 from countersign.api.policy import Responses
 from countersign.grants.judgement import requalify
 from countersign.grants.lifecycle import (
@@ -20,7 +20,6 @@ from countersign.grants.reasons import REMEDIES
 from countersign.grants.tracking import first_sight, sighted
 from tests.unit.grants.build import (
     BORN,
-    GIVEN,
     active,
     admitted,
     advanced,
@@ -251,15 +250,31 @@ def test_a_held_change_still_counts_for_a_new_pod() -> None:
     assert goes(grant, held) == ("Suspended", "NotQualified")
 
 
-def test_a_grant_without_the_tokens_that_its_pod_may_now_hold_makes_way() -> None:
-    found, receipt = admitted()
-    bare = msgspec.structs.replace(judged().spec, tokens=())
-    grant = recorded(msgspec.structs.replace(judged(), spec=bare))
-    assert not to_be_replaced(grant, requalify(GIVEN, found, receipt.receipt)), "a state comes first"
-    suspended = msgspec.structs.replace(grant, status=WorkloadGrantStatus(state="Suspended", reason="NotQualified"))
-    assert to_be_replaced(suspended, requalify(GIVEN, found, receipt.receipt))
-    revoked = msgspec.structs.replace(grant, status=WorkloadGrantStatus(state="Revoked", reason="Completed"))
-    assert not to_be_replaced(revoked, requalify(GIVEN, found, receipt.receipt))
+def with_tokens(state: str, *tokens: GrantToken) -> WorkloadGrant:
+    spec = msgspec.structs.replace(judged().spec, tokens=tokens)
+    status = WorkloadGrantStatus(state=state, reason="NoLongerQualifies")  # type: ignore[arg-type]
+    return msgspec.structs.replace(recorded(judged()), spec=spec, status=status)
+
+
+OLD_TOKEN = GrantToken(audience="ledger.example.com", policy_uid="uid-of-the-deleted", max_expiration_seconds=600)
+
+
+@pytest.mark.parametrize("tokens", [(), (OLD_TOKEN,)])
+def test_a_suspended_grant_with_other_tokens_than_its_pod_may_hold_makes_way(tokens: tuple[GrantToken, ...]) -> None:
+    _, seen = active()
+    assert to_be_replaced(with_tokens("Suspended", *tokens), seen, at(2))
+    assert not to_be_replaced(with_tokens("Active", *tokens), seen, at(2))
+    assert not to_be_replaced(with_tokens("Revoked", *tokens), seen, at(2))
+    assert not to_be_replaced(with_tokens("Suspended", *judged().spec.tokens), seen, at(2))
+
+
+def test_a_suspended_grant_does_not_make_way_while_something_speaks_against_its_pod() -> None:
+    _, seen = active()
+    grant = with_tokens("Suspended")
+    assert not to_be_replaced(grant, unqualified(seen), at(2))
+    assert not to_be_replaced(grant, msgspec.structs.replace(seen, service_account_uid="another"), at(2))
+    assert not to_be_replaced(grant, after(seen, phase="Succeeded"), at(2))
+    assert not to_be_replaced(grant, Observation(track=None), at(2))
 
 
 # The status
