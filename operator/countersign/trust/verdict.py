@@ -6,17 +6,13 @@ policy.
 """
 
 from collections.abc import Iterator
-from functools import cached_property
-from typing import Literal
-
-import msgspec
 
 from countersign.api.names import TOKEN_VOLUME_PREFIX
 from countersign.api.pod import Container, Pod
-from countersign.api.policy import EphemeralResponse, Mode
+from countersign.api.policy import Mode
 from countersign.trust import api_token, audiences, binding, exposure, runtime
 from countersign.trust.compiled import CompiledPolicy, CompiledSnapshot, CompiledToken, compiled
-from countersign.trust.composition import NO_SETTINGS, Claims, stricter_settings
+from countersign.trust.composition import Claims, stricter_settings
 from countersign.trust.findings import Finding
 from countersign.trust.image_verdict import (
     Evidence,
@@ -27,7 +23,8 @@ from countersign.trust.image_verdict import (
     known_images,
 )
 from countersign.trust.images import ImageUse, extract
-from countersign.trust.policies import Policy, PolicySnapshot
+from countersign.trust.outcome import UNGOVERNED, Verdict
+from countersign.trust.policies import PolicySnapshot
 from countersign.trust.problem import Problem, Stage
 from countersign.trust.recipients import recipients
 from countersign.trust.scope import governing_compiled
@@ -35,73 +32,9 @@ from countersign.trust.standing import Standing
 from countersign.trust.subject import Subject
 from countersign.trust.tokens import TokenGrant
 
-__all__ = ["Evidence", "ImageEvidence", "RuleEvidence", "Stage", "TokenGrant", "Verdict", "judge"]
+__all__ = ["UNGOVERNED", "Evidence", "ImageEvidence", "RuleEvidence", "Stage", "TokenGrant", "Verdict", "judge"]
 
 _STRICTNESS: dict[Mode, int] = {"Audit": 0, "Warn": 1, "Enforce": 2}
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What the policies make of one pod."""
-
-    governed: tuple[Policy, ...]
-    """Policies that govern it; empty: none of this applies, and the pod is nobody's business here."""
-    findings: tuple[Finding, ...]
-    tokens: tuple[TokenGrant, ...]
-    """Tokens that it receives (mutate) or may hold (validate, live)."""
-    withheld: tuple[TokenGrant, ...]
-    """Tokens of its policies that it does not receive: what an earlier call injected of them is taken out again."""
-    evidence_used: tuple[ImageEvidence, ...]
-    """Images that some rule holds for, and why."""
-    api_token: Literal["Keep", "Shorten", "Remove"]
-    on_termination: Literal["GracePeriod", "Immediate"]
-    drain_seconds: int
-    max_lifetime_seconds: int | None
-    ephemeral_response: EphemeralResponse
-    owner: str
-    """Owner named by the policy of the first token, otherwise by the first governing policy."""
-    hands_out: bool
-    """Some governing policy hands out tokens to such pods."""
-
-    @cached_property
-    def denials(self) -> tuple[Finding, ...]:
-        """The findings that keep the pod out; empty: it is admitted."""
-        return tuple(finding for finding in self.findings if finding.is_denial)
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """What the author is told although the pod is admitted: findings under Warn, and reports under Enforce."""
-        return tuple(finding for finding in self.findings if finding.mode != "Audit" and not finding.is_denial)
-
-    @property
-    def audit(self) -> tuple[Finding, ...]:
-        """What is only recorded."""
-        return tuple(finding for finding in self.findings if finding.mode == "Audit")
-
-    @property
-    def qualifies(self) -> bool:
-        """Whether the instance may have an Active grant: a token to hold, or no token to hand out and no finding."""
-        if not self.governed:
-            return False
-        if self.hands_out:
-            return bool(self.tokens)
-        return not any(finding.blocks_identity for finding in self.findings)
-
-    @property
-    def retry(self) -> bool:
-        """Whether the pod is kept out only because evidence could not be had in time."""
-        return bool(self.denials) and all(finding.transient for finding in self.denials)
-
-
-UNGOVERNED = Verdict(
-    governed=(),
-    findings=(),
-    tokens=(),
-    withheld=(),
-    evidence_used=(),
-    owner="",
-    hands_out=False,
-    **NO_SETTINGS._asdict(),
-)
 
 
 def judge(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, *, stage: Stage) -> Verdict:
@@ -211,8 +144,8 @@ class _Judgement:
             policy = state.policy
             for token in policy.tokens:
                 containers = recipients(policy, token, self.pod)
-                for container in containers:
-                    state.receiving[container.name] = container
+                if self._may_receive(token):
+                    state.receiving.update({container.name: container for container in containers})
                 lost = claims.take(policy.ref, token.spec)
                 problem = (
                     Problem(
@@ -230,6 +163,11 @@ class _Judgement:
                     state.add(problem)
                 planned.append(_PlannedToken(state, token, containers, problem is None))
         return planned
+
+    def _may_receive(self, token: CompiledToken) -> bool:
+        """A live pod that does not carry a token will never receive it: what the policy asks of recipients is moot."""
+        name = token.shape.volume.name
+        return self.stage != "live" or any(volume.name == name for volume in self.pod.spec.volumes)
 
     def _judge_pod(self) -> None:
         revoked = self.standing.digests

@@ -224,6 +224,14 @@ def test_a_token_added_to_the_policy_later_costs_the_live_pod_no_other() -> None
     assert (audiences_of(verdict), verdict.qualifies) == ([AUDIENCE], True)
 
 
+def test_what_a_policy_asks_of_recipients_is_moot_for_a_live_pod_that_never_received_its_token() -> None:
+    declared = [audience(), audience("vault.example.com", name="vault")]
+    later = cluster_policy("later", tokens=(token("vault", "vault.example.com", containers=("web",)),))
+    given_now = snapshot(cluster_policy(tokens=(TOKEN,)), later, audiences=declared)
+    verdict = judged(given_now, injected(container("web", PINNED, command=["sh"])), stage="live")
+    assert (audiences_of(verdict), verdict.qualifies) == ([AUDIENCE], True)
+
+
 def test_a_token_taken_from_the_policy_costs_the_live_pod_no_other() -> None:
     declared = [audience(), audience("vault.example.com", name="vault")]
     old = volume("countersign-token-vault", "vault.example.com")
