@@ -33,7 +33,7 @@ from countersign.cli.registries import (
 )
 from countersign.cli.report import as_members, print_verdict
 from countersign.cli.workloads import KINDS, POD, Kind, Planned, find_kind, planned
-from countersign.gate.links import controller_of
+from countersign.cluster.owners import controller_of
 from countersign.grants.reasons import REMEDIES
 from countersign.trust.receipt import as_admitted
 from countersign.trust.subject import Subject

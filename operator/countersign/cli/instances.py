@@ -17,8 +17,8 @@ from countersign.cli.exits import note
 from countersign.cli.kube import ApiError, Kube
 from countersign.cli.paths import collection
 from countersign.cli.workloads import JOB, POD, REPLICA_SET, Kind
+from countersign.cluster.owners import ControllerLinks, Owned, Resolved, controller_of
 from countersign.controller.receipts import remember
-from countersign.gate.links import ControllerLinks, Owned, Resolved, controller_of
 from countersign.keys.receipt_keys import ReceiptKeys
 from countersign.keys.receipts import ReceiptVerifier
 from countersign.trust.policies import NamespaceFacts, PolicySnapshot, from_resource
@@ -99,7 +99,7 @@ def top_controller(kube: Kube, namespace: str, owner: OwnerReference | None) -> 
 
 
 class _Links:
-    """`gate.links.OwnerLookup` as the person who asks."""
+    """`cluster.owners.OwnerLookup` as the person who asks."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube

@@ -19,6 +19,8 @@ PAGE: Final = 500
 """Objects asked for at a time, as kubectl does."""
 TIMEOUT_SECONDS: Final = (5, 30)
 """To connect, and between two pieces of an answer."""
+_ACCEPT: Final = "application/json, application/jwk-set+json"
+"""The issuer's keys come as a type of their own (RFC 7517, section 8.5.2)."""
 
 KubeconfigOption = Annotated[
     Path | None, typer.Option("--kubeconfig", help="Path of the kubeconfig; else $KUBECONFIG or ~/.kube/config.")
@@ -91,7 +93,7 @@ class Kube:
         import urllib3
         from kubernetes.client import ApiException
 
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": _ACCEPT}
         if body is not None:
             headers["Content-Type"] = "application/json"
         call = self._api.param_serialize(
