@@ -52,10 +52,19 @@ Endpoint = Callable[[str, str], Awaitable[Answer]]
 class VerifierApp:
     """The application behind the TLS port."""
 
-    def __init__(self, introspection: Introspection, metrics: VerifierMetrics) -> None:
+    def __init__(
+        self,
+        introspection: Introspection,
+        metrics: VerifierMetrics,
+        *,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
         self.draining = False
         """Set at shutdown: each answer then closes its connection, so that clients move to another replica."""
         self._metrics = metrics
+        self._max_in_flight = max_in_flight
+        self._read_seconds = read_seconds
         self._in_flight = 0
         self._noted: dict[tuple[str, str], None] = {}
         self.application = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -74,11 +83,11 @@ class VerifierApp:
     async def _respond(
         self, request: web.Request, name: str, endpoint: Endpoint, body: Callable[[Answer], bytes]
     ) -> web.Response:
-        if self._in_flight >= MAX_IN_FLIGHT:
+        if self._in_flight >= self._max_in_flight:
             return self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "Overloaded", _UNAVAILABLE, 1.0)
         self._in_flight += 1
         try:
-            token = await _token(request)
+            token = await _token(request, self._read_seconds)
             if token is None:
                 return self._turn_away(HTTPStatus.BAD_REQUEST, "Malformed", _INVALID)
             started = time.perf_counter()
@@ -138,12 +147,12 @@ class VerifierApp:
         return True
 
 
-async def _token(request: web.Request) -> str | None:
+async def _token(request: web.Request, within: float) -> str | None:
     """The one `token` of the form, or None if there is not exactly one."""
     if request.content_type != _FORM:
         return None
     # A client that dawdles is cut off. A timer of the loop costs a tenth of `asyncio.timeout`.
-    timer = asyncio.get_running_loop().call_later(READ_SECONDS, _abort, request)
+    timer = asyncio.get_running_loop().call_later(within, _abort, request)
     try:
         body = await request.read()
     finally:

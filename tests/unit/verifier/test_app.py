@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
+from countersign.cluster.cache import Key
 from tests.unit.access import cases
 from tests.unit.verifier.world import World, asker_token, sign, token
 
@@ -169,3 +171,28 @@ async def test_a_draining_verifier_sends_its_clients_elsewhere(post: Post, world
     world.app.draining = True
     answer = await post(f"token={token()}")
     assert answer.headers["Connection"] == "close"
+
+
+async def test_a_client_that_dawdles_is_cut_off(world: World) -> None:
+    async with TestServer(world.app.application) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            f"POST /introspect HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: 9\r\n\r\ntok".encode()
+        )
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.close()
+
+
+async def test_more_at_once_than_there_is_room_for_is_503(post: Post, world: World) -> None:
+    world.pods.remove(Key("payments", "api-7d9c"))
+    slow = asyncio.Event()
+
+    world.hang = slow
+    asked = [asyncio.ensure_future(post(f"token={token()}")) for _ in range(4)]
+    while len(world.reads) < 1:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    answer = await post(f"token={token()}")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    slow.set()
+    assert [(await one).status for one in asked] == [200] * 4

@@ -134,6 +134,8 @@ class World:
     reads: list[tuple[str, str]] = field(default_factory=list)
     reviews: list[str] = field(default_factory=list)
     read_error: Exception | None = None
+    hang: asyncio.Event | None = None
+    """Reads wait for it."""
     review_error: Exception | None = None
     review: Callable[[str], TokenReviewResult] | None = None
     may_explain: bool = False
@@ -183,7 +185,7 @@ class World:
         )
         self.registry = CollectorRegistry()
         self.metrics = VerifierMetrics(self.registry)
-        self.app = VerifierApp(self.introspection, self.metrics)
+        self.app = VerifierApp(self.introspection, self.metrics, max_in_flight=4, read_seconds=0.2)
 
     def settle(self) -> World:
         """The active case, watched and fresh."""
@@ -231,7 +233,7 @@ class World:
 
     async def _read(self, namespace: str, name: str) -> PodView | None:
         self.reads.append((namespace, name))
-        await asyncio.sleep(0)
+        await (self.hang.wait() if self.hang else asyncio.sleep(0))
         if self.read_error:
             raise self.read_error
         return self.live.get((namespace, name))
