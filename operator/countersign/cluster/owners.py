@@ -1,8 +1,7 @@
 """A pod's top-level controller, each link read live and compared by UID.
 
 An owner reference is written by the object's author; that the built-in controllers alone may write those that name
-built-in kinds is held by the ValidatingAdmissionPolicy `countersign-owners`. Asked for only where a policy has
-`binding.controllers`.
+built-in kinds is held by the ValidatingAdmissionPolicy `countersign-owners`.
 """
 
 import time

@@ -14,8 +14,8 @@ from countersign.api.pod import Pod
 from countersign.api.schema import Model
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import NotFoundError
+from countersign.cluster.owners import Owned
 from countersign.cluster.resource import NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
-from countersign.gate.links import Owned
 from countersign.trust.policies import NamespaceFacts
 
 T = TypeVar("T")

@@ -35,11 +35,11 @@ from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
+from countersign.cluster.owners import ControllerLinks
 from countersign.cluster.resource import NAMESPACES, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
 from countersign.gate.evidence import EvidenceService
-from countersign.gate.links import ControllerLinks
 from countersign.gate.live import LiveReads, Secret
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator

@@ -9,8 +9,8 @@ import structlog
 from countersign.api.admission import AdmissionRequest, UserInfo
 from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
+from countersign.cluster.owners import UNKNOWN, ControllerLinks
 from countersign.gate.answers import RefuseNow, malformed, retry_later
-from countersign.gate.links import UNKNOWN, ControllerLinks
 from countersign.gate.state import GateState
 from countersign.trust.policies import Policy
 from countersign.trust.scope import governing

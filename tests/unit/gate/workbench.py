@@ -22,10 +22,10 @@ from countersign.api.pod import Pod
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.cluster.errors import ClusterError
+from countersign.cluster.owners import ControllerLinks, Owned
 from countersign.gate.answers import Answer, RefuseNow
 from countersign.gate.app import Asked, Handler
 from countersign.gate.evidence import EvidenceRequest
-from countersign.gate.links import ControllerLinks, Owned
 from countersign.gate.live import Secret
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator

@@ -4,7 +4,7 @@ from typing import Any
 
 from countersign.api.meta import ObjectMeta, OwnerReference
 from countersign.api.pod import Pod
-from countersign.gate.links import CACHE_SECONDS, MAX_LINKS, ControllerLinks, Owned
+from countersign.cluster.owners import CACHE_SECONDS, MAX_LINKS, ControllerLinks, Owned
 
 Where = tuple[str, str, str, str]
 
