@@ -49,7 +49,9 @@ def row(grant: WorkloadGrant) -> dict[str, Any]:
 def grants(
     *,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Only this namespace.")] = None,
-    state: Annotated[State | None, typer.Option(case_sensitive=False, help="Only this state.")] = None,
+    state: Annotated[
+        State | None, typer.Option(case_sensitive=False, help=f"Only this state: {', '.join(State)}.")
+    ] = None,
     audience: Annotated[str | None, typer.Option(help="Only grants that list this audience.")] = None,
     owner: Annotated[str | None, typer.Option(help="Only grants of this owner.")] = None,
     pod: Annotated[str | None, typer.Option(help="Only grants of this pod name or UID.")] = None,

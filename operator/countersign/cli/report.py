@@ -121,7 +121,7 @@ def print_verdict(judged: Judged, output: Format, *, title: str = "verdict") -> 
     policies = ", ".join(f"{one['policy']} ({one['mode']})" for one in members["policies"])
     print_fields({title: judged.outcome, "policies": policies or "none"})
     if members["message"]:
-        say(f"\n{members['message']}\n")
+        say(f"\n{members['message']}")
     for warning in members["warnings"]:
         say(f"Warning: {warning}")
     for recorded in _as_lines(judged.verdict, judged.verdict.audit):

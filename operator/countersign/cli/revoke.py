@@ -55,7 +55,7 @@ def target(what: What, name: str, namespace: str) -> Target:
 
 
 def revoke(
-    what: Annotated[What, typer.Argument(help="What to revoke.")],
+    what: Annotated[What, typer.Argument(help=f"What to revoke: {', '.join(What)}.")],
     name: Annotated[
         str, typer.Argument(help="Its name; for digest and key: sha256:<hex> (a key's fingerprint, as grants show it).")
     ],

@@ -123,7 +123,9 @@ def _option(field: "dataclasses.Field[Any]", type_: Any, doc: str) -> inspect.Pa
         help_ = f"{help_}. Repeatable; in the variable comma-separated" if help_ else "Repeatable"
         default = [str(value) for value in default] if not required else default
     envvar = ENV_PREFIX + field.name.upper()
-    option = typer.Option(declaration, envvar=envvar, help=help_ + "." if help_ else None, show_default=default != [])
+    # A default that is made at run time, such as a host name, is another one on each machine.
+    show = default != [] and field.default_factory is dataclasses.MISSING
+    option = typer.Option(declaration, envvar=envvar, help=help_ + "." if help_ else None, show_default=show)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,

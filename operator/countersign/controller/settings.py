@@ -47,7 +47,10 @@ class ControllerSettings:
     workers: int = 16
     """Pods that are worked on at once."""
     health_host: str = "0.0.0.0"  # noqa: S104 - the kubelet calls from the node
+    """Address to listen on for the kubelet and for metrics."""
     health_port: int = 8081
     """Plain HTTP: `/healthz`, `/readyz`, `/metrics`."""
     log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
+    """One JSON object a line; otherwise plain text."""

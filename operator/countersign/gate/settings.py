@@ -15,9 +15,11 @@ class GateSettings:
     kubeconfig: Path | None = None
     """Cluster access from outside; None: the pod's own service account."""
     host: str = "0.0.0.0"  # noqa: S104 - the API server calls from another host
+    """Address to listen on."""
     port: int = 8443
     """TLS port of `/mutate` and `/validate`; 0 takes a free one."""
     health_host: str = "0.0.0.0"  # noqa: S104 - so does the kubelet
+    """Address to listen on for the kubelet and for metrics."""
     health_port: int = 8081
     """Plain HTTP: `/healthz`, `/readyz`, `/metrics`."""
     drain_seconds: float = 5.0
@@ -31,4 +33,6 @@ class GateSettings:
     allowed_address_ranges: tuple[str, ...] = ()
     """CIDR ranges that registries may be in although they are denied by default (loopback, link-local, metadata)."""
     log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
+    """One JSON object a line; otherwise plain text."""

@@ -15,9 +15,11 @@ class VerifierSettings:
     kubeconfig: Path | None = None
     """Cluster access from outside; None: the pod's own service account."""
     host: str = "0.0.0.0"  # noqa: S104 - relying parties call from other hosts
+    """Address to listen on."""
     port: int = 8443
     """TLS port of `/introspect` and `/explain`; 0 takes a free one."""
     health_host: str = "0.0.0.0"  # noqa: S104 - so does the kubelet
+    """Address to listen on for the kubelet and for metrics."""
     health_port: int = 8081
     """Plain HTTP: `/healthz`, `/readyz`, `/metrics`."""
     issuers: tuple[str, ...] = ()
@@ -37,4 +39,6 @@ class VerifierSettings:
     drain_seconds: float = 5.0
     """After SIGTERM: how long to go on serving while `/readyz` fails, so that endpoints forget this replica first."""
     log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
+    """One JSON object a line; otherwise plain text."""

@@ -94,7 +94,7 @@ def test_the_same_as_text(tmp_path: Path) -> None:
 def test_a_denial_reads_as_the_gate_words_it(tmp_path: Path) -> None:
     result = try_on(tmp_path, [listed()], pod("api", "shop", pod_spec(container("docker.io/library/nginx"))))
     assert result.exit_code == 1
-    assert "verdict   denied" in result.stdout
+    assert "verdict       denied" in result.stdout
     assert (
         "ImageNotCovered: container app (docker.io/library/nginx): ClusterTrustPolicy baseline expects" in result.stdout
     )

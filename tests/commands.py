@@ -1,0 +1,104 @@
+"""`docs/commands.md`, written from the command line itself: `python -m tests.commands docs/commands.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from countersign.cli.main import SERVICES, application
+
+INTRODUCTION = """\
+# Commands
+
+`countersign` is one program for people and for the services; `kubectl countersign` is the same, as a plug-in.
+This page is written by `make generate` from the program.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done, or the answer is yes: verified, admitted, active, healthy |
+| 1 | the answer is no: not signed, denied, inactive, a check failed |
+| 2 | the command could not be understood or carried out: a wrong option, a file that cannot be read, no permission |
+| 3 | it could not be found out now: a registry, cluster or verifier out of reach, or not asked. Try again |
+
+Answers go to standard output, remarks and errors to standard error. `--output json` is for scripts: members are added,
+never renamed.
+
+## Permissions
+
+Commands that read a cluster do so as the kubeconfig's user and change nothing, but for `revoke` (it creates one
+Revocation) and `token check --asker` (it asks for a token of that service account). The ClusterRole `countersign-view`,
+part of the built-in `view`, reads policies, audiences and grants; `countersign-admin`, part of `admin`, reads and
+creates Revocations in its namespaces. Orders that reach the whole cluster need the right to create Revocations in
+Countersign's own namespace. `explain` reads the namespace and what makes its pods besides; `doctor` also CRDs, webhook
+configurations, admission policies and the Lease. What `doctor` may not read it says.
+
+## Registries
+
+`image` and `policy` ask registries with the credentials of docker's configuration and its credential helpers, by the
+same client and the same limits as the gate: loopback, link-local and metadata addresses need `--allow-address-range`,
+plain HTTP `--insecure-registry`.
+"""
+
+
+def render() -> str:
+    """The page."""
+    root = typer.main.get_command(application())
+    parts = [INTRODUCTION]
+    for path, command in _commands(root, ()):
+        parts.append("\n".join(_section(path, command)))
+    return "\n".join(parts)
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+        return
+    for name, one in below.items():
+        yield from _commands(one, (*path, name))
+
+
+def _section(path: tuple[str, ...], command: Any) -> Iterator[str]:
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
+    yield f"## countersign {' '.join(path)}\n"
+    yield from (" ".join(paragraph.split()) + "\n" for paragraph in command.help.split("\n\n"))
+    if path[0] in SERVICES:
+        yield "| option | variable | default | meaning |\n|---|---|---|---|"
+        for one in options:
+            yield f"| {_names(one)} | `{one.envvar}` | {_default(one)} | {_cell(one.help)} |"
+    else:
+        yield f"`{' '.join(('countersign', *path, *map(_metavar, arguments)))}`\n"
+        yield "| option | meaning |\n|---|---|"
+        for one in (*arguments, *options):
+            yield f"| {_names(one)} | {_cell(one.help)} |"
+    yield ""
+
+
+def _metavar(argument: Any) -> str:
+    name = argument.name.upper() + ("..." if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
+
+
+def _names(param: Any) -> str:
+    if param.param_type_name == "argument":
+        return f"`{_metavar(param)}`"
+    return ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
+
+
+def _default(param: Any) -> str:
+    return f"`{param.default}`" if param.show_default and param.default not in (None, "", [], ()) else ""
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(render())
