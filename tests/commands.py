@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from countersign.cli.main import SERVICES, application
+from countersign.cli import services
+from countersign.cli.main import application
 
 INTRODUCTION = """\
 # Commands
@@ -52,6 +53,7 @@ def render() -> str:
     parts = [INTRODUCTION]
     for path, command in _commands(root, ()):
         parts.append("\n".join(_section(path, command)))
+    parts += ["\n".join(_service(name)) for name in services.SERVICES]
     return "\n".join(parts)
 
 
@@ -69,15 +71,22 @@ def _section(path: tuple[str, ...], command: Any) -> Iterator[str]:
     options = [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
     yield f"## countersign {' '.join(path)}\n"
     yield from (" ".join(paragraph.split()) + "\n" for paragraph in command.help.split("\n\n"))
-    if path[0] in SERVICES:
-        yield "| option | variable | default | meaning |\n|---|---|---|---|"
-        for one in options:
-            yield f"| {_names(one)} | `{one.envvar}` | {_default(one)} | {_cell(one.help)} |"
-    else:
-        yield f"`{' '.join(('countersign', *path, *map(_metavar, arguments)))}`\n"
-        yield "| option | meaning |\n|---|---|"
-        for one in (*arguments, *options):
-            yield f"| {_names(one)} | {_cell(one.help)} |"
+    yield f"`{' '.join(('countersign', *path, *map(_metavar, arguments)))}`\n"
+    yield "| option | meaning |\n|---|---|"
+    for one in (*arguments, *options):
+        yield f"| {_names(one)} | {_cell(one.help)} |"
+    yield ""
+
+
+def _service(name: str) -> Iterator[str]:
+    yield f"## countersign {name}\n"
+    yield f"{services.SERVICES[name].summary} Where an option is missing, its variable counts.\n"
+    yield "| option | variable | default | meaning |\n|---|---|---|---|"
+    for one in services.options(services.settings_of(name)):
+        flags = ", ".join(f"`{flag}`" for flag in one.flags)
+        default = f"`{one.default}`" if one.default else ""
+        repeatable = " Repeatable, or comma-separated." if one.repeatable else ""
+        yield f"| {flags} | `{one.variable}` | {default} | {_cell(one.doc)}{repeatable} |"
     yield ""
 
 
@@ -90,10 +99,6 @@ def _names(param: Any) -> str:
     if param.param_type_name == "argument":
         return f"`{_metavar(param)}`"
     return ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
-
-
-def _default(param: Any) -> str:
-    return f"`{param.default}`" if param.show_default and param.default not in (None, "", [], ()) else ""
 
 
 def _cell(text: str | None) -> str:

@@ -1,18 +1,19 @@
 """Entry point: `countersign`, and `kubectl countersign` (kubectl finds plug-ins by the program's name).
 
 A command's module is imported when that command runs, so that a service loads nothing of the others: the gate starts
-without the official Kubernetes client, kopf or the tables of the command line.
+without the official Kubernetes client, kopf, or the parser and the tables of the commands for people.
 """
 
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, NamedTuple
 
 from countersign import __version__
+from countersign.cli import services
+
+if TYPE_CHECKING:
+    import typer
 
 
 class Command(NamedTuple):
@@ -31,21 +32,39 @@ COMMANDS: dict[str, Command] = {
     "revoke": Command("countersign.cli.revoke", "revoke"),
     "doctor": Command("countersign.cli.doctor", "doctor"),
 }
-SERVICES = ("gate", "controller", "verifier")
+
+_HELP = "Workload identity that rests on evidence about this very pod."
+_SERVICES = "Services, each with a --help of its own: " + ", ".join(services.SERVICES) + "."
 
 
-def application(only: str | None = None) -> typer.Typer:
-    """The whole command line, or just the part of one command."""
+def application(only: str | None = None) -> "typer.Typer":
+    """The commands for people: all of them, or one."""
+    import typer
+
     app = typer.Typer(
         name="countersign",
-        help="Workload identity that rests on evidence about this very pod.",
+        help=_HELP,
+        epilog=_SERVICES,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # plain help: rich cuts long option names short at 80 columns, and costs 0.2 s
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_root)
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            typer.echo(__version__)
+            raise typer.Exit
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(
+            False, "--version", help="Print the version and exit.", callback=show_version, is_eager=True
+        ),
+    ) -> None:
+        del version  # its callback has seen to it
+
     for name, command in COMMANDS.items():
         if only not in (None, name):
             continue
@@ -54,37 +73,16 @@ def application(only: str | None = None) -> typer.Typer:
             app.command(name)(getattr(module, command.function))
         else:
             app.add_typer(module.app, name=name)
-    for name in SERVICES:
-        if only in (None, name):
-            app.command(name)(_service(name))
     return app
 
 
-def _service(name: str) -> Callable[..., Any]:
-    from countersign.cli import services
-
-    return services.command(name)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-def _root(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version and exit.", callback=_show_version, is_eager=True
-    ),
-) -> None:
-    del version  # its callback has seen to it
-
-
 def run() -> None:
-    """Run the command line."""
-    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    """Run the command line; ends with its exit code."""
+    first, rest = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     program = "kubectl countersign" if Path(sys.argv[0]).name.startswith("kubectl-") else "countersign"
-    application(first if first in (*COMMANDS, *SERVICES) else None)(prog_name=program)
+    if first in services.SERVICES:
+        sys.exit(services.run(first, rest, program))
+    application(first if first in COMMANDS else None)(prog_name=program)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The chart, as Helm's own library renders it."""
 
-import dataclasses
 import json
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 import yaml
 
 from countersign.api import names
-from countersign.cli.services import SERVICES
+from countersign.cli.services import SERVICES, parse, settings_of
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render
 
@@ -135,14 +133,11 @@ def test_the_namespace_is_the_releases_everywhere() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_flag_is_one_that_the_service_knows(objects: list[Object], service: str) -> None:
-    known = SERVICES[service]
-    settings = getattr(import_module(known.settings_module), known.settings)
-    flags = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(settings)}
-    flags |= {f"--no-{flag[2:]}" for flag in flags}
+    settings = settings_of(service)
     (deployment,) = [d for d in of_kind(objects, "Deployment") if d["metadata"]["name"] == f"countersign-{service}"]
     command, *args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert command == service
-    assert {arg.partition("=")[0] for arg in args} <= flags
+    assert isinstance(parse(settings, args, {}), settings)
 
 
 def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -> None:

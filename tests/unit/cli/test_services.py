@@ -3,15 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from countersign.cli import services
-from countersign.cli.main import SERVICES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +30,17 @@ class Settings:
     made: str = field(default_factory=lambda: "made")
 
 
-def run(*args: str, env: dict[str, str] | None = None) -> Settings:
+def run(*args: str, **environment: str) -> Settings:
     """What the settings are for this command line."""
-    got: list[Settings] = []
-    app = typer.Typer()
+    return services.parse(Settings, args, environment)
 
-    @app.callback()
-    def root() -> None:
-        pass
 
-    def keep(settings: Settings) -> int:
-        got.append(settings)
-        return 7
-
-    app.command("run")(services.command_for(Settings, keep, "Runs."))
-    result = CliRunner().invoke(app, ["run", *args], env=env)
-    assert result.exit_code == 7, result.output
-    return got[0]
+def refused(capsys: pytest.CaptureFixture[str], *args: str, **environment: str) -> str:
+    """What is said to a command line that means nothing."""
+    with pytest.raises(SystemExit) as ended:
+        run(*args, **environment)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
 
 
 def test_without_options_the_settings_keep_their_defaults() -> None:
@@ -71,11 +62,11 @@ def test_each_field_is_an_option() -> None:
 
 def test_each_field_is_a_variable() -> None:
     env = {"COUNTERSIGN_NAME": "x", "COUNTERSIGN_JSON": "false", "COUNTERSIGN_FILES": "/a,/b", "COUNTERSIGN_PORT": "1"}
-    assert run(env=env) == Settings(name="x", json=False, files=(Path("/a"), Path("/b")), port=1)
+    assert run(**env) == Settings(name="x", json=False, files=(Path("/a"), Path("/b")), port=1)
 
 
 def test_an_option_beats_its_variable() -> None:
-    assert run("--port=2", env={"COUNTERSIGN_PORT": "1"}).port == 2
+    assert run("--port=2", COUNTERSIGN_PORT="1").port == 2
 
 
 def test_help_is_the_text_below_the_field() -> None:
@@ -92,10 +83,32 @@ def test_a_setting_that_no_option_can_express_is_an_error() -> None:
         table: dict[str, str] = field(default_factory=dict)
 
     with pytest.raises(TypeError, match="table"):
-        services.options(Odd)
+        list(services.options(Odd))
 
 
-def test_settings_that_refuse_a_value_end_the_command_with_their_words() -> None:
+def test_what_means_nothing_is_refused_with_the_name_of_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "argument --port: invalid int value: 'x'" in refused(capsys, "--port=x")
+    assert "COUNTERSIGN_PORT='x'" in refused(capsys, COUNTERSIGN_PORT="x")
+    assert "write one of true, 1" in refused(capsys, COUNTERSIGN_JSON="maybe")
+    assert "--por" in refused(capsys, "--por=1")
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert run(COUNTERSIGN_PORT="", COUNTERSIGN_FILES="") == Settings()
+
+
+def test_a_setting_without_default_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Strict:
+        name: str
+
+    assert services.parse(Strict, [], {"COUNTERSIGN_NAME": "x"}) == Strict(name="x")
+    with pytest.raises(SystemExit):
+        services.parse(Strict, [], {})
+    assert "--name or COUNTERSIGN_NAME is required" in capsys.readouterr().err
+
+
+def test_settings_that_refuse_a_value_end_the_command_with_their_words(capsys: pytest.CaptureFixture[str]) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Picky:
         port: int = 1
@@ -104,34 +117,50 @@ def test_settings_that_refuse_a_value_end_the_command_with_their_words() -> None
             if self.port > 65535:
                 raise ValueError("port must be under 65536")
 
-    app = typer.Typer()
-    app.command("run")(services.command_for(Picky, lambda _settings: 0, "Runs."))
-    result = CliRunner().invoke(app, ["--port=70000"])
-    assert result.exit_code == 2
-    assert "port must be under 65536" in result.stderr
+    with pytest.raises(SystemExit):
+        services.parse(Picky, ["--port=70000"], {})
+    assert "port must be under 65536" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_every_setting_of_a_service_has_an_option_with_a_variable(name: str) -> None:
-    settings = services.settings_of(name)
-    for parameter in services.options(settings):
-        annotation, option = get_args(parameter.annotation)
-        assert isinstance(option, typer.models.OptionInfo), annotation
-        assert option.envvar == f"COUNTERSIGN_{parameter.name.upper()}"
+def test_a_default_that_differs_between_machines_is_not_shown() -> None:
+    shown = {option.name: option.default for option in services.options(Settings)}
+    assert shown == {
+        "name": "n1",
+        "port": "8443",
+        "share": "0.5",
+        "json": "true",
+        "kubeconfig": "",
+        "files": "",
+        "ranges": "10.0.0.0/8",
+        "made": "",
+    }
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", services.SERVICES)
+def test_every_setting_of_a_service_says_what_it_is_for(name: str) -> None:
+    every = list(services.options(services.settings_of(name)))
+    assert every
+    assert all(option.doc for option in every)
+
+
+@pytest.mark.parametrize("name", services.SERVICES)
+def test_a_service_can_be_run(name: str) -> None:
+    assert callable(import_module(f"{services.SERVICES[name].room}.service").run)
+
+
+@pytest.mark.parametrize("name", services.SERVICES)
 def test_help_of_a_service_loads_nothing_of_the_others(name: str) -> None:
     """Start-up stays cheap, and a service holds in memory only what it uses."""
     program = (
-        "import sys; from countersign.cli.main import application\n"
-        f"try: application({name!r})(['{name}', '--help'])\n"
+        f"import sys; sys.argv[1:] = ['{name}', '--help']\n"
+        "from countersign.cli.main import run\n"
+        "try: run()\n"
         "except SystemExit: pass\n"
         "print(','.join(sys.modules))"
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     loaded = set(output.splitlines()[-1].split(","))
     assert f"countersign.{name}.settings" in loaded
-    foreign = {"kubernetes", "kopf", "rich", "aiohttp", "cryptography", "yaml"}
-    foreign |= {f"countersign.{other}" for other in SERVICES if other != name}
+    foreign = {"kubernetes", "kopf", "rich", "typer", "pydantic", "aiohttp", "cryptography", "yaml"}
+    foreign |= {f"countersign.{other}" for other in services.SERVICES if other != name}
     assert not loaded & foreign
