@@ -35,7 +35,7 @@ class GateMetrics:
             ["code"],
             registry=registry,
         )
-        self.inflight = Gauge("countersign_gate_inflight", "Reviews being judged now.", registry=registry)
+        self._in_flight = Gauge("countersign_gate_inflight", "Reviews being judged now.", registry=registry)
         self._ungranted = Counter(
             "countersign_gate_ungranted_token_requests",
             "Requests for tokens of a protected audience that no grant covers, and whether they were refused.",
@@ -63,6 +63,8 @@ class GateMetrics:
         # Looking a child up by its labels costs microseconds on the path of each request; the sets are small.
         self._children: dict[Labels, Counter] = {}
         self._timers: dict[str, Histogram] = {}
+        self._receipt_children: dict[str, Counter] = {}
+        self._evidence_children: dict[str, Histogram] = {}
 
     def answered(self, labels: Labels, seconds: float) -> None:
         """One review was answered."""
@@ -86,11 +88,21 @@ class GateMetrics:
 
     def receipt(self, outcome: str) -> None:
         """A receipt was signed, kept, replaced, removed, used or rejected."""
-        self._receipts.labels(outcome).inc()
+        child = self._receipt_children.get(outcome)
+        if child is None:
+            child = self._receipt_children[outcome] = self._receipts.labels(outcome)
+        child.inc()
 
     def evidence(self, outcome: str, seconds: float) -> None:
         """One question about an image was answered: from memory (warm, stale), a registry (asked), or not at all."""
-        self._evidence.labels(outcome).observe(seconds)
+        child = self._evidence_children.get(outcome)
+        if child is None:
+            child = self._evidence_children[outcome] = self._evidence.labels(outcome)
+        child.observe(seconds)
+
+    def read_in_flight(self, read: Callable[[], int]) -> None:
+        """Read the number of reviews being judged at each scrape."""
+        self._in_flight.set_function(read)
 
     def watch_age(self, read: Callable[[], float]) -> None:
         """Read the snapshot's age, in seconds, at each scrape."""

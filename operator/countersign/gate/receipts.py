@@ -1,6 +1,6 @@
 """Receipts at the gate: read what a pod carries, write what it is to carry."""
 
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -77,9 +77,7 @@ class Receipts:
         if kept is not None and self._still_fits(kept, subject, verdict, facts):
             self._metrics.receipt("kept")
             return subject.pod.metadata.annotations[RECEIPT_ANNOTATION]
-        made = receipts.make(
-            subject, verdict.governed, facts, now=self._clock(), nonce=secrets.token_urlsafe(NONCE_BYTES)
-        )
+        made = receipts.make(subject, verdict.governed, facts, now=self._clock(), nonce=os.urandom(NONCE_BYTES).hex())
         self._metrics.receipt("signed")
         return self._signer.sign(receipts.encode(made))
 
