@@ -8,7 +8,7 @@ policy.
 from collections.abc import Iterator
 
 from countersign.api.names import TOKEN_VOLUME_PREFIX
-from countersign.api.pod import Container, Pod
+from countersign.api.pod import Container, Pod, Volume
 from countersign.api.policy import Mode
 from countersign.trust import api_token, audiences, binding, exposure, runtime
 from countersign.trust.compiled import CompiledPolicy, CompiledSnapshot, CompiledToken, compiled
@@ -30,7 +30,7 @@ from countersign.trust.recipients import recipients
 from countersign.trust.scope import governing_compiled
 from countersign.trust.standing import Standing
 from countersign.trust.subject import Subject
-from countersign.trust.tokens import TokenGrant
+from countersign.trust.tokens import TokenGrant, audiences_in
 
 __all__ = ["UNGOVERNED", "Evidence", "ImageEvidence", "RuleEvidence", "Stage", "TokenGrant", "Verdict", "judge"]
 
@@ -268,8 +268,7 @@ class _Judgement:
         ours = planned if self.stage == "mutate" or self._is_denied() else due
         volumes = [token.token.shape.volume for token in ours if token.available]
         if self.stage == "live":
-            # Written under the policy of that day, and the grant lists what may still be held.
-            volumes = [volume for volume in self.pod.spec.volumes if volume.name.startswith(TOKEN_VOLUME_PREFIX)]
+            volumes = self._of_our_making(due)
         self.exposed = exposure.exposed_audiences(self.pod, self.index.declared, volumes)
         for audience, volume in self.exposed.items():
             declared = self.index.audiences.get(audience)
@@ -286,6 +285,20 @@ class _Judgement:
                     blocks_identity=(enforced or bool(givers)) and self.stage != "live",
                 )
             )
+
+    def _of_our_making(self, due: list[_PlannedToken]) -> list[Volume]:
+        """The volumes of a live pod that may be ours. They were written under the policy of that day.
+
+        A token that is due has one volume. Any other with its audience is the pod's author's, whom Audit and Warn let
+        in with it, whatever its name.
+        """
+        carriers = {token.token.spec.audience: token.token.shape.volume.name for token in due}
+        return [
+            volume
+            for volume in self.pod.spec.volumes
+            if volume.name.startswith(TOKEN_VOLUME_PREFIX)
+            and all(carriers.get(audience, volume.name) == volume.name for audience in audiences_in(volume))
+        ]
 
     def _is_denied(self) -> bool:
         return any(state.mode == "Enforce" and any(one.denies for one in state.problems) for state in self.states)

@@ -303,3 +303,21 @@ def test_remove_refuses_an_api_token_that_the_author_projects(stage: Any, text: 
     policy = cluster_policy(api_token="Remove")
     of = pod(container(image=PINNED), volumes=[volume("mine", text)])
     assert denied(judged(snapshot(policy), of, stage=stage)) == ["ApiTokenKept"]
+
+
+def admitted_under_audit(*others: dict[str, Any], **spec: Any) -> tuple[list[str], list[str]]:
+    """What a pod is given at its admission under a policy in Audit, and once it lives."""
+    of = injected(*others, **spec)
+    final_ = judged(given("Audit"), of, stage="validate")
+    live = judged(given("Audit"), of, stage="live")
+    assert not denied(final_)
+    return audiences_of(final_), audiences_of(live)
+
+
+def test_a_live_pod_gains_nothing_by_a_volume_under_our_prefix_that_no_token_has() -> None:
+    evil = container(
+        "evil", image=PINNED, command=["sh"], volumeMounts=[{"name": "countersign-token-x", "mountPath": "/x"}]
+    )
+    ours = volume()
+    ours["projected"]["sources"][0]["serviceAccountToken"]["path"] = "other"  # or the injector would take it out
+    assert admitted_under_audit(evil, volumes=[ours, volume("countersign-token-x")]) == ([], [])
