@@ -86,6 +86,8 @@ class Installation:
         for obj in objects:
             if obj["kind"] != "CustomResourceDefinition":
                 self.apply(obj)
+        # A guard whose parameters are of a kind that is new to the API server refuses everything until it knows it.
+        self.lab.wait_for(self._mints, what="the API server has loaded the guards")
 
     def start_all(self) -> None:
         """Start gate, controller and verifier, and wait until the webhook configurations are there."""
@@ -263,6 +265,11 @@ class Installation:
 
     def _await_ready(self, service: Service) -> None:
         service.process.wait_until(service.ready, what="/readyz answers 200", timeout=READY_SECONDS)
+
+    def _mints(self) -> bool:
+        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/countersign-gate/token"
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        return self.lab.admin.post(path, asked, query={"dryRun": "All"}).ok
 
     def _established(self, crd: Object) -> bool:
         status = self.lab.admin.get(object_path(crd)).body.get("status", {})
