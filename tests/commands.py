@@ -44,6 +44,35 @@ configurations, admission policies and the Lease. What `doctor` may not read it 
 `image` and `policy` ask registries with the credentials of docker's configuration and its credential helpers, by the
 same client and the same limits as the gate: loopback, link-local and metadata addresses need `--allow-address-range`,
 plain HTTP `--insecure-registry`.
+
+## From an image to a policy
+
+```
+countersign image verify registry.example.com/shop/api:v1 --key cosign.pub
+countersign policy init registry.example.com/shop/api:v1 --key cosign.pub --namespace-label team=shop > policy.yaml
+countersign policy test policy.yaml --pod deployment.yaml -n shop --namespace-labels team=shop
+kubectl apply -f policy.yaml
+countersign explain deploy api -n shop
+```
+
+`policy test` checks the files against the schema of the CRDs, all but its CEL rules: `kubectl apply --dry-run=server`
+checks those, too.
+
+## Why is this token not accepted?
+
+```
+kubectl exec -n shop api-7d9c -- cat /var/run/secrets/countersign.dev/ledger/token | countersign token check
+```
+
+Without `--verifier` the decision is made on this machine, by the verifier's own function, from what the API server
+shows you: the issuer's keys, pod, grant, audience and Revocations. Those that you may not read leave it unknown. To ask
+a verifier itself, name a service account that may get grants where the token is from:
+
+```
+kubectl port-forward -n countersign-system svc/countersign-verifier 8443:443 &
+countersign token check --file token --asker shop/reader \\
+  --verifier https://localhost:8443 --verifier-name countersign-verifier.countersign-system.svc
+```
 """
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from datetime import UTC, datetime
 from functools import partial
@@ -107,6 +109,8 @@ def test_a_pod_that_was_never_created_is_explained_by_its_deployment(lab: Lab, g
     text = explain(lab, "deployment", "api", governed).stdout
     assert "FailedCreate at " in text
     assert "its next pod  denied" in text
+    (finding,) = csv.DictReader(io.StringIO(explain(lab, "deployment", "api", governed, "-o", "csv").stdout))
+    assert (finding["code"], finding["denies"]) == ("ImageNotCovered", "True")
 
 
 def _events(lab: Lab, namespace: str) -> bool:

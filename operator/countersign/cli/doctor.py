@@ -35,7 +35,8 @@ def doctor(
 ) -> None:
     """Look for trouble: API, guards, services, certificates, clocks, versions, policies, ungoverned namespaces.
 
-    Changes nothing: the gate is tried by a server-side dry run. Exit code 1 if a check failed.
+    Changes nothing: the gate is tried by a server-side dry run. Exit code 0: nothing failed. 1: something did.
+    3: something could not be looked at.
     """
     cluster = connected(kubeconfig, context)
     try:
@@ -43,7 +44,8 @@ def doctor(
     except ApiError as error:
         ended_by(error, "examining the cluster")
     print_rows(Check._fields, [check._asdict() for check in found], output)
-    raise typer.Exit(Exit.NO if any(check.result == "fail" for check in found) else Exit.YES)
+    results = {check.result for check in found}
+    raise typer.Exit(Exit.NO if "fail" in results else Exit.UNKNOWN if "unknown" in results else Exit.YES)
 
 
 def examine(cluster: Cluster, system_namespace: str) -> Iterator[Check]:
@@ -56,4 +58,4 @@ def examine(cluster: Cluster, system_namespace: str) -> Iterator[Check]:
                 raise
             name = check.__name__.replace("_", " ")
             remedy = "run this as somebody who may read it" if error.status == 403 else "see the checks above"
-            yield Check(name, "warn", f"could not look: {error.message}", remedy)
+            yield Check(name, "unknown", f"could not look: {error.message}", remedy)

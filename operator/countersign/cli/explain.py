@@ -106,6 +106,8 @@ class _Explainer:
         if self._output is Format.JSON:
             shown = {"pod": _name(meta), "uid": meta.uid, "grant": grants.row(grant) if grant else None}
             print_json({**shown, "receipt": receipt.found, **as_members(judged)})
+        elif self._output is Format.CSV:
+            print_verdict(judged, self._output)
         else:
             fields = {"pod": _name(meta), "phase": pod.status.phase, **_controller(subject)}
             print_fields(
@@ -130,6 +132,8 @@ class _Explainer:
         if self._output is Format.JSON:
             shown = {kind.kind.lower(): _name(meta), "uid": meta.uid, "pods": pods, "failedCreations": events}
             print_json({**shown, **as_members(judged)})
+        elif self._output is Format.CSV:
+            print_verdict(judged, self._output)
         else:
             print_fields({kind.kind.lower(): _name(meta), "pods": str(len(pods))})
             print_verdict(judged, self._output, title="its next pod")

@@ -53,8 +53,8 @@ def print_rows(
 
 
 def print_json(value: Any) -> None:
-    """Print as indented JSON, whatever is on the other side of the pipe."""
-    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False) + "\n")
+    """Print as indented JSON. In ASCII: a terminal obeys some characters beyond it, too."""
+    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2) + "\n")
 
 
 def print_fields(fields: Mapping[str, str]) -> None:

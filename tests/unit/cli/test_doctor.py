@@ -220,8 +220,8 @@ def test_a_pod_whose_made_up_receipt_is_gone_was_judged(annotations: dict[str, s
     [
         ('admission webhook "pods.countersign.dev" denied the request: ImageNotCovered: ...', "ok"),
         ('failed calling webhook "pods.countersign.dev": connection refused', "fail"),
-        ('failed calling webhook "other.example.com": connection refused', "warn"),
-        ('pods is forbidden: User "dev" cannot create resource "pods"', "warn"),
+        ('failed calling webhook "other.example.com": connection refused', "unknown"),
+        ('pods is forbidden: User "dev" cannot create resource "pods"', "unknown"),
     ],
 )
 def test_a_refused_dry_run_tells_whose_word_it_was(message: str, result: str) -> None:
@@ -268,7 +268,7 @@ def test_a_check_that_may_not_look_says_so_and_the_others_go_on() -> None:
     cluster = FakeCluster(objects(policy()))
     cluster.objects[LEASE] = ApiError(403, "Forbidden", "leases is forbidden")
     found = {check.check: check for check in examine(cluster, SYSTEM)}
-    assert found["controller"].result == "warn"
+    assert found["controller"].result == "unknown"
     assert "leases is forbidden" in found["controller"].found
     assert found["policies"].result == "ok"
 

@@ -10,7 +10,8 @@ from countersign.api.schema import Model
 
 T = TypeVar("T")
 
-Result = Literal["ok", "warn", "fail"]
+Result = Literal["ok", "warn", "fail", "unknown"]
+"""`unknown`: it could not be looked at, which is not ok."""
 
 
 class Check(NamedTuple):
