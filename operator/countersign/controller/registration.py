@@ -7,6 +7,7 @@ the gate answers or not. Nothing here runs at exit: a controller that ends leave
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -151,6 +152,8 @@ async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:
     except (OSError, ssl.SSLError) as error:
         return f"{host}:{port}: {error}"
     writer.close()
+    with suppress(OSError, ssl.SSLError):
+        await writer.wait_closed()
     return ""
 
 

@@ -59,6 +59,8 @@ PAGE_SIZE: Final = 100
 WORKER_IDLE_SECONDS: Final = 0.1
 """How long kopf keeps a task for an object that is quiet."""
 PULSE_SECONDS: Final = 5.0
+GOODBYE_SECONDS: Final = 0.1
+"""For TLS connections to say goodbye: aiohttp closes a session before they have (its docs, "Graceful Shutdown")."""
 
 
 class Sighting(NamedTuple):
@@ -97,6 +99,7 @@ class Watching:
         self._stop.set()
         if self._thread.is_alive():
             await self.ended.wait()
+            await asyncio.to_thread(self._thread.join)
 
     def is_alive(self, limit: float) -> bool:
         """Whether kopf's loop has turned within the last `limit` seconds."""
@@ -123,6 +126,7 @@ class Watching:
             )
         finally:
             pulse.cancel()
+            await asyncio.sleep(GOODBYE_SECONDS)
 
     async def _beat(self) -> None:
         while True:

@@ -175,7 +175,7 @@ def _pods(name: str, client_config: Object, covered: Coverage, fail_closed: bool
     }
     entry = _entry(name, client_config, rules, conditions)
     entry["failurePolicy"] = "Fail" if covered.closed and fail_closed else "Ignore"
-    entry["namespaceSelector"] = msgspec.to_builtins(covered.selector)
+    entry["namespaceSelector"] = _selector(covered.selector)
     return entry
 
 
@@ -190,7 +190,7 @@ def _templates(name: str, client_config: Object, covered: Coverage) -> Object:
         "changes-what-counts": cel.TEMPLATE_MATTERS,
     }
     entry = _entry(name, client_config, rules, conditions)
-    entry["namespaceSelector"] = msgspec.to_builtins(covered.selector)
+    entry["namespaceSelector"] = _selector(covered.selector)
     entry["timeoutSeconds"] = WARNING_TIMEOUT_SECONDS
     return entry
 
@@ -233,6 +233,12 @@ def _entry(name: str, client_config: Object, rules: list[Object], conditions: Ma
         "timeoutSeconds": TIMEOUT_SECONDS,
         "admissionReviewVersions": ["v1"],
     }
+
+
+def _selector(selector: LabelSelector) -> Object:
+    """As the API server gives it back: with lists, so that it compares equal."""
+    found: Object = msgspec.json.decode(msgspec.json.encode(selector))
+    return found
 
 
 def _rule(groups: list[str], versions: list[str], resources: list[str], operations: list[str]) -> Object:

@@ -1,0 +1,221 @@
+"""A cluster in memory around a PodReconciler: what the watches would bring is put in, what it writes is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from countersign.api.admission import Namespace, ServiceAccount
+from countersign.api.grant import WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
+from countersign.api.meta import ObjectMeta
+from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.pod import Pod
+from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec
+from countersign.api.revocation import Revocation, RevocationSpec, Target
+from countersign.cluster.events import ObjectReference, Urgency
+from countersign.cluster.owners import Owned
+from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.pods import PodReconciler
+from countersign.controller.store import NameTakenError, StaleError
+from countersign.controller.watching import Sighting
+from countersign.controller.world import Account, Touched, World
+from countersign.grants.impact import DEFAULT_LIMITS, Limits
+from countersign.keys.receipt_keys import ReceiptKeys, plan_receipt_keys
+from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
+from countersign.trust.policies import Policy, PolicySnapshot, from_resource
+from countersign.trust.receipt import encode
+from tests.unit.grants.build import ACCOUNT_UID, BORN, admitted, changed, live, stamp
+from tests.unit.trust.build import LABELS, NAMESPACE, cluster_policy, token
+
+GOOD = cluster_policy(tokens=(token(),))
+
+
+def resource_of(policy: Policy, generation: int = 1) -> ClusterTrustPolicy:
+    ref = policy.ref
+    meta = ObjectMeta(name=ref.name, uid=ref.uid, generation=generation, creation_timestamp=policy.created)
+    assert isinstance(policy.spec, ClusterTrustPolicySpec)
+    return ClusterTrustPolicy(metadata=meta, spec=policy.spec)
+
+
+@dataclass
+class MemoryStore:
+    """Grants as the API server would keep them. It counts, so that a test can say what was not written."""
+
+    cluster: Cluster
+    grants: dict[str, WorkloadGrant] = field(default_factory=dict)
+    writes: int = 0
+    fail_on_write: int = 0
+    """Number of the write, counted from now on, that a crash prevents."""
+
+    async def create_grant(self, namespace: str, name: str, spec: WorkloadGrantSpec) -> WorkloadGrant:
+        await self._turn()
+        if name in self.grants:
+            raise NameTakenError(name)
+        meta = ObjectMeta(
+            name=name, namespace=namespace, uid=f"uid-{self.cluster.version()}",
+            resource_version=str(self.cluster.version()), creation_timestamp=stamp(1),
+        )  # fmt: skip
+        self.grants[name] = WorkloadGrant(metadata=meta, spec=spec)
+        return self.grants[name]
+
+    async def write_grant_status(self, grant: WorkloadGrant, status: WorkloadGrantStatus) -> WorkloadGrant:
+        await self._turn()
+        held = self.grants.get(grant.metadata.name)
+        if held is None or held.metadata.resource_version != grant.metadata.resource_version:
+            raise StaleError(grant.metadata.name)
+        meta = msgspec.structs.replace(held.metadata, resource_version=str(self.cluster.version()))
+        self.grants[grant.metadata.name] = msgspec.structs.replace(held, metadata=meta, status=status)
+        return self.grants[grant.metadata.name]
+
+    async def delete_grant(self, grant: WorkloadGrant) -> None:
+        await self._turn()
+        self.grants.pop(grant.metadata.name, None)
+
+    async def read_grant(self, namespace: str, name: str) -> WorkloadGrant | None:
+        return self.grants.get(name)
+
+    async def read_pod(self, namespace: str, name: str) -> Pod | None:
+        return next((pod for pod in self.cluster.pods.values() if pod.metadata.name == name), None)
+
+    async def read_account(self, namespace: str, name: str) -> Account | None:
+        return self.cluster.accounts.get((namespace, name))
+
+    async def owned(self, group: str, plural: str, namespace: str, name: str, within: float) -> Owned | None:
+        return None
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(0)
+        self.writes += 1
+        if self.fail_on_write:
+            self.fail_on_write -= 1
+            if not self.fail_on_write:
+                raise ConnectionError("killed")
+
+
+class Cluster:
+    """What exists, and the controller's parts over it."""
+
+    def __init__(self, policy: Policy | None = GOOD, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.now = BORN + timedelta(seconds=1)
+        self.pods: dict[str, Pod] = {}
+        self.accounts = {(NAMESPACE, "api"): Account(ACCOUNT_UID, stamp(-60))}
+        self.events: list[tuple[str, str, str]] = []
+        self.later: dict[str, float] = {}
+        self.key_ring = plan_receipt_keys(None, datetime(2026, 1, 1, tzinfo=UTC)) or ReceiptKeys(())
+        self.receipts = ReceiptVerifier(self.key_ring)
+        self.refreshes = 0
+        self._versions = 100
+        self._policies = 0
+        self.store = MemoryStore(self)
+        self.given = PolicySnapshot()
+        self._limits = limits
+        self.start()
+        if policy is not None:
+            self.apply(policy)
+
+    def start(self) -> None:
+        """A controller that knows nothing but what the store holds."""
+        self.world = World("countersign-system")
+        self.reconciler = PodReconciler(
+            self.world, self.store, self, self, ControllerMetrics(CollectorRegistry()), limits=self._limits,
+            retention=timedelta(days=1), clock=lambda: self.now, later=self.later.__setitem__, changed=lambda: None,
+        )  # fmt: skip
+        meta = ObjectMeta(name=NAMESPACE, uid="ns-uid", labels=dict(LABELS), resource_version="1")
+        self.see(Namespace(metadata=meta))
+        for (namespace, name), account in self.accounts.items():
+            made = ObjectMeta(
+                name=name, namespace=namespace, uid=account.uid, creation_timestamp=account.created,
+                resource_version=str(self.version()),
+            )  # fmt: skip
+            self.see(ServiceAccount(metadata=made))
+
+    async def restart(self) -> None:
+        """The controller ends and another lists everything."""
+        policies, audiences = dict(self.world.policies), dict(self.world.audiences)
+        orders = dict(self.world.revocations)
+        self.start()
+        for one in (*policies.values(), *audiences.values(), *orders.values(), *self.store.grants.values()):
+            self.see(one)
+        for pod in self.pods.values():
+            self.see(pod)
+        await self.survey()
+
+    # Protocols: keys and events
+
+    async def refresh_receipt_keys(self) -> None:
+        self.refreshes += 1
+        self.receipts.keys = self.key_ring
+
+    def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
+        self.events.append((regarding.uid, reason, note))
+
+    # What happens
+
+    def version(self) -> int:
+        self._versions += 1
+        return self._versions
+
+    def see(self, found: Any, *, gone: bool = False) -> Touched:
+        return self.world.see(Sighting(found, gone=gone, listed=False))
+
+    def apply(self, policy: Policy) -> None:
+        """Create or edit a policy, with every audience that it needs."""
+        from tests.unit.trust.build import audience
+
+        self._policies += 1
+        resource = resource_of(policy, self._policies)
+        meta = msgspec.structs.replace(resource.metadata, resource_version=str(self.version()))
+        self.see(msgspec.structs.replace(resource, metadata=meta))
+        declared = audience()
+        meta = msgspec.structs.replace(declared.metadata, resource_version=str(self.version()))
+        self.see(msgspec.structs.replace(declared, metadata=meta))
+        self.given = PolicySnapshot(
+            policies=(from_resource(resource),), audiences=(declared,), system_namespace="countersign-system"
+        )
+
+    def delete_policy(self, policy: Policy = GOOD) -> None:
+        self.see(resource_of(policy), gone=True)
+
+    def order(self, **target: Any) -> None:
+        meta = ObjectMeta(
+            name="leak", namespace="countersign-system", uid="order-uid", creation_timestamp=stamp(3600),
+            resource_version=str(self.version()),
+        )  # fmt: skip
+        self.see(Revocation(metadata=meta, spec=RevocationSpec(target=Target(**target), reason="leaked")))
+
+    def admit(self, uid: str = "pod-uid", *, nonce: str = "", signer: ReceiptKeys | None = None) -> Pod:
+        """A pod through the gate: injected, with a signed receipt."""
+        subject, spent = admitted(self.given, live(uid), nonce=nonce or uid)
+        text = ReceiptSigner(signer or self.key_ring, lambda: BORN).sign(encode(spent.receipt))
+        return self.store_pod(changed(subject.pod, name=uid, annotations={RECEIPT_ANNOTATION: text}))
+
+    def slip_in(self, uid: str = "pod-uid") -> Pod:
+        """A pod around the gate."""
+        return self.store_pod(changed(live(uid), name=uid))
+
+    def store_pod(self, pod: Pod) -> Pod:
+        meta = msgspec.structs.replace(pod.metadata, resource_version=str(self.version()))
+        self.pods[meta.uid] = msgspec.structs.replace(pod, metadata=meta)
+        self.see(self.pods[meta.uid])
+        return self.pods[meta.uid]
+
+    def vanish(self, uid: str = "pod-uid") -> None:
+        self.see(self.pods.pop(uid), gone=True)
+
+    async def survey(self) -> None:
+        await self.reconciler.survey()
+        for uid in self.world.everyone():
+            await self.settle(uid)
+
+    async def settle(self, uid: str = "pod-uid") -> None:
+        await self.reconciler.reconcile(uid)
+
+    def state(self, uid: str = "pod-uid") -> tuple[str, str] | None:
+        found = [grant.status for grant in self.store.grants.values() if grant.spec.pod.uid == uid]
+        assert len(found) <= 1
+        return (found[0].state or "", found[0].reason) if found else None

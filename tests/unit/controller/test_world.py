@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from countersign.api.admission import Namespace, ServiceAccount
+from countersign.api.grant import WorkloadGrant
+from countersign.api.meta import ObjectMeta
+from countersign.api.pod import Pod
+from countersign.api.policy import ClusterTrustPolicy
+from countersign.controller.watching import Sighting, slim
+from countersign.controller.world import NOTHING, Touched, World
+from tests.unit.controller.cluster import GOOD, resource_of
+from tests.unit.grants.build import active, changed, live, with_image
+from tests.unit.trust.build import audience
+
+
+def world() -> World:
+    return World("countersign-system")
+
+
+def see(to: World, found: Any, version: int = 1, *, gone: bool = False) -> Touched:
+    meta = msgspec.structs.replace(found.metadata, resource_version=str(version))
+    return to.see(Sighting(msgspec.structs.replace(found, metadata=meta), gone, listed=False))
+
+
+def namespace(**labels: str) -> Namespace:
+    return Namespace(metadata=ObjectMeta(name="payments", uid="ns", labels=labels))
+
+
+def account(uid: str = "account-uid") -> ServiceAccount:
+    return ServiceAccount(metadata=ObjectMeta(name="api", namespace="payments", uid=uid))
+
+
+def test_an_older_state_of_a_pod_changes_nothing() -> None:
+    known = world()
+    see(known, changed(live(), phase="Succeeded"), 5)
+    assert see(known, live(), 4) == NOTHING
+    assert known.pods["pod-uid"].track.ended == "Completed"
+
+
+def test_an_end_is_urgent() -> None:
+    known = world()
+    see(known, live())
+    assert see(known, changed(live(), phase="Succeeded"), 2) == Touched(pods=("pod-uid",), ended=True)
+    assert see(known, live(), 3, gone=True).ended
+
+
+def test_a_status_that_means_nothing_to_us_touches_nothing() -> None:
+    known = world()
+    see(known, live())
+    assert see(known, changed(live(), phase="Running"), 2) == NOTHING
+
+
+def test_a_change_of_what_is_judged_asks_for_another_judgement() -> None:
+    known = world()
+    see(known, live())
+    known.pods["pod-uid"].judged = True
+    see(known, changed(live(), phase="Running"), 2)
+    assert known.pods["pod-uid"].judged
+    see(known, changed(with_image(live(), "other"), generation=2), 3)
+    assert not known.pods["pod-uid"].judged
+
+
+def test_a_list_begun_before_a_deletion_does_not_revive_a_pod() -> None:
+    known = world()
+    see(known, live())
+    see(known, live(), 2, gone=True)
+    known.forget_pod("pod-uid")
+    assert see(known, live()) == NOTHING
+    assert not known.pods
+
+
+def test_the_last_state_of_a_deleted_pod_counts() -> None:
+    known = world()
+    see(known, live())
+    see(known, changed(live(), phase="Succeeded"), 2, gone=True)
+    record = known.pods["pod-uid"]
+    assert (record.gone, record.track.ended) == (True, "Completed")
+
+
+def test_what_a_complete_list_does_not_show_is_gone() -> None:
+    known = world()
+    for uid in ("a", "b"):
+        see(known, live(uid))
+    before = known.uids(Pod)
+    see(known, live("c"))
+    touched = known.vanished(Pod, before, {"a"})
+    assert touched.pods == ("b",)
+    assert touched.ended
+    assert {record.track.uid for record in known.live()} == {"a", "c"}
+
+
+def test_a_pod_that_vanished_unseen_still_ends_its_grant() -> None:
+    known = world()
+    grant, _ = active()
+    see(known, grant)
+    assert known.everyone() == ["pod-uid"]
+    assert known.grants_of("pod-uid")[0].metadata.name == grant.metadata.name
+
+
+def test_a_policy_counts_when_its_spec_changes_and_not_when_its_status_does() -> None:
+    known = world()
+    assert see(known, resource_of(GOOD)).policies
+    first = known.snapshot()
+    assert not see(known, resource_of(GOOD), 2).policies
+    assert known.snapshot() is first
+    assert see(known, resource_of(GOOD, generation=2), 3).policies
+    assert known.snapshot().policies[0].ref.generation == 2
+
+
+def test_a_policy_of_the_same_generation_is_compiled_once() -> None:
+    known = world()
+    see(known, resource_of(GOOD))
+    policy = known.snapshot().policies[0]
+    see(known, audience())
+    assert known.snapshot().policies[0] is policy
+
+
+def test_a_deleted_policy_is_gone_from_the_snapshot() -> None:
+    known = world()
+    see(known, resource_of(GOOD))
+    assert see(known, resource_of(GOOD), 2, gone=True).policies
+    assert known.snapshot().policies == ()
+    see(known, resource_of(GOOD, generation=1), 1)
+    assert known.snapshot().policies == ()
+
+
+def test_labels_of_a_namespace_count_only_when_they_change() -> None:
+    known = world()
+    assert see(known, namespace(team="a")).policies
+    assert not see(known, namespace(team="a"), 2).policies
+    assert see(known, namespace(team="b"), 3).policies
+    assert known.vanished(Namespace, {"ns"}, set()).policies
+    assert known.namespaces == {}
+
+
+def test_another_account_of_a_name_concerns_the_pods_under_it() -> None:
+    known = world()
+    grant, _ = active()
+    see(known, grant)
+    assert see(known, account()) == NOTHING
+    assert see(known, account("another"), 2).pods == ("pod-uid",)
+    assert see(known, account("another"), 3, gone=True).pods == ("pod-uid",)
+
+
+def test_the_deletion_of_an_account_that_was_replaced_is_old_news() -> None:
+    known = world()
+    see(known, account("new"), 5)
+    assert see(known, account("old"), 6, gone=True) == NOTHING
+    assert known.accounts["payments", "api"].uid == "new"
+
+
+def test_our_own_write_comes_back_as_no_news() -> None:
+    known = world()
+    grant, _ = active()
+    see(known, grant, 7)
+    assert see(known, grant, 7) == NOTHING
+
+
+def test_a_vanished_grant_concerns_its_pod() -> None:
+    known = world()
+    grant, _ = active()
+    see(known, grant)
+    assert known.vanished(WorkloadGrant, known.uids(WorkloadGrant), set()).pods == ("pod-uid",)
+    assert not known.grants_of("pod-uid")
+
+
+def test_uids_are_told_by_kind() -> None:
+    known = world()
+    see(known, resource_of(GOOD))
+    see(known, account())
+    assert known.uids(ClusterTrustPolicy) == {"uid-payments"}
+    assert known.uids(ServiceAccount) == {"account-uid"}
+    assert known.uids(Pod) == set()
+
+
+def test_of_a_pods_annotations_only_ours_are_kept() -> None:
+    noted = changed(live(), annotations={"countersign.dev/receipt": "x", "kubectl.kubernetes.io/last-applied": "y" * 9})
+    kept = slim(noted)
+    assert kept.metadata.annotations == {"countersign.dev/receipt": "x"}
