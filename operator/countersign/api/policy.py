@@ -11,22 +11,49 @@ Mode = Literal["Audit", "Warn", "Enforce"]
 EphemeralResponse = Literal["Deny", "Revoke", "Suspend", "Report"]
 
 DEFAULT_DENIED_ENV: tuple[str, ...] = (
+    "BASHOPTS",
     "BASH_ENV",
+    "BASH_FUNC_*",
+    "CLASSPATH",
+    "CORECLR_*",
+    "COR_*",
+    "DOTNET_STARTUP_HOOKS",
     "DYLD_*",
     "ENV",
+    "ERL_AFLAGS",
+    "ERL_FLAGS",
+    "ERL_ZFLAGS",
     "GCONV_PATH",
+    "GEM_HOME",
+    "GEM_PATH",
+    "GLIBC_TUNABLES",
     "JAVA_TOOL_OPTIONS",
     "JDK_JAVA_OPTIONS",
     "LD_*",
+    "LUA_CPATH*",
+    "LUA_INIT*",
+    "LUA_PATH*",
     "NODE_OPTIONS",
+    "NODE_PATH",
+    "OPENSSL_CONF",
+    "OPENSSL_ENGINES",
+    "OPENSSL_MODULES",
+    "PATH",
+    "PERL5DB",
     "PERL5LIB",
     "PERL5OPT",
+    "PERLLIB",
+    "PHPRC",
+    "PHP_INI_SCAN_DIR",
     "PROMPT_COMMAND",
+    "PYTHONBREAKPOINT",
     "PYTHONHOME",
     "PYTHONINSPECT",
     "PYTHONPATH",
+    "PYTHONPLATLIBDIR",
     "PYTHONSTARTUP",
     "PYTHONUSERBASE",
+    "PYTHONWARNINGS",
     "RUBYLIB",
     "RUBYOPT",
     "SHELLOPTS",
@@ -132,7 +159,7 @@ class Runtime(Model, frozen=True, kw_only=True):
     command: Annotated[
         Literal["FromImage", "Listed", "Any"],
         doc(
-            "FromImage: the entrypoint that the image was built with (args are free only where the image has an entrypoint). "
+            "FromImage: the entrypoint that the image was built with (args are free only where that is a program, not `tini --`, a shell or a bare interpreter, which run what args name). "
             "Listed: that, or one of allowedCommands. Any: no rule."
         ),
     ] = "FromImage"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from countersign.api.names import API_VERSION
 from countersign.cli.image import KeyFile
 from countersign.trust.facts import ImageFacts
+from countersign.trust.launchers import runs_its_arguments
 
 _MAX_NAME = 63
 
@@ -103,7 +104,10 @@ def _unused(name: str, taken: set[str]) -> str:
 def _runtime(facts: ImageFacts) -> list[str]:
     lines = ["  # A container that receives a token may run what its image was built to run:"]
     for entrypoint, cmd in dict.fromkeys((config.entrypoint, config.cmd) for config in facts.configs):
-        free = "args are free" if entrypoint else "no entrypoint, so args may not be changed"
+        free = "args are free"
+        if runs_its_arguments(entrypoint):
+            free = "it runs what args name, so they" if entrypoint else "no entrypoint, so args"
+            free += " may not be changed"
         lines.append(f"  #   entrypoint {json.dumps(list(entrypoint))}, cmd {json.dumps(list(cmd))} ({free})")
     return [*lines, "  runtime: {command: FromImage}"]
 

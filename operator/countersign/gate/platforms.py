@@ -50,6 +50,8 @@ async def _config(
         entrypoint=config.entrypoint,
         cmd=config.cmd,
         config_digest=manifest.config.digest,
+        working_dir=config.working_dir,
+        path=config.path,
     )
 
 

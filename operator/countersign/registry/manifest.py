@@ -68,6 +68,9 @@ class ImageConfig(msgspec.Struct, frozen=True):
     platform: Platform
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
+    working_dir: str = ""
+    path: tuple[str, ...] = ()
+    """The folders of the PATH that it sets."""
 
 
 class _Manifest(msgspec.Struct, rename="camel"):
@@ -83,6 +86,8 @@ class _Manifest(msgspec.Struct, rename="camel"):
 class _Execution(msgspec.Struct, rename="pascal"):
     entrypoint: tuple[str, ...] | None = None
     cmd: tuple[str, ...] | None = None
+    working_dir: str | None = None
+    env: tuple[str, ...] | None = None
 
 
 class _Config(msgspec.Struct):
@@ -151,4 +156,11 @@ def parse_config(data: bytes) -> ImageConfig:
         platform=Platform(document.os, document.architecture, document.variant),
         entrypoint=execution.entrypoint or (),
         cmd=execution.cmd or (),
+        working_dir=execution.working_dir or "",
+        path=_search_path(execution.env or ()),
     )
+
+
+def _search_path(env: tuple[str, ...]) -> tuple[str, ...]:
+    found = [entry.removeprefix("PATH=") for entry in env if entry.startswith("PATH=")]
+    return tuple(dict.fromkeys(found[-1].split(":"))) if found else ()

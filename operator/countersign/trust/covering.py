@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from countersign.api.pod import Container
+from countersign.trust.facts import PlatformConfig
 
 PROGRAM_FOLDERS: Final = (
     "/bin",
@@ -38,15 +39,19 @@ _ABOVE: Final = frozenset(
 """The folders themselves and all above them."""
 
 
-def covering_mounts(container: Container, command_lines: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def covering_mounts(
+    container: Container, command_lines: Iterable[tuple[str, ...]], config: PlatformConfig
+) -> Iterator[str]:
     """A phrase for each mount that covers a file which one of the command lines names, or a folder of programs.
 
-    A working directory inside a mount counts, too: a relative name then means a file of the volume.
+    A relative name means a file in the working directory or, as the program of a line, in the image's PATH. A working
+    directory that the pod moves into a mount counts whatever the line says.
     """
     if not container.volume_mounts:
         return
-    named = {normal_path(word) for words in command_lines for word in words if word.startswith("/")}
     working_dir = normal_path(container.working_dir) if container.working_dir else ""
+    folder = working_dir or normal_path(config.working_dir)
+    named = {path for words in command_lines for path in _files(words, folder, config.path)}
     for mount in container.volume_mounts:
         path = normal_path(mount.mount_path)
         if path in _ABOVE or path.startswith(_INSIDE):
@@ -55,6 +60,17 @@ def covering_mounts(container: Container, command_lines: Iterable[tuple[str, ...
             yield f"a mount at {path} over what the command line names"
         elif working_dir and within(working_dir, path):
             yield f"the working directory {working_dir} inside the mount at {path}"
+
+
+def _files(words: tuple[str, ...], folder: str, search: tuple[str, ...]) -> Iterator[str]:
+    """The files that a command line may mean."""
+    for index, word in enumerate(words):
+        if word.startswith("-"):
+            continue
+        if index or "/" in word:
+            yield normal_path(posixpath.join(folder, word))
+        if "/" not in word:
+            yield from (normal_path(posixpath.join(folder, place, word)) for place in search)
 
 
 def normal_path(path: str) -> str:

@@ -38,6 +38,10 @@ class PlatformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cmd: tuple[str, ...]
     config_digest: str
     """Digest of the config blob. Some runtimes report it, and not the manifest's, as the image ID."""
+    working_dir: str = ""
+    """Where relative names start; empty: at the root."""
+    path: tuple[str, ...] = ()
+    """The folders of the image's PATH; empty: it sets none, and the runtime's default holds."""
 
 
 class ImageFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

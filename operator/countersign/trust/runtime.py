@@ -1,7 +1,7 @@
 """What a container that receives a token may be made to run.
 
 A signature says what an image holds; these rules say that what runs is that, and not a shell that the pod's author put
-in its place. Args are free where the image has an entrypoint of its own: then they are its data.
+in its place. Args are free where the image has an entrypoint of its own: then they are its data (`trust.launchers`).
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from countersign.trust.compiled import CompiledPolicy
 from countersign.trust.covering import covering_mounts
 from countersign.trust.facts import ImageFacts, PlatformConfig
 from countersign.trust.image_verdict import KnownImage
+from countersign.trust.launchers import runs_its_arguments
 from countersign.trust.problem import Problem
 
 Command = tuple[str, ...]
@@ -43,9 +44,10 @@ def _commands(policy: CompiledPolicy, container: Container, image: KnownImage) -
         return
     if not main_is_listed and not all(_runs_as_built(container, config) for config in facts.configs):
         yield _foreign_command(policy, container, facts)
-    # Without an entrypoint the image's own command names the program; else it is data, as args are.
-    lines = {config.entrypoint or config.cmd for config in facts.configs}
-    covering = next(covering_mounts(container, (*lines, container.command)), None)
+    covering = next(
+        (found for config in facts.configs for found in covering_mounts(container, _lines(container, config), config)),
+        None,
+    )
     if covering is not None:
         yield Problem(
             "CommandNotAllowed",
@@ -71,12 +73,19 @@ def _runs_as_built(container: Container, config: PlatformConfig) -> bool:
     """Whether the container runs the image's entrypoint, or without one exactly the image's own command line."""
     command, args = container.command, container.args
     if not command:
-        return bool(config.entrypoint) or not args or (args == config.cmd and not _expands(args))
+        return not args or not runs_its_arguments(config.entrypoint) or (args == config.cmd and not _expands(args))
     if _expands(command):
         return False
-    if config.entrypoint and command == config.entrypoint:
+    if config.entrypoint and command == config.entrypoint and (not args or not runs_its_arguments(command)):
         return True
     return command + args == config.entrypoint + config.cmd and not _expands(args)
+
+
+def _lines(container: Container, config: PlatformConfig) -> Iterator[Command]:
+    """The command lines by which the programs are known that run."""
+    # Where args choose the program, the image's own command names it; else that is data, as args are.
+    yield config.entrypoint + config.cmd if runs_its_arguments(config.entrypoint) else config.entrypoint
+    yield container.command
 
 
 def _is_entrypoint(command: Command, config: PlatformConfig) -> bool:
@@ -117,8 +126,12 @@ def _foreign_command(policy: CompiledPolicy, container: Container, facts: ImageF
         remedy = _COMMAND_REMEDY
     else:
         found = f"args {_quote(container.args)}"
-        expected = "no args: the image has no entrypoint, so args choose the program"
-        remedy = "remove `args`, or build the image with an ENTRYPOINT"
+        expected = (
+            f"no args: the image's entrypoint {_quote(built.entrypoint)} runs what they name"
+            if built.entrypoint
+            else "no args: the image has no entrypoint, so args choose the program"
+        )
+        remedy = "remove `args`, or build the image with an ENTRYPOINT that is the program"
     if policy.spec.runtime.command == "Listed":
         expected += " or a listed command"
     return Problem("CommandNotAllowed", expected, found, remedy, container.name, container.image)

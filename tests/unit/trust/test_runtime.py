@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from countersign.api.policy import Runtime
@@ -186,3 +187,68 @@ def test_an_entrypoint_that_is_not_known_is_no_reason_to_admit() -> None:
     verdict = judged(snapshot(policy), found=unverifiable())
     assert set(denied(verdict)) == {"ImageUnverifiable"}
     assert verdict.retry
+
+
+@pytest.mark.parametrize(
+    "entrypoint",
+    [
+        ("/sbin/tini", "--"),
+        ("/usr/bin/dumb-init", "--single-child", "--"),
+        ("sh", "-c"),
+        ("/bin/bash", "-ec"),
+        ("/usr/bin/python3.12",),
+        ("python", "-u"),
+        ("python", "-m"),
+        ("tini", "--", "node", "--require", "./tracing.js"),
+        ("/usr/bin/java", "-jar"),
+        ("env", "TZ=UTC", "gosu", "app"),
+        ("docker-entrypoint.sh",),
+        ("/bin/busybox", "sh"),
+        ("deno", "run", "--allow-net"),
+    ],
+)
+def test_args_are_the_images_own_where_its_entrypoint_runs_what_they_name(entrypoint: tuple[str, ...]) -> None:
+    assert denied(run(entrypoint=entrypoint, cmd=("/app",), args=["cat"])) == ["CommandNotAllowed"]
+    assert denied(run(entrypoint=entrypoint, cmd=("/app",), command=entrypoint, args=["x"])) == ["CommandNotAllowed"]
+    assert denied(run(entrypoint=entrypoint, cmd=("/app",))) == []
+    assert denied(run(entrypoint=entrypoint, cmd=("/app",), args=["/app"])) == []
+
+
+@pytest.mark.parametrize(
+    "entrypoint",
+    [
+        ("tini", "--", "/app"),
+        ("sh", "-c", 'exec /app "$0"'),
+        ("python", "-m", "shop"),
+        ("node", "--require", "./tracing.js", "server.js"),
+        ("java", "-Xmx1g", "-cp", "/lib.jar", "-jar", "/shop.jar"),
+        ("/app",),
+    ],
+)
+def test_args_are_data_where_the_entrypoint_names_the_program(entrypoint: tuple[str, ...]) -> None:
+    assert denied(run(entrypoint=entrypoint, args=["cat"])) == []
+
+
+def built(entrypoint: tuple[str, ...], path: str, *, folder: str = "/app", cmd: tuple[str, ...] = ()) -> list[str]:
+    """What a mount at `path` is denied for in an image of that working directory."""
+    image = msgspec.structs.replace(config(entrypoint, cmd), working_dir=folder, path=("/opt/venv/bin", "/usr/bin"))
+    of = pod(container(volumeMounts=[{"name": "data", "mountPath": path}]), volumes=[{"name": "data", "emptyDir": {}}])
+    return denied(judged(snapshot(cluster_policy(tokens=(token(),))), of, facts(configs=[image])))
+
+
+def test_a_mount_over_what_a_relative_name_means_is_another_program() -> None:
+    for path in ("/app", "/app/main.py", "/opt/venv", "/opt/venv/bin/python"):
+        assert built(("python", "main.py"), path) == ["CommandNotAllowed"]
+    assert built(("./server",), "/app/server") == ["CommandNotAllowed"]
+    assert built(("python", "-m", "shop"), "/app/shop") == ["CommandNotAllowed"]
+    assert built(("tini", "--"), "/app", cmd=("python", "main.py")) == ["CommandNotAllowed"]
+
+
+def test_a_mount_beside_them_is_free() -> None:
+    assert built(("python", "main.py"), "/app/config") == []
+    assert built(("entry.sh",), "/data", folder="/data") == []  # found in the PATH, not in the working directory
+
+
+@pytest.mark.parametrize("name", ["PATH", "BASH_FUNC_ls%%", "OPENSSL_CONF", "GLIBC_TUNABLES", "NODE_PATH"])
+def test_no_variable_says_where_programs_lie(name: str) -> None:
+    assert denied(run(entrypoint=("server",), env=[{"name": name, "value": "/data"}])) == ["EnvNotAllowed"]
