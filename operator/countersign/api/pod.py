@@ -74,12 +74,25 @@ class Capabilities(Model, frozen=True, kw_only=True):
     drop: tuple[str, ...] = ()
 
 
+class WindowsOptions(Model, frozen=True, kw_only=True):
+    """Settings for nodes that run Windows."""
+
+    host_process: bool | None = None
+
+
 class SecurityContext(Model, frozen=True, kw_only=True):
     """The members of a container's security context that decide who can read another container's files."""
 
     privileged: bool | None = None
     capabilities: Capabilities | None = None
     proc_mount: str | None = None
+    windows_options: WindowsOptions | None = None
+
+
+class PodSecurityContext(Model, frozen=True, kw_only=True):
+    """The members of a pod's own security context that containers inherit and a rule reads."""
+
+    windows_options: WindowsOptions | None = None
 
 
 class Container(Model, frozen=True, kw_only=True):
@@ -176,6 +189,7 @@ class PodSpec(Model, frozen=True, kw_only=True):
     host_ipc: bool = msgspec.field(name="hostIPC", default=False)
     host_users: bool | None = None
     runtime_class_name: str | None = None
+    security_context: PodSecurityContext | None = None
     termination_grace_period_seconds: int | None = None
 
 

@@ -7,7 +7,7 @@ that has it mounted, and from the node. Each way is closed here for pods that re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from countersign.api.pod import Container, Pod, Volume
+from countersign.api.pod import Container, Pod, Volume, WindowsOptions
 from countersign.trust.compiled import CompiledToken
 from countersign.trust.covering import normal_path, within
 from countersign.trust.images import all_containers
@@ -122,6 +122,8 @@ def privileges(pod: Pod) -> list[str]:
         found.append("shareProcessNamespace")
     if spec.host_pid:
         found.append("hostPID")
+    if spec.security_context is not None and _is_host_process(spec.security_context.windows_options):
+        found.append("hostProcess")
     found.extend(f"hostPath volume {volume.name}" for volume in spec.volumes if volume.host_path is not None)
     for container in all_containers(spec):
         if container.volume_devices:
@@ -131,6 +133,8 @@ def privileges(pod: Pod) -> list[str]:
             continue
         if context.privileged:
             found.append(f"privileged container {container.name}")
+        if _is_host_process(context.windows_options):
+            found.append(f"hostProcess in container {container.name}")
         if context.proc_mount == "Unmasked":
             found.append(f"unmasked /proc in container {container.name}")
         if context.capabilities is not None:
@@ -140,6 +144,11 @@ def privileges(pod: Pod) -> list[str]:
                 if added.upper().removeprefix("CAP_") in READING_CAPABILITIES
             )
     return found
+
+
+def _is_host_process(options: WindowsOptions | None) -> bool:
+    """Whether it runs on a Windows node itself, all of whose files it reads (kubernetes.io/docs, HostProcess)."""
+    return options is not None and bool(options.host_process)
 
 
 def privilege_problem(found: list[str]) -> Problem:

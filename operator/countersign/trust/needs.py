@@ -41,10 +41,11 @@ def needs_compiled(policies: Iterable[CompiledPolicy], pod: Pod) -> tuple[Eviden
     """As `evidence_needs`."""
     policies = tuple(policies)
     references = {use.image: read_reference(use.image) for use in extract(pod)}
+    # A policy without tokens may be one that an audience requires: its word about what may run then counts, too.
     with_config = {
         container.image
         for policy in policies
-        if policy.tokens and policy.spec.runtime.command != "Any"
+        if policy.tokens and any(one.spec.runtime.command != "Any" for one in policies)
         for container in all_recipients(policy, pod)
     }
     return tuple(

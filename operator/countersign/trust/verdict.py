@@ -144,8 +144,6 @@ class _Judgement:
             policy = state.policy
             for token in policy.tokens:
                 containers = recipients(policy, token, self.pod)
-                if self._may_receive(token):
-                    state.receiving.update({container.name: container for container in containers})
                 lost = claims.take(policy.ref, token.spec)
                 problem = (
                     Problem(
@@ -162,7 +160,26 @@ class _Judgement:
                 if problem is not None:
                     state.add(problem)
                 planned.append(_PlannedToken(state, token, containers, problem is None))
+        for one in planned:
+            if self._may_receive(one.token):
+                receiving = {container.name: container for container in one.containers}
+                for state in self._answering_for(one):
+                    state.receiving.update(receiving)
         return planned
+
+    def _answering_for(self, token: _PlannedToken) -> Iterator[_PolicyState]:
+        """Whose word about its recipients counts: the token's own policy, and those that its audience requires.
+
+        A namespace's policy, which may be laxer, hands the audience out; the required ones speak for its owner.
+        """
+        yield token.state
+        if token.available:
+            required = self.index.audiences[token.token.spec.audience].spec.issuance.required_policies
+            yield from (
+                state
+                for state in self.states
+                if state is not token.state and state.policy.is_cluster and state.policy.ref.name in required
+            )
 
     def _may_receive(self, token: CompiledToken) -> bool:
         """A live pod that does not carry a token will never receive it: what the policy asks of recipients is moot."""

@@ -75,6 +75,8 @@ def test_a_config_tells_what_the_image_runs() -> None:
     config = parse_config(b'{"os": "linux", "architecture": "amd64", "config": {"Entrypoint": ["/a"], "Cmd": null}}')
     assert (str(config.platform), config.entrypoint, config.cmd) == ("linux/amd64", ("/a",), ())
     assert parse_config(b"{}").entrypoint == ()
+    config = parse_config(b'{"config": {"WorkingDir": "/app", "Env": ["PATH=/a", "X=PATH=", "PATH=/b:/usr/bin"]}}')
+    assert (config.working_dir, config.path) == ("/app", ("/b", "/usr/bin"))
 
 
 @pytest.mark.parametrize(

@@ -321,3 +321,10 @@ def test_a_live_pod_gains_nothing_by_a_volume_under_our_prefix_that_no_token_has
     ours = volume()
     ours["projected"]["sources"][0]["serviceAccountToken"]["path"] = "other"  # or the injector would take it out
     assert admitted_under_audit(evil, volumes=[ours, volume("countersign-token-x")]) == ([], [])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_container_that_is_a_process_of_a_windows_node_reads_every_token(whole: bool) -> None:
+    context = {"securityContext": {"windowsOptions": {"hostProcess": True}}}
+    of = injected(**context) if whole else injected(api=context)
+    assert denied(final(of)) == ["PodTooPrivileged"]

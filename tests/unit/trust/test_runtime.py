@@ -8,9 +8,13 @@ import msgspec
 import pytest
 
 from countersign.api.policy import Runtime
+from countersign.trust.needs import evidence_needs
 from countersign.trust.verdict import Verdict
 from tests.unit.trust.build import (
+    ALL_NAMESPACES,
     ENTRYPOINT,
+    audience,
+    audiences_of,
     cluster_policy,
     config,
     container,
@@ -20,6 +24,7 @@ from tests.unit.trust.build import (
     pod,
     snapshot,
     token,
+    trust_policy,
     unverifiable,
 )
 
@@ -252,3 +257,22 @@ def test_a_mount_beside_them_is_free() -> None:
 @pytest.mark.parametrize("name", ["PATH", "BASH_FUNC_ls%%", "OPENSSL_CONF", "GLIBC_TUNABLES", "NODE_PATH"])
 def test_no_variable_says_where_programs_lie(name: str) -> None:
     assert denied(run(entrypoint=("server",), env=[{"name": name, "value": "/data"}])) == ["EnvNotAllowed"]
+
+
+def test_what_a_required_policy_lets_run_binds_a_namespaces_token_as_well() -> None:
+    own = trust_policy(tokens=(token(),), runtime=Runtime(command="Any", denied_env=()), mode="Audit")
+    baseline = cluster_policy("baseline")
+    owned = audience(allowed=ALL_NAMESPACES, required=["baseline"])
+    given = snapshot(own, baseline, audiences=[owned])
+    assert audiences_of(judged(given)) == [owned.spec.audience]
+    for members in ({"command": ["sh"]}, {"env": [{"name": "LD_PRELOAD", "value": "x"}]}):
+        verdict = judged(given, pod(container(**members)))
+        assert (audiences_of(verdict), len(denied(verdict))) == ([], 1)
+    unasked = snapshot(own, baseline, audiences=[audience(allowed=ALL_NAMESPACES)])
+    assert denied(judged(unasked, pod(container(command=["sh"])))) == []
+
+
+def test_the_entrypoint_is_asked_for_where_any_policy_may_ask_about_it() -> None:
+    own = trust_policy(tokens=(token(),), runtime=Runtime(command="Any"))
+    [need] = evidence_needs([own, cluster_policy("baseline")], pod())
+    assert need.want_config
