@@ -52,7 +52,7 @@ from countersign.trust.subject import ControllerLink, Subject
 
 LINK_SECONDS: Final = 5.0
 """For the whole chain of a pod's controllers."""
-SURVEY_BATCH: Final = 25
+SURVEY_BATCH: Final = 10
 """Pods that are judged in one go; in between the loop takes care of what ends. About 10 ms."""
 QUIET_REASONS: Final = frozenset({"Admitted", "Deleted"})
 """No Event: the one is ordinary, the other's pod is gone."""

@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import aiohttp
-import kopf
 import msgspec
 import structlog
 
@@ -31,6 +30,7 @@ from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cluster.config import ClusterConfig
 from countersign.cluster.errors import ConfigError
+from countersign.controller.lean_kopf import kopf
 
 _log = structlog.get_logger(__name__)
 
