@@ -102,4 +102,6 @@ def test_an_admitted_pod_passes_validation_with_the_same_tokens(case: Case) -> N
         assert final.tokens == verdict.tokens
         live = judge(case.snapshot, subject(injection.pod), {**case.found, **after}, stage="live")
         assert live.tokens == verdict.tokens
-        assert live.qualifies is verdict.qualifies
+        # An audience may be declared after its token's volume was written: what lives then loses that audience alone.
+        exposed = any(finding.code == "TokenExposed" for finding in live.findings)
+        assert live.qualifies is verdict.qualifies or (exposed and live.qualifies and not live.hands_out)

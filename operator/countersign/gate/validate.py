@@ -143,6 +143,8 @@ class _Change(NamedTuple):
             return False
         if finding.container in self.containers:
             return True
+        if finding.code == "PodTooLarge":
+            return bool(self.containers)  # none of its images was looked at, the new ones neither
         if self.ephemeral and finding.code in _BY_A_NEW_CONTAINER:
             return True
         return finding.policy is not None and finding.policy.uid in self.brought_in

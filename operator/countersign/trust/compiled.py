@@ -16,6 +16,8 @@ from countersign.trust.standing import StandingIndex
 from countersign.trust.tokens import token_shape
 
 _KEY: Final = "compiled"
+MAX_SEEN: Final = 256
+"""Names of images for which a policy remembers its rules: those of one pod (`trust.size`), asked for at each step."""
 _NEWEST: Final = "9"
 """Sorts after every RFC 3339 time of this millennium: what has no creation time yet is the newest."""
 
@@ -70,13 +72,27 @@ class CompiledToken:
 class CompiledPolicy:
     """A policy, ready to be asked about many pods."""
 
-    __slots__ = ("accounts", "denied_env", "denied_env_prefixes", "policy", "ref", "rules", "spec", "tokens")
+    __slots__ = (
+        "accounts",
+        "denied_env",
+        "denied_env_prefixes",
+        "globs",
+        "policy",
+        "ref",
+        "rules",
+        "seen",
+        "spec",
+        "tokens",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy: Final = policy
         self.ref: Final = policy.ref
         self.spec: Final = policy.spec
         self.rules: Final = tuple(CompiledRule(rule) for rule in policy.spec.images)
+        self.globs: Final = sum(len(rule.globs) for rule in self.rules)
+        """How many there are in all its rules."""
+        self.seen: dict[str, tuple[CompiledRule, ...]] = {}
         self.tokens: Final = tuple(CompiledToken(token) for token in policy.spec.tokens)
         # A TrustPolicy speaks of its own namespace only, whatever it writes there.
         own = "" if policy.is_cluster else policy.ref.namespace
@@ -96,7 +112,16 @@ class CompiledPolicy:
 
     def covers(self, name: str | None) -> bool:
         """Whether some rule speaks about images of that `registry/repository`; None is the name of none."""
-        return name is not None and any(rule.matches(name) for rule in self.rules)
+        return name is not None and bool(self.matching(name))
+
+    def matching(self, name: str) -> tuple[CompiledRule, ...]:
+        """The rules that speak about images of that `registry/repository`."""
+        found = self.seen.get(name)
+        if found is None:
+            if len(self.seen) >= MAX_SEEN:
+                self.seen.clear()
+            found = self.seen[name] = tuple([rule for rule in self.rules if rule.matches(name)])
+        return found
 
 
 class CompiledSnapshot:

@@ -24,6 +24,7 @@ ReasonCode = Literal[
     "TokenNotInjected",
     "TokenClash",
     "ApiTokenKept",
+    "PodTooLarge",
     "PodTooPrivileged",
     "EphemeralContainerDenied",
     "ReceiptTampered",

@@ -87,7 +87,7 @@ def judge_image(
     policy: CompiledPolicy, image: KnownImage, stage: Stage, standing: Standing
 ) -> tuple[tuple[Problem, ...], tuple[RuleEvidence, ...]]:
     """The problems of the image under the policy, and the evidence that its rules rest on. Neither: no rule asked."""
-    rules = [rule for rule in policy.rules if rule.matches(image.name)] if image.name is not None else []
+    rules = policy.matching(image.name) if image.name is not None else ()
     if not rules:
         problem = _unmatched(policy, image)
         return ((problem,) if problem is not None else (), ())

@@ -15,6 +15,7 @@ from countersign.trust.images import extract, read_reference
 from countersign.trust.policies import Policy
 from countersign.trust.recipients import all_recipients
 from countersign.trust.reference import ImageReference
+from countersign.trust.size import too_large
 
 
 class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,8 @@ def evidence_needs(policies: Iterable[Policy], pod: Pod) -> tuple[EvidenceNeed, 
 def needs_compiled(policies: Iterable[CompiledPolicy], pod: Pod) -> tuple[EvidenceNeed, ...]:
     """As `evidence_needs`."""
     policies = tuple(policies)
+    if too_large(policies, pod):
+        return ()
     references = {use.image: read_reference(use.image) for use in extract(pod)}
     # A policy without tokens may be one that an audience requires: its word about what may run then counts, too.
     with_config = {
@@ -75,9 +78,7 @@ def _need(
     matched = False
     keys: dict[str, str] = {}
     for policy in policies:
-        for rule in policy.rules:
-            if not rule.matches(name):
-                continue
+        for rule in policy.matching(name):
             matched = True
             if digest is None or digest not in rule.digests:
                 keys.update(rule.keys)

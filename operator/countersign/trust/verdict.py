@@ -28,6 +28,7 @@ from countersign.trust.policies import PolicySnapshot
 from countersign.trust.problem import Problem, Stage
 from countersign.trust.recipients import recipients
 from countersign.trust.scope import governing_compiled
+from countersign.trust.size import too_large
 from countersign.trust.standing import Standing
 from countersign.trust.subject import Subject
 from countersign.trust.tokens import TokenGrant, audiences_in
@@ -117,12 +118,20 @@ class _Judgement:
         self.strictest = max(self.states, key=lambda state: _STRICTNESS[state.mode])
         self.standing: Standing = index.standing.for_namespace(namespace)
         self.uses = extract(subject.pod)
-        self.images = known_images(self.uses, evidence)
+        self.given = evidence
+        self.images: dict[str, KnownImage] = {}
         self.pod_wide: list[Problem] = []
         self.exposed: dict[str, str] = {}
         self.evidence: dict[ImageUse, list[RuleEvidence]] = {}
 
     def verdict(self) -> Verdict:
+        excess = too_large([state.policy for state in self.states], self.pod)
+        if excess:
+            self.pod_wide.append(
+                Problem("PodTooLarge", "a pod that can be judged in time", excess, "divide it, or have rules merged")
+            )
+            return self._assemble([], [])
+        self.images = known_images(self.uses, self.given)
         planned = self._plan_tokens()
         self._judge_pod()
         for state in self.states:

@@ -1,0 +1,61 @@
+"""What one pod may cost everybody else."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from countersign.api.pod import Pod
+from countersign.trust.needs import evidence_needs
+from countersign.trust.policies import PolicySnapshot
+from countersign.trust.problem import Stage
+from countersign.trust.size import MAX_COMPARISONS, MAX_IMAGES
+from tests.unit.trust.build import (
+    cluster_policy,
+    codes,
+    container,
+    denied,
+    judged,
+    pod,
+    rule,
+    snapshot,
+    token,
+    trust_policy,
+)
+
+COSTLY = tuple(rule(f"r{i}", [f"registry.example.com/*a*b*c*/{i}-{j}*x*" for j in range(32)]) for i in range(32))
+
+
+def crowd(number: int) -> Pod:
+    return pod(*(container(f"c{i}", f"registry.example.com/payments/a{i}:1") for i in range(number)))
+
+
+def small(mode: str = "Enforce") -> PolicySnapshot:
+    return snapshot(cluster_policy(mode=mode, tokens=(token(),)))
+
+
+@pytest.mark.parametrize("stage", ["mutate", "validate", "live"])
+def test_a_pod_of_too_many_images_is_refused_without_a_look_at_them(stage: Stage) -> None:
+    verdict = judged(small(), crowd(MAX_IMAGES + 1), stage=stage)
+    assert (denied(verdict), verdict.tokens, verdict.qualifies) == (["PodTooLarge"], (), False)
+    assert evidence_needs(small().policies, crowd(MAX_IMAGES + 1)) == ()
+
+
+def test_as_many_as_may_be_are_judged() -> None:
+    verdict = judged(small(), crowd(MAX_IMAGES))
+    assert (codes(verdict), len(verdict.tokens)) == ([], 1)
+    assert len(evidence_needs(small().policies, crowd(MAX_IMAGES))) == MAX_IMAGES
+
+
+def test_audit_admits_a_pod_that_is_too_large_without_identity() -> None:
+    verdict = judged(small("Audit"), crowd(MAX_IMAGES + 1))
+    assert (denied(verdict), verdict.tokens, verdict.qualifies) == ([], (), False)
+
+
+def test_full_lists_of_a_namespaces_policies_take_no_time() -> None:
+    given = snapshot(*(trust_policy(f"p{i}", images=COSTLY) for i in range(MAX_COMPARISONS // 1024 + 1)))
+    started = time.process_time()
+    assert denied(judged(given, crowd(MAX_IMAGES))) == ["PodTooLarge"]
+    assert denied(judged(given)) == ["PodTooLarge"]
+    assert time.process_time() - started < 1
