@@ -120,9 +120,13 @@ class GateState:
         """Whether some ProtectedAudience cannot be read, so that an audience we do not know may be protected."""
         return bool(self._caches.audiences.malformed)
 
+    def known_namespace(self, name: str) -> NamespaceFacts | None:
+        """The namespace, if the watch has seen it."""
+        return self._caches.namespaces.get("", name)
+
     async def namespace(self, name: str, within: float) -> NamespaceFacts | None:
         """The namespace from the watch, or live if the watch has not seen it (it may be a moment old)."""
-        return self._caches.namespaces.get("", name) or await self._lookup(name, within)
+        return self.known_namespace(name) or await self._lookup(name, within)
 
     def _policy_changed(self, kind: str, change: Change[Policy]) -> None:
         if isinstance(change, Deleted):

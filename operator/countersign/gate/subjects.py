@@ -12,7 +12,7 @@ from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import UNKNOWN, ControllerLinks
 from countersign.gate.answers import RefuseNow, malformed, retry_later
 from countersign.gate.state import GateState
-from countersign.trust.policies import Policy
+from countersign.trust.policies import NamespaceFacts, Policy
 from countersign.trust.scope import governing
 from countersign.trust.subject import Subject
 
@@ -54,22 +54,13 @@ class Subjects:
                     "is admitted past it: update Countersign, or correct the object",
                 )
             )
-        loop = asyncio.get_running_loop()
-        try:
-            facts = await self._state.namespace(namespace, until - loop.time())
-        except ClusterError as error:
-            _log.warning("namespace cannot be read", namespace=namespace, error=str(error))
-            facts = None
-        if facts is None:
-            raise RefuseNow(
-                retry_later("NamespaceUnknown", f"could not read namespace {namespace} in time, will be retried")
-            )
+        facts = self._state.known_namespace(namespace) or await self._live_namespace(namespace, until)
         subject = Subject(pod=pod, namespace=facts, requester=requester)
         policies = governing(self._state.snapshot, subject)
         if not any(policy.spec.binding.controllers for policy in policies):
             return Governed(subject, policies)
         try:
-            found = await self._links.resolve(pod, namespace, min(LINK_SECONDS, until - loop.time()))
+            found = await self._links.resolve(pod, namespace, min(LINK_SECONDS, _left(until)))
             unresolved = False
         except ClusterError as error:
             _log.warning("controllers cannot be read", namespace=namespace, pod=pod.metadata.name, error=str(error))
@@ -77,9 +68,24 @@ class Subjects:
         subject = msgspec.structs.replace(subject, controller=found.link, controller_known=found.known)
         return Governed(subject, policies, unresolved)
 
+    async def _live_namespace(self, namespace: str, until: float) -> NamespaceFacts:
+        try:
+            facts = await self._state.namespace(namespace, _left(until))
+        except ClusterError as error:
+            _log.warning("namespace cannot be read", namespace=namespace, error=str(error))
+            facts = None
+        if facts is None:
+            text = f"could not read namespace {namespace} in time, will be retried"
+            raise RefuseNow(retry_later("NamespaceUnknown", text))
+        return facts
+
     def with_pod(self, subject: Subject, pod: Pod) -> Subject:
         """The same subject with another state of its pod."""
         return msgspec.structs.replace(subject, pod=pod)
+
+
+def _left(until: float) -> float:
+    return until - asyncio.get_running_loop().time()
 
 
 def read(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], what: str) -> T:

@@ -13,6 +13,7 @@ import binascii
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -26,7 +27,7 @@ from countersign.keys.errors import (
     RevokedReceiptKeyError,
     UnknownReceiptKeyError,
 )
-from countersign.keys.receipt_keys import ReceiptKey, ReceiptKeys
+from countersign.keys.receipt_keys import MAX_KEYS, ReceiptKey, ReceiptKeys
 
 ALGORITHM: Final = "HS256"
 TYPE: Final = "countersign-receipt+jws"
@@ -98,6 +99,7 @@ class ReceiptVerifier:
         return _decode(payload), key.id
 
 
+@lru_cache(MAX_KEYS)
 def _header_of(key_id: str) -> bytes:
     return _encode(msgspec.json.encode(_Header(ALGORITHM, key_id, TYPE)))
 
