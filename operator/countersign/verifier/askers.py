@@ -6,6 +6,7 @@ the background before it runs out. A pod's token also ends with the pod's work, 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final, Literal
@@ -28,6 +29,8 @@ REFUSED_SECONDS: Final = 1.0
 """How long a refusal serves."""
 MAX_ASKERS: Final = 4096
 MAX_IN_FLIGHT: Final = 64
+MAX_IN_FLIGHT_PER_NAMESPACE: Final = 16
+"""Everyone may mint tokens for the accounts of their own namespace: a flood of them must leave turns for others."""
 SCHEME: Final = "Bearer "
 
 _log = structlog.get_logger(__name__)
@@ -90,6 +93,8 @@ class Askers:
         self._wall = wall
         self._confirmations: dict[bytes, _Confirmation] = {}
         self._running: dict[bytes, asyncio.Task[_Confirmation]] = {}
+        self._running_for: Counter[str] = Counter()
+        """How many of them are about accounts of a namespace."""
 
     async def authenticate(self, authorization: str) -> KnownAsker:
         """The asker behind an Authorization header. Raises NotAuthenticatedError or CannotTellError."""
@@ -130,10 +135,10 @@ class Askers:
             if found.known is None and age < REFUSED_SECONDS:
                 return None
             if found.known is not None and age < CONFIRMED_SECONDS:
-                if age >= RENEW_SECONDS and len(self._running) < MAX_IN_FLIGHT:
+                if age >= RENEW_SECONDS and self._may_ask(token):
                     self._ask(token, text)
                 return found.known
-        if token.digest not in self._running and len(self._running) >= MAX_IN_FLIGHT:
+        if token.digest not in self._running and not self._may_ask(token):
             raise CannotTellError("too many askers are waiting for the API server")
         try:
             # One asker's disconnection must not end the question for the others.
@@ -141,15 +146,24 @@ class Askers:
         except ClusterError as error:
             raise CannotTellError(f"the API server does not say who asks: {error}") from error
 
+    def _may_ask(self, token: VerifiedToken) -> bool:
+        return (
+            len(self._running) < MAX_IN_FLIGHT
+            and self._running_for[token.claims.namespace] < MAX_IN_FLIGHT_PER_NAMESPACE
+        )
+
     def _ask(self, token: VerifiedToken, text: str) -> asyncio.Task[_Confirmation]:
         task = self._running.get(token.digest)
         if task is None:
             task = self._running[token.digest] = asyncio.create_task(self._confirm(token, text))
-            task.add_done_callback(lambda done: self._done(token.digest, done))
+            self._running_for[token.claims.namespace] += 1
+            task.add_done_callback(lambda done: self._done(token, done))
         return task
 
-    def _done(self, digest: bytes, task: asyncio.Task[_Confirmation]) -> None:
-        self._running.pop(digest, None)
+    def _done(self, token: VerifiedToken, task: asyncio.Task[_Confirmation]) -> None:
+        self._running.pop(token.digest, None)
+        self._running_for[token.claims.namespace] -= 1
+        self._running_for += Counter()  # forgets namespaces at zero
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.warning("asker not confirmed", error=str(error))
 

@@ -8,7 +8,7 @@ import pytest
 from countersign.access.decision import Asker
 from countersign.cluster.errors import TimedOutError
 from countersign.cluster.reviews import TokenReviewResult, UserInfo
-from countersign.verifier.askers import CannotTellError, NotAuthenticatedError
+from countersign.verifier.askers import MAX_IN_FLIGHT_PER_NAMESPACE, CannotTellError, NotAuthenticatedError
 from tests.unit.access.cases import pod
 from tests.unit.verifier.world import NOW, World, asker_token, sign, token
 
@@ -115,6 +115,17 @@ async def test_many_at_once_ask_once() -> None:
     authorization = f"Bearer {asker_token()}"
     await asyncio.gather(*(world.askers.authenticate(authorization) for _ in range(20)))
     assert len(world.reviews) == 1
+
+
+async def test_a_flood_of_one_namespaces_accounts_leaves_turns_for_others() -> None:
+    world = World().settle()
+    flood = [f"Bearer {asker_token('eve', f'a{number}')}" for number in range(100)]
+    mine = f"Bearer {asker_token()}"
+    *said, known = await asyncio.gather(*map(world.askers.authenticate, [*flood, mine]), return_exceptions=True)
+    assert sum(isinstance(one, CannotTellError) for one in said) == len(flood) - MAX_IN_FLIGHT_PER_NAMESPACE
+    assert getattr(known, "asker", known) == Asker("ledger", "api")
+    *_, last = await asyncio.gather(*map(world.askers.authenticate, flood[-1:]), return_exceptions=True)
+    assert not isinstance(last, CannotTellError), "what was refused a turn gets one later"
 
 
 @pytest.mark.parametrize(
