@@ -27,7 +27,7 @@ def test_a_signed_image_runs_only_what_it_was_built_to_run(governed: Governed, c
     _refused(governed, governed.pod(objects.container(governed.image.by_tag, **container)), "CommandNotAllowed")
 
 
-@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_AUDIT", "PYTHONPATH", "NODE_OPTIONS", "BASH_ENV"])
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_AUDIT", "PYTHONPATH", "NODE_OPTIONS", "BASH_ENV", "PATH"])
 def test_a_variable_that_injects_code_is_refused(governed: Governed, name: str) -> None:
     env = [{"name": name, "value": "/tmp/evil"}]
     _refused(governed, governed.pod(objects.container(governed.image.by_tag, env=env)), "EnvNotAllowed")
@@ -41,6 +41,27 @@ def test_a_second_container_does_not_get_the_token(countersign: Installation) ->
     mount = {"name": "countersign-token-ledger", "mountPath": "/stolen"}
     thief = objects.container(governed.image.by_tag, "thief", volumeMounts=[mount])
     _refused(governed, governed.pod(good, thief), "TokenExposed", "TokenClash")
+
+
+def test_a_volume_of_the_authors_under_our_prefix_gains_nothing_where_audit_lets_it_in(
+    countersign: Installation,
+) -> None:
+    audience = "audited.example.com"
+    governed = govern(countersign, mode="Audit", tokens=[objects.token(audience, containers=["app"])])
+    countersign.declare(objects.protected_audience("audited", audience))
+    volumes = [
+        {"name": name, "projected": {"sources": [{"serviceAccountToken": {"audience": audience, **more}}]}}
+        for name, more in (
+            ("countersign-token-ledger", {"expirationSeconds": 600, "path": "not-where-the-injector-puts-it"}),
+            ("countersign-token-thief", {"expirationSeconds": 600, "path": "token"}),
+        )
+    ]
+    mount = {"name": "countersign-token-thief", "mountPath": "/stolen"}
+    thief = objects.container(governed.image.by_tag, "thief", command=["sh"], volumeMounts=[mount])
+    good = objects.container(governed.image.by_tag)
+    made = governed.node.run(governed.admitted(governed.pod(good, thief, volumes=volumes)))
+    grant = governed.countersign.grant_of(made, state="Suspended")
+    assert "TokenExposed" in grant["status"]["message"]
 
 
 @pytest.mark.parametrize(
