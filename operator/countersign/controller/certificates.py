@@ -81,7 +81,7 @@ class KeyKeeper:
             await asyncio.sleep(every)
 
     async def ensure(self) -> bool:
-        """Bring everything up to date; False if some of it failed, which is logged and counted."""
+        """Bring everything up to date; False if some of it failed: logged, counted, tried again by `run`."""
         authorities = await self._try(names.CA_SECRET, self._ensure_authorities())
         if authorities is not None:
             for secret, hosts in self._serving.items():

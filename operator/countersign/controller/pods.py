@@ -4,7 +4,6 @@ Level-triggered: `reconcile` looks at all that is known of one pod and does what
 called it. What it decides is decided in `grants`; here it is put together and written.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -16,15 +15,13 @@ import structlog
 from countersign.api.grant import GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod
-from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import ObjectReference, Urgency
-from countersign.cluster.owners import ControllerLinks, OwnerLookup
+from countersign.cluster.owners import OwnerLookup
+from countersign.controller.judging import Judging, NotYetError
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.receipts import UnknownKeyError, present, remember
 from countersign.controller.store import NameTakenError, StaleError
 from countersign.controller.watching import Sighting, slim
 from countersign.controller.world import Account, PodRecord, World
-from countersign.grants import impact
 from countersign.grants.collection import collectable_at
 from countersign.grants.judgement import (
     InstanceJudgement,
@@ -32,7 +29,6 @@ from countersign.grants.judgement import (
     SpentReceipt,
     judge_instance,
     refuse_instance,
-    requalify,
 )
 from countersign.grants.lifecycle import (
     Observation,
@@ -44,25 +40,15 @@ from countersign.grants.lifecycle import (
 )
 from countersign.grants.naming import is_refused
 from countersign.grants.reasons import REMEDIES
-from countersign.keys.receipts import ReceiptVerifier
-from countersign.trust.policies import NamespaceFacts, PolicySnapshot
 from countersign.trust.reach import ended_by
 from countersign.trust.scope import governing
-from countersign.trust.subject import ControllerLink, Subject
+from countersign.trust.subject import Subject
 
-LINK_SECONDS: Final = 5.0
-"""For the whole chain of a pod's controllers."""
-SURVEY_BATCH: Final = 10
-"""Pods that are judged in one go; in between the loop takes care of what ends. About 10 ms."""
 QUIET_REASONS: Final = frozenset({"Admitted", "Deleted"})
 """No Event: the one is ordinary, the other's pod is gone."""
 ACTIONS: Final[Mapping[GrantState, str]] = {"Active": "Restore", "Suspended": "Suspend", "Revoked": "Revoke"}
 
 _log = structlog.get_logger(__name__)
-
-
-class NotYetError(Exception):
-    """Something that the judgement needs is not known yet: try again."""
 
 
 class GrantStore(OwnerLookup, Protocol):
@@ -94,17 +80,6 @@ class Events(Protocol):
         """Fire and forget."""
 
 
-class ReceiptKeysSource(Protocol):
-    """The receipt keys of the moment (`controller.certificates.KeyKeeper`)."""
-
-    @property
-    def receipts(self) -> ReceiptVerifier:
-        """The verifier."""
-
-    async def refresh_receipt_keys(self) -> None:
-        """Read them anew."""
-
-
 class PodReconciler:
     """Follows pods. `later` plans another look at a pod in so many seconds; `changed` is told of each grant written."""
 
@@ -112,30 +87,24 @@ class PodReconciler:
         self,
         world: World,
         store: GrantStore,
-        keys: ReceiptKeysSource,
+        judging: Judging,
         events: Events,
         metrics: ControllerMetrics,
         *,
-        limits: impact.Limits,
         retention: timedelta,
         clock: Callable[[], datetime],
         later: Callable[[str, float], None],
         changed: Callable[[], None],
     ) -> None:
-        self.impacts: Mapping[str, impact.Impact] = {}
-        self._weighed: PolicySnapshot | None = None
-        """The snapshot that `impacts` is about."""
         self._world = world
         self._store = store
-        self._keys = keys
+        self._judging = judging
         self._events = events
         self._metrics = metrics
-        self._limits = limits
         self._retention = retention
         self._clock = clock
         self._later = later
         self._changed = changed
-        self._links = ControllerLinks(store)
 
     async def reconcile(self, uid: str) -> None:
         """Do for one pod whatever is missing. Raises to be called again later."""
@@ -155,49 +124,6 @@ class PodReconciler:
             self._world.forget_pod(uid)
         self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
 
-    async def survey(self) -> None:
-        """Judge every pod under the policies of now. Only then may anything be suspended: the brake counts first."""
-        started = time.perf_counter()
-        snapshot = self._world.snapshot()
-        for index, record in enumerate(list(self._world.live())):
-            record.judged = False
-            grant = self._judged_grant(record.track.uid)
-            if grant is not None and not record.track.ended:
-                try:
-                    await self._judge(record, grant)
-                except (ClusterError, NotYetError) as error:
-                    _log.warning("pod not judged", pod_uid=record.track.uid, error=str(error))
-            if index % SURVEY_BATCH == 0:
-                await asyncio.sleep(0)
-        if self._world.snapshot() is snapshot:
-            self.weigh()
-            self._weighed = snapshot
-        self._metrics.survey_seconds.observe(time.perf_counter() - started)
-
-    def weigh(self) -> None:
-        """Count what each policy as it stands would suspend, and hold what is too much."""
-        policies = {policy.ref.uid: policy for policy in self._world.snapshot().policies}
-        losing: dict[str, set[str]] = {}
-        active: dict[str, set[str]] = {}
-        for grant in self._world.grants.values():
-            if grant.status.state != "Active":
-                continue
-            pod_uid = grant.spec.pod.uid
-            for resting in grant.spec.policies:
-                active.setdefault(resting.uid, set()).add(pod_uid)
-            record = self._world.pods.get(pod_uid)
-            if record is None or record.gone or not record.judged or record.track.ended:
-                continue
-            if impact.loses(grant, record.qualification):
-                for uid in impact.blamed(grant, record.qualification, policies):
-                    losing.setdefault(uid, set()).add(pod_uid)
-        self.impacts = impact.weigh(losing, active, policies, self._limits)
-        self._metrics.impact_held.set(sum(one.held for one in self.impacts.values()))
-
-    def _judged_grant(self, uid: str) -> WorkloadGrant | None:
-        """The grant by which a pod is judged: one that is not final, if there is one."""
-        return min(self._world.grants_of(uid), key=lambda grant: grant.status.state == "Revoked", default=None)
-
     async def _unseen(self, grants: list[WorkloadGrant]) -> PodRecord | None:
         """A pod that has a grant and that no watch has shown: is it gone, or only not seen yet?"""
         for grant in grants:
@@ -212,17 +138,17 @@ class PodReconciler:
         """Make the grant of a pod that has none, if it is due one."""
         pod = record.pod()
         carries = RECEIPT_ANNOTATION in pod.metadata.annotations
-        subject = Subject(pod=pod, namespace=self._namespace(pod))
+        subject = self._judging.subject(pod)
         if not carries and (record.track.ended or not governing(self._world.snapshot(), subject)):
             # Over before a policy asked for a receipt, or nobody's business.
             record.judged, record.qualification = True, None
             return
-        subject = await self._with_controller(subject, record, None)
+        subject = await self._judging.with_controller(subject, record, None)
         name = (pod.metadata.namespace, pod.spec.service_account_name)
         found = self._world.accounts.get(name) or await self._store.read_account(*name)
         # An account that is younger than the pod is not the one that it was admitted under.
         account = found.uid if found and found.created <= record.track.created_at else ""
-        presented = await self._present(pod)
+        presented = await self._judging.present(pod)
         judgement = judge_instance(self._world.snapshot(), subject, presented, account, self._clock())
         record.judged = True
         record.qualification = judgement.qualification if judgement else None
@@ -292,7 +218,7 @@ class PodReconciler:
         if record is None or gone or order is not None or record.track.ended:
             return seen  # it is over whatever else holds, and every call would cost time
         if not record.judged:
-            await self._judge(record, grant)
+            await self._judging.judge(record, grant)
         namespace, account = grant.metadata.namespace, grant.spec.service_account.name
         live: str | None = grant.spec.service_account.uid
         known = self._world.accounts.get((namespace, account))
@@ -305,33 +231,14 @@ class PodReconciler:
             service_account_uid=live,
             service_account_gone=live is None,
             receipt_key_revoked=record.key_revoked,
-            held=self._is_held(grant, record),
+            held=self._judging.is_held(grant, record),
         )
-
-    def _is_held(self, grant: WorkloadGrant, record: PodRecord) -> bool:
-        if grant.status.state != "Active" or not impact.loses(grant, record.qualification):
-            return False
-        snapshot = self._world.snapshot()
-        if snapshot is not self._weighed:
-            return True  # until the survey has counted what else the change would suspend
-        policies = {policy.ref.uid: policy for policy in snapshot.policies}
-        return impact.is_held(impact.blamed(grant, record.qualification, policies), self.impacts)
-
-    async def _judge(self, record: PodRecord, grant: WorkloadGrant) -> None:
-        """Bring the pod's qualification up to date."""
-        pod = record.pod()
-        subject = Subject(pod=pod, namespace=self._namespace(pod))
-        subject = await self._with_controller(subject, record, grant)
-        found = remember(pod, grant.spec.pod.receipt_hash, self._keys.receipts)
-        record.key_revoked = found.key_revoked
-        record.qualification = requalify(self._world.snapshot(), subject, found.receipt)
-        record.judged = True
 
     async def _refusal_again(self, grant: WorkloadGrant, record: PodRecord) -> Transition | None:
         """The refusal that a crash left unwritten."""
         pod = record.pod()
-        subject = Subject(pod=pod, namespace=self._namespace(pod))
-        presented = await self._present(pod)
+        subject = self._judging.subject(pod)
+        presented = await self._judging.present(pod)
         if isinstance(presented, SpentReceipt):
             presented = ReceiptProblem("ReceiptInvalid", "Its admission receipt was not made for this pod.")
         judgement = refuse_instance(self._world.snapshot(), subject, presented, grant.spec.service_account.uid)
@@ -392,33 +299,6 @@ class PodReconciler:
     def _learn(self, grant: WorkloadGrant) -> None:
         self._world.see(Sighting(grant, gone=False, listed=False))
         self._changed()
-
-    async def _present(self, pod: Pod) -> SpentReceipt | ReceiptProblem:
-        try:
-            return present(pod, self._keys.receipts, keys_are_fresh=False)
-        except UnknownKeyError:
-            await self._keys.refresh_receipt_keys()
-            return present(pod, self._keys.receipts, keys_are_fresh=True)
-
-    async def _with_controller(self, subject: Subject, record: PodRecord, grant: WorkloadGrant | None) -> Subject:
-        if record.controller is None:
-            found = await self._links.resolve(subject.pod, subject.namespace.name, LINK_SECONDS)
-            link, known = found.link, found.known
-            if not known and grant is not None and grant.spec.controller is not None:
-                # A link may be deleted by now; it was resolved when the grant was made, and links never change.
-                made = grant.spec.controller
-                link = ControllerLink(api_group=made.api_group, kind=made.kind, name=made.name, uid=made.uid)
-                known = True
-            record.controller = (link, known)
-        link, known = record.controller
-        return msgspec.structs.replace(subject, controller=link, controller_known=known)
-
-    def _namespace(self, pod: Pod) -> NamespaceFacts:
-        name = pod.metadata.namespace
-        labels = self._world.namespaces.get(name)
-        if labels is None:
-            raise NotYetError(f"namespace {name} is not known yet")
-        return NamespaceFacts(name, labels)
 
     def _tell(self, grant: WorkloadGrant, transition: Transition, record: PodRecord | None) -> None:
         state, reason = transition.state, transition.reason

@@ -48,6 +48,7 @@ from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import EventRecorder
 from countersign.cluster.lease import LeaseElector
 from countersign.controller.certificates import KeyKeeper, service_names
+from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.pods import PodReconciler
 from countersign.controller.registration import Registrar
@@ -151,13 +152,14 @@ class Controller:
             changed=self._status_changed,
         )
         self._events = EventRecorder(client, "countersign.dev/controller", self._identity())
+        limits = Limits(settings.impact_grants, settings.impact_share)
+        self._judging = Judging(world, self._store, self._keys, metrics, limits)
         self._pods = PodReconciler(
             world,
             self._store,
-            self._keys,
+            self._judging,
             self._events,
             metrics,
-            limits=Limits(settings.impact_grants, settings.impact_share),
             retention=timedelta(seconds=settings.grant_retention_seconds),
             clock=_now,
             later=self._look_again,
@@ -169,7 +171,7 @@ class Controller:
             world,
             self._store,
             metrics,
-            impacts=lambda: self._pods.impacts,
+            impacts=lambda: self._judging.impacts,
             registered=lambda: self._registrar.registered if settings.register_webhooks else Registered(True),
             clock=_now,
         )
@@ -203,11 +205,8 @@ class Controller:
         """Everything that writes. Returns when one of `ends` is done; raises what a part raised."""
         self._metrics.leading.set(1)
         await parts.enter_async_context(self._events)
-        # Without receipt keys every receipt would look forged: nothing is judged before they are there.
-        while not await self._keys.ensure():
-            await asyncio.wait(ends, timeout=FIRST_SWEEP_RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if any(end.done() for end in ends):
-                return
+        # First of all, since the gate waits for its certificate, and a receipt cannot be read without its key.
+        await self._keys.ensure()
         self._leading = True
         work: list[Awaitable[None]] = [
             self._keys.run(self._settings.certificate_check_seconds),
@@ -237,7 +236,7 @@ class Controller:
 
     async def _survey(self) -> None:
         self._policies_changed.clear()
-        await self._pods.survey()
+        await self._judging.survey()
         for uid in self._world.everyone():
             self._queue.add(uid)
         self._statuses.changed()

@@ -19,6 +19,7 @@ from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec
 from countersign.api.revocation import Revocation, RevocationSpec, Target
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.cluster.owners import Owned
+from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.pods import PodReconciler
 from countersign.controller.store import NameTakenError, StaleError
@@ -121,8 +122,10 @@ class Cluster:
     def start(self) -> None:
         """A controller that knows nothing but what the store holds."""
         self.world = World("countersign-system")
+        metrics = ControllerMetrics(CollectorRegistry())
+        self.judging = Judging(self.world, self.store, self, metrics, self._limits)
         self.reconciler = PodReconciler(
-            self.world, self.store, self, self, ControllerMetrics(CollectorRegistry()), limits=self._limits,
+            self.world, self.store, self.judging, self, metrics,
             retention=timedelta(days=1), clock=lambda: self.now, later=self.later.__setitem__, changed=lambda: None,
         )  # fmt: skip
         meta = ObjectMeta(name=NAMESPACE, uid="ns-uid", labels=dict(LABELS), resource_version="1")
@@ -208,7 +211,7 @@ class Cluster:
         self.see(self.pods.pop(uid), gone=True)
 
     async def survey(self) -> None:
-        await self.reconciler.survey()
+        await self.judging.survey()
         for uid in self.world.everyone():
             await self.settle(uid)
 

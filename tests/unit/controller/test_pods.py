@@ -5,6 +5,7 @@ import pytest
 
 from countersign.api.names import DRY_RUN_RECEIPT, RECEIPT_ANNOTATION
 from countersign.api.revocation import NamespaceTarget
+from countersign.controller.judging import NotYetError
 from countersign.controller.store import StaleError
 from countersign.controller.world import Account
 from countersign.grants.impact import Limits
@@ -80,6 +81,18 @@ async def test_a_receipt_by_a_key_that_was_not_known_yet_is_accepted() -> None:
     assert cluster.state() == ("Active", "Admitted")
 
 
+async def test_without_receipt_keys_nothing_is_refused_and_what_was_granted_stays() -> None:
+    cluster = Cluster()
+    await ready(cluster, "old")
+    cluster.receipts.keys = cluster.key_ring = ReceiptKeys(())
+    await cluster.survey()
+    assert cluster.state("old") == ("Active", "Admitted")
+    cluster.admit("new", signer=plan_receipt_keys(None, at(-1000)))
+    with pytest.raises(NotYetError):
+        await cluster.settle("new")
+    assert cluster.state("new") is None
+
+
 async def test_a_receipt_counts_once() -> None:
     cluster = Cluster()
     await ready(cluster)
@@ -152,7 +165,7 @@ async def test_a_crash_between_the_grant_and_its_state_is_made_good() -> None:
     cluster = Cluster()
     cluster.admit("good")
     cluster.slip_in("bad")
-    await cluster.reconciler.survey()
+    await cluster.judging.survey()
     for uid in ("good", "bad"):
         cluster.store.fail_on_write = 2
         with pytest.raises(ConnectionError):
@@ -310,7 +323,7 @@ async def test_a_change_that_would_suspend_many_is_held_until_it_is_accepted() -
     cluster.apply(BAD)
     await cluster.survey()
     assert {cluster.state(uid) for uid in uids} == {("Active", "Admitted")}
-    (impact,) = cluster.reconciler.impacts.values()
+    (impact,) = cluster.judging.impacts.values()
     assert (impact.held, impact.losing, impact.active) == (True, 5, 5)
 
     held = impact.policy.generation

@@ -139,7 +139,7 @@ class Written:
 def keeper(cluster: Cluster, store: Written) -> StatusKeeper:
     return StatusKeeper(
         cluster.world, store, ControllerMetrics(CollectorRegistry()),
-        impacts=lambda: cluster.reconciler.impacts, registered=lambda: IN_FORCE, clock=lambda: at(5),
+        impacts=lambda: cluster.judging.impacts, registered=lambda: IN_FORCE, clock=lambda: at(5),
     )  # fmt: skip
 
 

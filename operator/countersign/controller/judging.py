@@ -1,0 +1,165 @@
+"""Judging pods for the controller: who and what is judged, by the receipt that it shows, under the policies of now.
+
+A change of policy is judged for every pod before it suspends any (`survey`), because the brake counts first.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from countersign.api.grant import WorkloadGrant
+from countersign.api.pod import Pod
+from countersign.cluster.errors import ClusterError
+from countersign.cluster.owners import ControllerLinks, OwnerLookup
+from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.receipts import UnknownKeyError, present, remember
+from countersign.controller.world import PodRecord, World
+from countersign.grants import impact
+from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
+from countersign.keys.receipts import ReceiptVerifier
+from countersign.trust.policies import NamespaceFacts, PolicySnapshot
+from countersign.trust.subject import ControllerLink, Subject
+
+LINK_SECONDS: Final = 5.0
+"""For the whole chain of a pod's controllers."""
+SURVEY_BATCH: Final = 10
+"""Pods that are judged in one go; in between the loop takes care of what ends. About 10 ms."""
+
+_log = structlog.get_logger(__name__)
+
+
+class NotYetError(Exception):
+    """Something that the judgement needs is not known yet: try again."""
+
+
+class ReceiptKeysSource(Protocol):
+    """The receipt keys of the moment (`controller.certificates.KeyKeeper`)."""
+
+    @property
+    def receipts(self) -> ReceiptVerifier:
+        """The verifier."""
+
+    async def refresh_receipt_keys(self) -> None:
+        """Read them anew."""
+
+
+class Judging:
+    """Keeps the qualification of each pod, and what the policies as they stand would suspend."""
+
+    def __init__(
+        self,
+        world: World,
+        lookup: OwnerLookup,
+        keys: ReceiptKeysSource,
+        metrics: ControllerMetrics,
+        limits: impact.Limits,
+    ) -> None:
+        self.impacts: Mapping[str, impact.Impact] = {}
+        self._weighed: PolicySnapshot | None = None
+        """The snapshot that `impacts` is about."""
+        self._world = world
+        self._keys = keys
+        self._metrics = metrics
+        self._limits = limits
+        self._links = ControllerLinks(lookup)
+
+    async def survey(self) -> None:
+        """Judge every pod under the policies of now. Only then may anything be suspended: the brake counts first."""
+        started = time.perf_counter()
+        snapshot = self._world.snapshot()
+        for index, record in enumerate(list(self._world.live())):
+            record.judged = False
+            grant = self._judged_grant(record.track.uid)
+            if grant is not None and not record.track.ended:
+                try:
+                    await self.judge(record, grant)
+                except (ClusterError, NotYetError) as error:
+                    _log.warning("pod not judged", pod_uid=record.track.uid, error=str(error))
+            if index % SURVEY_BATCH == 0:
+                await asyncio.sleep(0)
+        if self._world.snapshot() is snapshot:
+            self.weigh()
+            self._weighed = snapshot
+        self._metrics.survey_seconds.observe(time.perf_counter() - started)
+
+    def weigh(self) -> None:
+        """Count what each policy as it stands would suspend, and hold what is too much."""
+        policies = {policy.ref.uid: policy for policy in self._world.snapshot().policies}
+        losing: dict[str, set[str]] = {}
+        active: dict[str, set[str]] = {}
+        for grant in self._world.grants.values():
+            if grant.status.state != "Active":
+                continue
+            pod_uid = grant.spec.pod.uid
+            for resting in grant.spec.policies:
+                active.setdefault(resting.uid, set()).add(pod_uid)
+            record = self._world.pods.get(pod_uid)
+            if record is None or record.gone or not record.judged or record.track.ended:
+                continue
+            if impact.loses(grant, record.qualification):
+                for uid in impact.blamed(grant, record.qualification, policies):
+                    losing.setdefault(uid, set()).add(pod_uid)
+        before, self.impacts = self.impacts, impact.weigh(losing, active, policies, self._limits)
+        for uid, found in self.impacts.items():
+            if found.held and not (uid in before and before[uid].held):
+                _log.warning("impact held", policy=str(found.policy), losing=found.losing, active=found.active)
+        self._metrics.impact_held.set(sum(one.held for one in self.impacts.values()))
+
+    def subject(self, pod: Pod) -> Subject:
+        """The pod as it can be judged without any call. Raises NotYetError if its namespace is not known yet."""
+        name = pod.metadata.namespace
+        labels = self._world.namespaces.get(name)
+        if labels is None:
+            raise NotYetError(f"namespace {name} is not known yet")
+        return Subject(pod=pod, namespace=NamespaceFacts(name, labels))
+
+    def _judged_grant(self, uid: str) -> WorkloadGrant | None:
+        """The grant by which a pod is judged: one that is not final, if there is one."""
+        return min(self._world.grants_of(uid), key=lambda grant: grant.status.state == "Revoked", default=None)
+
+    def is_held(self, grant: WorkloadGrant, record: PodRecord) -> bool:
+        """Whether the suspension that the policies of now mean for it waits for consent, or for the survey."""
+        if grant.status.state != "Active" or not impact.loses(grant, record.qualification):
+            return False
+        snapshot = self._world.snapshot()
+        if snapshot is not self._weighed:
+            return True  # until the survey has counted what else the change would suspend
+        policies = {policy.ref.uid: policy for policy in snapshot.policies}
+        return impact.is_held(impact.blamed(grant, record.qualification, policies), self.impacts)
+
+    async def judge(self, record: PodRecord, grant: WorkloadGrant) -> None:
+        """Bring the pod's qualification up to date."""
+        pod = record.pod()
+        subject = await self.with_controller(self.subject(pod), record, grant)
+        found = remember(pod, grant.spec.pod.receipt_hash, self._keys.receipts)
+        record.key_revoked = found.key_revoked
+        record.qualification = requalify(self._world.snapshot(), subject, found.receipt)
+        record.judged = True
+
+    async def present(self, pod: Pod) -> SpentReceipt | ReceiptProblem:
+        """What the pod shows. Raises NotYetError while no receipt keys are known: all would look forged."""
+        try:
+            return present(pod, self._keys.receipts, keys_are_fresh=False)
+        except UnknownKeyError:
+            await self._keys.refresh_receipt_keys()
+            if not self._keys.receipts.keys.keys:
+                raise NotYetError("the receipt keys are not known yet") from None
+            return present(pod, self._keys.receipts, keys_are_fresh=True)
+
+    async def with_controller(self, subject: Subject, record: PodRecord, grant: WorkloadGrant | None) -> Subject:
+        """The subject with its top-level controller, which is asked for once in the life of a pod."""
+        if record.controller is None:
+            found = await self._links.resolve(subject.pod, subject.namespace.name, LINK_SECONDS)
+            link, known = found.link, found.known
+            if not known and grant is not None and grant.spec.controller is not None:
+                # A link may be deleted by now; it was resolved when the grant was made, and links never change.
+                made = grant.spec.controller
+                link = ControllerLink(api_group=made.api_group, kind=made.kind, name=made.name, uid=made.uid)
+                known = True
+            record.controller = (link, known)
+        link, known = record.controller
+        return msgspec.structs.replace(subject, controller=link, controller_known=known)
