@@ -112,3 +112,16 @@ def test_a_forged_receipt_of_the_author_is_replaced(governed: Governed) -> None:
         governed.pod(image=governed.unsigned.by_tag, metadata={"annotations": {"countersign.dev/receipt": forged}}),
         "ImageUnsigned",
     )
+
+
+def test_nobody_passes_a_pod_off_as_a_nodes_own(governed: Governed) -> None:
+    pod = governed.pod(
+        objects.container(governed.unsigned.by_tag),
+        service_account="",
+        nodeName=governed.node.name,
+        automountServiceAccountToken=False,
+        metadata={"annotations": {"kubernetes.io/config.mirror": "x"}},
+    )
+    del pod["spec"]["serviceAccountName"]
+    answer = governed.create(pod)
+    assert (answer.status, "MirrorForged" in answer.message) == (403, True), f"{answer.status} {answer.message}"

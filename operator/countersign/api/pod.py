@@ -247,5 +247,8 @@ def is_terminal(pod: Pod) -> bool:
 
 
 def is_mirror(pod: Pod) -> bool:
-    """Whether this is the API shadow of a static pod. The API server lets only the node itself write this annotation."""
+    """Whether this is the API shadow of a static pod, or says so.
+
+    No kubelet runs it for what the API says, and the API server lets nobody add the annotation to a pod that exists.
+    """
     return MIRROR_ANNOTATION in pod.metadata.annotations

@@ -51,7 +51,11 @@ _RECEIPT: Final = (
 )
 
 NOT_DELETING: Final = "!has(object.metadata.deletionTimestamp)"
-NOT_A_MIRROR: Final = f"!has(object.metadata.annotations) || !('{MIRROR_ANNOTATION}' in object.metadata.annotations)"
+NOT_A_MIRROR: Final = (
+    f"!has(object.metadata.annotations) || !('{MIRROR_ANNOTATION}' in object.metadata.annotations)"
+    " || (request.operation == 'CREATE' && !request.userInfo.username.startsWith('system:node:'))"
+)
+"""A node's own pods pass the gate by; whoever else creates one under that annotation is asked about."""
 POD_MATTERS: Final = " || ".join(
     (
         "request.operation == 'CREATE'",

@@ -4,24 +4,31 @@ A pod that its policies refuse is refused here already, which saves the rest of 
 `/validate` on the final pod.
 """
 
+from collections.abc import Mapping
+
 import msgspec
+import structlog
 
 from countersign.api.admission import AdmissionRequest
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod, is_mirror
-from countersign.gate.answers import Answer, allow
+from countersign.gate.answers import Answer, allow, retry_later
 from countersign.gate.app import Asked, Handler
 from countersign.gate.decisions import admission, digests, refusal
 from countersign.gate.inquiry import EvidenceSource, evidence_for
 from countersign.gate.metrics import GateMetrics
+from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
-from countersign.gate.subjects import Subjects, old_pod_of, pod_of
+from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
 from countersign.injection.patch import Injection, inject, with_receipt
+from countersign.keys.errors import KeysError
 from countersign.trust.images import changed, extract
 from countersign.trust.needs import evidence_needs
 from countersign.trust.pins import facts_by_image, pins
-from countersign.trust.verdict import UNGOVERNED, judge
+from countersign.trust.verdict import UNGOVERNED, Evidence, Verdict, judge
+
+_log = structlog.get_logger()
 
 
 class Mutator:
@@ -52,8 +59,9 @@ class Mutator:
     async def create(self, request: AdmissionRequest, until: float) -> Answer:
         """A new pod: pins, tokens, receipt."""
         pod = _unborn(pod_of(request))
-        if is_mirror(pod):
-            return allow("MirrorPod")
+        mirror = as_mirror(pod, request.user_info)
+        if mirror is not None:
+            return mirror
         found = await self._subjects.of(pod, request.namespace, request.user_info, until)
         if not found.policies:
             return self._without_receipt(pod)
@@ -63,11 +71,14 @@ class Mutator:
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
         if refused is not None:
             return refused
-        injection = inject(pod, verdict, pins(extract(pod), evidence))
+        pinned = pins(extract(pod), evidence)
+        injection = inject(pod, verdict, pinned)
+        final = self._subjects.with_pod(found.subject, injection.pod)
         facts = facts_by_image(injection.pod, pod, evidence)
-        text = self._receipts.text_for(
-            self._subjects.with_pod(found.subject, injection.pod), verdict, facts, dry_run=request.dry_run
-        )
+        try:
+            text = self._receipts.text_for(final, verdict, facts, dry_run=request.dry_run)
+        except KeysError as error:
+            return self._without_identity(found, verdict, evidence, pinned, str(error))
         return admission(verdict, found.subject, evidence, patch=_patch(with_receipt(injection, text)))
 
     async def update(self, request: AdmissionRequest, until: float) -> Answer:
@@ -91,6 +102,18 @@ class Mutator:
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
         injection = inject(pod, UNGOVERNED, pins(new, evidence), only_images=True)
         return Answer(allowed=True, reason="Pinned", patch=_patch(injection), audit=digests(evidence))
+
+    def _without_identity(
+        self, found: Governed, verdict: Verdict, evidence: Evidence, pinned: Mapping[str, str], problem: str
+    ) -> Answer:
+        """No receipt can be signed. Without one no token is ever minted, so it is refused, or admitted without tokens."""
+        pod, namespace = found.subject.pod, found.subject.namespace.name
+        _log.error("receipt cannot be signed", namespace=namespace, pod=pod.metadata.name, error=problem)
+        if any(policy.mode_in(namespace) == "Enforce" for policy in found.policies):
+            return retry_later("ReceiptUnsigned", f"ReceiptUnsigned: no receipt can be given to this pod: {problem}")
+        bare = msgspec.structs.replace(verdict, tokens=(), withheld=(*verdict.tokens, *verdict.withheld))
+        injection = with_receipt(inject(pod, bare, pinned), None)
+        return admission(bare, found.subject, evidence, patch=_patch(injection))
 
     def _without_receipt(self, pod: Pod) -> Answer:
         if RECEIPT_ANNOTATION not in pod.metadata.annotations:

@@ -19,6 +19,7 @@ from countersign.gate.app import Asked, Handler
 from countersign.gate.decisions import admission, refusal
 from countersign.gate.inquiry import EvidenceSource, evidence_for
 from countersign.gate.metrics import GateMetrics
+from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
@@ -63,8 +64,9 @@ class Validator:
     async def create(self, request: AdmissionRequest, until: float) -> Answer:
         """The final pod, whole. A receipt of ours spares it the registry."""
         pod = pod_of(request)
-        if is_mirror(pod):
-            return allow("MirrorPod")
+        mirror = as_mirror(pod, request.user_info)
+        if mirror is not None:
+            return mirror
         found = await self._subjects.of(pod, request.namespace, request.user_info, until)
         if not found.policies:
             return allow("NotGoverned")

@@ -4,6 +4,7 @@ import pytest
 
 from countersign.api.names import MIRROR_ANNOTATION, RECEIPT_ANNOTATION
 from countersign.cluster.cache import Key
+from countersign.keys.receipt_keys import ReceiptKeys
 from tests.unit.gate.workbench import Workbench, changed, operations, patched, pod, receipt_of, receipt_payload
 from tests.unit.trust import build
 
@@ -140,8 +141,20 @@ async def test_a_creation_time_written_by_the_author_does_not_keep_an_old_receip
 async def test_a_mirror_pod_passes_untouched() -> None:
     bench = Workbench(build.cluster_policy())
     made = with_annotations(**{MIRROR_ANNOTATION: "x", RECEIPT_ANNOTATION: "y"})
-    answer = await bench.mutate(made)
-    assert (answer.allowed, answer.patch, answer.reason) == (True, None, "MirrorPod")
+    node = {"user": "system:node:n1", "groups": ["system:nodes", "system:authenticated"]}
+    for answer in (await bench.mutate(made, **node), await bench.validate(made, **node)):
+        assert (answer.allowed, answer.patch, answer.reason) == (True, None, "MirrorPod")
+
+
+@pytest.mark.parametrize(("user", "group"), [("eve", "system:nodes"), ("system:node:n1", "system:authenticated")])
+async def test_a_pod_that_only_says_it_is_a_mirror_is_refused(user: str, group: str) -> None:
+    bench = Workbench(build.cluster_policy())
+    made = with_annotations(**{MIRROR_ANNOTATION: "x"})
+    for answer in (
+        await bench.mutate(made, user=user, groups=[group]),
+        await bench.validate(made, user=user, groups=[group]),
+    ):
+        assert (answer.allowed, answer.reason) == (False, "MirrorForged")
 
 
 async def test_an_update_pins_the_image_that_it_brings_and_no_other() -> None:
@@ -216,3 +229,18 @@ async def test_a_pod_that_cannot_be_read_is_refused() -> None:
     bench = Workbench(build.cluster_policy())
     answer = await bench.mutate({"metadata": {"labels": 7}})
     assert (answer.allowed, answer.code) == (False, 400)
+
+
+async def test_without_a_usable_receipt_key_a_pod_is_refused_under_enforce_and_admitted_bare_otherwise() -> None:
+    for mode in ("Enforce", "Warn", "Audit"):
+        bench = Workbench(build.cluster_policy(mode=mode, tokens=TOKENS))
+        bench.signer.keys = ReceiptKeys(())
+        answer = await bench.mutate(pod())
+        if mode == "Enforce":
+            assert (answer.allowed, answer.code, answer.reason) == (False, 503, "ReceiptUnsigned")
+            assert "the controller makes a new one" in answer.message
+        else:
+            final = patched(pod(), answer)
+            assert "volumes" not in final["spec"], "a token that nobody could mint would keep the pod from starting"
+            assert receipt_of(final) == ""
+            assert final["spec"]["containers"][0]["image"] == build.PINNED
