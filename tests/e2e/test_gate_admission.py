@@ -3,6 +3,7 @@
 A developer writes ordinary objects; what the API server stores, and what people read, is what counts.
 """
 
+import base64
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from tests.e2e.sidecar_webhook import SidecarInjector
 from tests.lab.cosign import Form
 from tests.lab.http import Answer
 from tests.lab.images import ImageSpec, PushedImage
+from tests.render import render
 from tests.stack import objects
 from tests.stack.governed import Governed, govern
 from tests.stack.installation import Installation
@@ -242,6 +244,68 @@ def _injecting(governed: Governed, image: PushedImage) -> SidecarInjector:
     return SidecarInjector(
         governed.lab, "zz-sidecar", governed.namespace, image.by_tag, admitted_image=governed.image.by_tag
     )
+
+
+def test_a_pod_that_claims_to_be_going_already_is_judged_like_any_other(governed: Governed) -> None:
+    going = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
+    assert governed.create(governed.pod(image=governed.unsigned.by_tag, metadata=going)).status == 403
+    pod = governed.admitted(governed.pod(metadata=going))
+    assert "deletionTimestamp" not in pod["metadata"]
+    assert pod["spec"]["containers"][0]["image"].endswith(governed.image.digest)
+
+
+@pytest.fixture
+def private(governed: Governed) -> Iterator[PushedImage]:
+    """A signed image in a registry that wants a password; the policy covers it meanwhile."""
+    lab, namespace = governed.lab, governed.namespace
+    registry = lab.registry("private")
+    image = registry.repository(f"{namespace}/secret").push("v1", ImageSpec.distinct(f"{namespace}-private"))
+    lab.cosign.sign(registry, image, governed.key)
+    rule = objects.image_rule([f"{registry.host}/{namespace}/**"], [governed.key.public_pem])
+    wider = objects.cluster_policy(
+        governed.policy["metadata"]["name"],
+        namespaces={"governed-by": namespace},
+        images=[*governed.policy["spec"]["images"], {**rule, "name": "private"}],
+        tokens=governed.policy["spec"]["tokens"],
+    )
+    governed.countersign.declare(wider)
+    yield image
+    governed.countersign.declare(governed.policy)
+
+
+def test_an_image_behind_a_password_is_verified_with_the_pods_pull_secret(
+    governed: Governed, private: PushedImage
+) -> None:
+    lab, namespace = governed.lab, governed.namespace
+    username, password = lab.registry("private").credentials or ("", "")
+    auth = base64.b64encode(f"{username}:{password}".encode()).decode()
+    config = json.dumps({"auths": {lab.registry("private").host: {"auth": auth}}})
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "regcred", "namespace": namespace},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(config.encode()).decode()},
+    }
+    governed.countersign.apply(secret)
+    with_secret = governed.pod(image=private.by_tag, imagePullSecrets=[{"name": "regcred"}])
+    refused = governed.create(with_secret)
+    assert refused.status == 403, "Countersign may not read this namespace's Secrets yet"
+    assert "ImageUnverifiable" in refused.message
+    assert "imagePullSecret" in refused.message
+
+    for obj in _pull_secret_role(governed):
+        governed.countersign.apply(obj)
+    lab.wait_for(lambda: governed.create(with_secret).status in (201, 409), what="it is admitted", timeout=30)
+    stored = lab.admin.get(f"{governed.pods}/{with_secret['metadata']['name']}", expect=200).body
+    assert stored["spec"]["containers"][0]["image"].endswith(private.digest)
+    assert governed.create(governed.pod(image=private.by_tag)).status == 403, "without the secret it is not"
+
+
+def _pull_secret_role(governed: Governed) -> list[objects.Object]:
+    """What the chart's gate.pullSecretNamespaces makes of this namespace."""
+    rendered = render({"gate": {"pullSecretNamespaces": [governed.namespace]}}, governed.countersign.namespace)
+    return [obj for obj in rendered if obj["metadata"].get("name") == "countersign-gate-pull-secrets"]
 
 
 def _push_signed(governed: Governed) -> PushedImage:

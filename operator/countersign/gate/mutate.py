@@ -106,7 +106,7 @@ class Mutator:
     def _without_identity(
         self, found: Governed, verdict: Verdict, evidence: Evidence, pinned: Mapping[str, str], problem: str
     ) -> Answer:
-        """No receipt can be signed. Without one no token is ever minted, so it is refused, or admitted without tokens."""
+        """No receipt can be signed, so no token would ever be minted: refused, or admitted without tokens."""
         pod, namespace = found.subject.pod, found.subject.namespace.name
         _log.error("receipt cannot be signed", namespace=namespace, pod=pod.metadata.name, error=problem)
         if any(policy.mode_in(namespace) == "Enforce" for policy in found.policies):
