@@ -70,19 +70,20 @@ def test_the_gate_takes_nothing_but_posts(gate: HttpClient) -> None:
     assert gate.get("/mutate").status == 405
 
 
-@pytest.mark.parametrize(
-    "token",
-    ["", "x", "a.b.c", "e30.e30.", "." * 1000, "%00%ff", "A" * 200_000, "eyJhbGciOiJub25lIn0.e30."],
-    ids=["empty", "short", "three parts", "no signature", "dots", "control characters", "long", "alg none"],
-)
-def test_the_verifier_says_inactive_to_garbage_and_asks_nobody(governed: Governed, token: str) -> None:
+GARBAGE = ["", "x", "a.b.c", "e30.e30.", "." * 1000, "%00%ff", "A" * 200_000, "eyJhbGciOiJub25lIn0.e30."]
+
+
+def test_the_verifier_says_inactive_to_garbage_and_asks_the_api_server_nothing_about_it(governed: Governed) -> None:
     client = governed.countersign.verifier_client()
+    introspect(client, "warm-up", governed.asker)
     before = len(governed.lab.audit_events(resource="tokenreviews"))
-    answer = introspect(client, token, governed.asker)
-    assert answer.status in {200, 400, 413}, answer.status
-    if answer.status == 200:
-        assert answer.data == b'{"active": false}'
-    assert len(governed.lab.audit_events(resource="tokenreviews")) == before
+    for token in GARBAGE * 5:
+        answer = introspect(client, token, governed.asker)
+        assert answer.status in {200, 400, 413}, answer.status
+        if answer.status == 200:
+            assert answer.data == b'{"active": false}'
+    # The asker itself is confirmed anew every few seconds; what it asks about never is.
+    assert len(governed.lab.audit_events(resource="tokenreviews")) - before <= 2
 
 
 def test_an_unknown_asker_and_an_unknown_token_get_the_same_bytes(governed: Governed) -> None:
