@@ -26,6 +26,9 @@ from countersign.trust.policies import NamespaceFacts, PolicyRef, PolicySnapshot
 _API_TOKEN: Final = ("Keep", "Shorten", "Remove")
 _ON_TERMINATION: Final = ("GracePeriod", "Immediate")
 _EPHEMERAL: Final = ("Report", "Suspend", "Revoke", "Deny")
+MAX_RIVALS: Final = 64
+"""Earlier claimants that a policy is held against for its condition, so that a namespace of a thousand policies does
+not keep the controller busy for seconds. In a pod each claim counts, whatever the condition says (`Claims`)."""
 
 
 class Settings(NamedTuple):
@@ -145,20 +148,25 @@ def accept(snapshot: PolicySnapshot, namespaces: Mapping[str, NamespaceFacts] | 
 
 def _conflicts(index: CompiledSnapshot) -> dict[PolicyRef, str]:
     """For each policy that loses a token to another one in some pod: what and to whom."""
-    holders: dict[tuple[str, str], list[CompiledPolicy]] = {}
+    # Of namespaces, each policy meets those of its own only.
+    holders: dict[tuple[str, tuple[str, str]], list[CompiledPolicy]] = {}
     lost: dict[PolicyRef, str] = {}
     ordered = (*index.cluster, *(policy for own in index.own.values() for policy in own))
     for policy in ordered:
         for token in policy.tokens:
             for claim in claims_of(token.spec):
-                earlier = holders.setdefault(claim, [])
-                winner = next((other for other in earlier if other is not policy and may_overlap(other, policy)), None)
-                if winner is not None and policy.ref not in lost:
+                earlier = holders.setdefault((policy.ref.namespace, claim), [])
+                rivals = earlier if policy.is_cluster else (*holders.get(("", claim), ()), *earlier)
+                winner = None
+                if policy.ref not in lost:
+                    near = (other for other in rivals[:MAX_RIVALS] if other is not policy)
+                    winner = next((other for other in near if may_overlap(other, policy)), None)
+                if winner is not None:
                     lost[policy.ref] = (
                         f"token {token.spec.name} uses the {claim[0]} {claim[1]} of {winner.ref}, which comes first: "
                         "pods that both govern do not receive it; choose another one, or selectors that do not overlap"
                     )
-                if policy not in earlier:
+                if not earlier or earlier[-1] is not policy:
                     earlier.append(policy)
     return lost
 

@@ -14,8 +14,8 @@ from countersign.trust.images import extract
 MAX_IMAGES: Final = 256
 """Containers of every kind and image volumes of one pod. A node runs 110 pods by default (kubelet, --max-pods)."""
 MAX_COMPARISONS: Final = 16_384
-"""Images times globs. The costliest glob took 4.5 us an image, so that a first sight takes about 75 ms at the most; it
-allows ten images under fifty policies of thirty-two globs each."""
+"""Images times globs and tokens of their policies. The costliest glob took 4.5 us an image, so that a first sight takes
+about 75 ms at the most; it allows ten images under fifty policies of thirty-two globs each."""
 
 
 def too_large(policies: Sequence[CompiledPolicy], pod: Pod) -> str:
@@ -23,8 +23,8 @@ def too_large(policies: Sequence[CompiledPolicy], pod: Pod) -> str:
     uses = extract(pod)
     if len(uses) > MAX_IMAGES:
         return f"{len(uses)} containers and image volumes, more than {MAX_IMAGES}"
-    globs = sum(policy.globs for policy in policies)
+    weight = sum(policy.globs + len(policy.tokens) for policy in policies)
     images = len({use.image for use in uses})
-    if images * globs > MAX_COMPARISONS:
-        return f"{images} images under policies with {globs} globs, more than {MAX_COMPARISONS} comparisons"
+    if images * weight > MAX_COMPARISONS:
+        return f"{images} images under policies of {weight} globs and tokens: more than {MAX_COMPARISONS} comparisons"
     return ""

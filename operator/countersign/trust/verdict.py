@@ -6,6 +6,7 @@ policy.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 from countersign.api.names import TOKEN_VOLUME_PREFIX
 from countersign.api.pod import Container, Pod, Volume
@@ -62,8 +63,8 @@ class _PolicyState:
         self.mode = mode
         self.problems: list[Problem] = []
         self.blocked = False
-        self.receiving: dict[str, Container] = {}
-        """Containers that receive some token of the policy."""
+        self.receiving: dict[str, tuple[Container, dict[str, CompiledPolicy]]] = {}
+        """Containers that receive some token of the policy, and by UID the policies that say what they may run."""
 
     def add(self, problem: Problem) -> None:
         self.problems.append(problem)
@@ -171,24 +172,22 @@ class _Judgement:
                 planned.append(_PlannedToken(state, token, containers, problem is None))
         for one in planned:
             if self._may_receive(one.token):
-                receiving = {container.name: container for container in one.containers}
-                for state in self._answering_for(one):
-                    state.receiving.update(receiving)
+                self._receive(one)
         return planned
 
-    def _answering_for(self, token: _PlannedToken) -> Iterator[_PolicyState]:
-        """Whose word about its recipients counts: the token's own policy, and those that its audience requires.
-
-        A namespace's policy, which may be laxer, hands the audience out; the required ones speak for its owner.
+    def _receive(self, planned: _PlannedToken) -> None:
+        """Note who receives the token, and whose rules about what they may run count: its own policy's, and those of
+        the policies that its audience requires. A namespace's policy, which may be laxer, hands the audience out; the
+        required ones speak for its owner. What they find is laid to the token's own policy, and denies in its mode.
         """
-        yield token.state
-        if token.available:
-            required = self.index.audiences[token.token.spec.audience].spec.issuance.required_policies
-            yield from (
-                state
-                for state in self.states
-                if state is not token.state and state.policy.is_cluster and state.policy.ref.name in required
-            )
+        rules = {planned.state.policy.ref.uid: planned.state.policy}
+        if planned.available:
+            required = self.index.audiences[planned.token.spec.audience].spec.issuance.required_policies
+            for state in self.states:
+                if state.policy.is_cluster and state.policy.ref.name in required:
+                    rules[state.policy.ref.uid] = state.policy
+        for container in planned.containers:
+            planned.state.receiving.setdefault(container.name, (container, {}))[1].update(rules)
 
     def _may_receive(self, token: CompiledToken) -> bool:
         """A live pod that does not carry a token will never receive it: what the policy asks of recipients is moot."""
@@ -218,8 +217,9 @@ class _Judgement:
         for use in self.uses:
             if use.kind != "ephemeral" or self.stage != "live":
                 self._judge_use(state, use, self.images[use.image])
-        for container in state.receiving.values():
-            for problem in runtime.problems(policy, container, self.images[container.image]):
+        for container, rules in state.receiving.values():
+            found = [runtime.problems(rule, container, self.images[container.image]) for rule in rules.values()]
+            for problem in dict.fromkeys(chain.from_iterable(found)):
                 state.add(problem)
         bound = policy.spec.binding
         if bound.service_accounts or bound.controllers or bound.requesters:

@@ -16,6 +16,7 @@ from tests.unit.trust.build import (
     audience,
     audiences_of,
     cluster_policy,
+    codes,
     config,
     container,
     denied,
@@ -260,14 +261,17 @@ def test_no_variable_says_where_programs_lie(name: str) -> None:
 
 
 def test_what_a_required_policy_lets_run_binds_a_namespaces_token_as_well() -> None:
-    own = trust_policy(tokens=(token(),), runtime=Runtime(command="Any", denied_env=()), mode="Audit")
+    lax = Runtime(command="Any", denied_env=())
+    own = trust_policy(tokens=(token(),), runtime=lax, mode="Audit")
     baseline = cluster_policy("baseline")
     owned = audience(allowed=ALL_NAMESPACES, required=["baseline"])
     given = snapshot(own, baseline, audiences=[owned])
     assert audiences_of(judged(given)) == [owned.spec.audience]
     for members in ({"command": ["sh"]}, {"env": [{"name": "LD_PRELOAD", "value": "x"}]}):
         verdict = judged(given, pod(container(**members)))
-        assert (audiences_of(verdict), len(denied(verdict))) == ([], 1)
+        assert (audiences_of(verdict), len(codes(verdict)), denied(verdict)) == ([], 1, [])
+        enforced = snapshot(trust_policy(tokens=(token(),), runtime=lax), baseline, audiences=[owned])
+        assert len(denied(judged(enforced, pod(container(**members))))) == 1
     unasked = snapshot(own, baseline, audiences=[audience(allowed=ALL_NAMESPACES)])
     assert denied(judged(unasked, pod(container(command=["sh"])))) == []
 

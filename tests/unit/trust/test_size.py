@@ -7,6 +7,7 @@ import time
 import pytest
 
 from countersign.api.pod import Pod
+from countersign.trust.composition import accept
 from countersign.trust.needs import evidence_needs
 from countersign.trust.policies import PolicySnapshot
 from countersign.trust.problem import Stage
@@ -59,3 +60,16 @@ def test_full_lists_of_a_namespaces_policies_take_no_time() -> None:
     assert denied(judged(given, crowd(MAX_IMAGES))) == ["PodTooLarge"]
     assert denied(judged(given)) == ["PodTooLarge"]
     assert time.process_time() - started < 1
+
+
+def test_many_tokens_for_many_images_are_too_much_as_well() -> None:
+    tokens = tuple(token(f"t{i}", f"{i}.example.com") for i in range(16))
+    given = snapshot(*(trust_policy(f"p{i}", tokens=tokens) for i in range(50)))
+    assert denied(judged(given, crowd(20))) == ["PodTooLarge"]
+
+
+def test_a_namespace_of_many_policies_keeps_the_controller_no_longer_than_a_moment() -> None:
+    given = snapshot(*(trust_policy(f"p{i}", pods={"app": f"a{i}"}, tokens=(token(),)) for i in range(1000)))
+    started = time.process_time()
+    assert all(one.accepted for one in accept(given).policies)
+    assert time.process_time() - started < 4
