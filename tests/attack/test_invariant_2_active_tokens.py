@@ -1,6 +1,7 @@
 """Invariant 2: what a token must be to count, at minting and at use, with every webhook removed, too."""
 
 import pytest
+
 from tests.lab.http import Answer
 from tests.stack import objects
 from tests.stack.governed import Governed, govern

@@ -1,10 +1,9 @@
 """Invariant 3: a grant belongs to one pod UID. A replica with the same spec, name or address does not inherit it."""
 
+from countersign.api.names import RECEIPT_ANNOTATION
 from tests.lab.images import ImageSpec
 from tests.stack import objects
 from tests.stack.governed import Governed
-
-from countersign.api.names import RECEIPT_ANNOTATION
 
 
 def _slip_in(governed: Governed, pod: objects.Object) -> objects.Object:

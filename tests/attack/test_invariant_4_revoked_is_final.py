@@ -2,11 +2,10 @@
 
 import time
 
+from countersign.api.names import RECEIPT_ANNOTATION, SYSTEM_NAMESPACE
 from tests.lab.images import ImageSpec
 from tests.stack import objects
 from tests.stack.governed import Governed
-
-from countersign.api.names import RECEIPT_ANNOTATION, SYSTEM_NAMESPACE
 
 
 def _grant_path(grant: objects.Object) -> str:

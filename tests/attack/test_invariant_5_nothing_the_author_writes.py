@@ -1,11 +1,11 @@
 """Invariant 5: no answer rests on something that a pod's author can write; and who can read the token."""
 
 import pytest
+
+from countersign.api.names import RECEIPT_ANNOTATION
 from tests.stack import objects
 from tests.stack.governed import Governed, govern
 from tests.stack.installation import Installation
-
-from countersign.api.names import RECEIPT_ANNOTATION
 
 
 def _refused(governed: Governed, pod: objects.Object, *codes: str) -> None:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from tests.lab.http import HttpClient
 from tests.stack.governed import Governed
 from tests.stack.installation import Installation, introspect

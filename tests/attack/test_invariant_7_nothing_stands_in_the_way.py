@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests.stack import objects
 from tests.stack.governed import Governed
 from tests.stack.installation import Installation

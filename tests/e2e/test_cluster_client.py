@@ -12,7 +12,6 @@ from typing import Any
 import jwt
 import msgspec
 import pytest
-from tests.lab.lab import Lab
 
 from countersign.cluster.cache import Added, Change, Deleted, Modified
 from countersign.cluster.client import ApiClient, Object
@@ -30,6 +29,7 @@ from countersign.cluster.jwks import JwksCache
 from countersign.cluster.resource import CONFIG_MAPS, NAMESPACES, PODS, SECRETS
 from countersign.cluster.reviews import ResourceAttributes, UserInfo, access_review, token_review
 from countersign.cluster.watch import Reflector
+from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.signing import bundle, classic_payload, make_key, pem_of, sign, statement
 
 from countersign.signatures.bundle import verify_bundle
 from countersign.signatures.classic import verify_classic
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import BadPublicKey, parse_public_key
 from countersign.trust.strict_json import BadJSON, parse
+from tests.fakes.signing import bundle, classic_payload, make_key, pem_of, sign, statement
 
 DIGEST = "sha256:" + "ab" * 32
 KEY = make_key()

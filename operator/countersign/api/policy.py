@@ -75,7 +75,7 @@ class KeyAuthority(Model, frozen=True, kw_only=True):
     pem: Annotated[
         tuple[str, ...],
         doc(
-            "PEM public keys (ECDSA P-256/P-384/P-521, RSA of at least 2048 bits, or Ed25519). Any of them vouches.",
+            "PEM public keys (ECDSA P-256, P-384 or P-521, or RSA of at least 2048 bits). Any of them vouches.",
             min_length=1,
             max_length=8,
             item_max_length=2048,
@@ -160,7 +160,8 @@ class Runtime(Model, frozen=True, kw_only=True):
         Literal["FromImage", "Listed", "Any"],
         doc(
             "FromImage: the entrypoint that the image was built with (args are free only where that is a program, not `tini --`, a shell or a bare interpreter, which run what args name). "
-            "Listed: that, or one of allowedCommands. Any: no rule."
+            "Listed: that, or one of allowedCommands. Any: no rule. With FromImage and Listed nothing may be mounted over the programs either, "
+            "no working directory may lie in a mount, and envFrom needs a prefix under which no denied variable can arise."
         ),
     ] = "FromImage"
     allowed_commands: Annotated[

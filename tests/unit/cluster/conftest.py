@@ -1,9 +1,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.fakes.api_server import FakeApiServer, running
 
 from countersign.cluster.client import ApiClient
+from tests.fakes.api_server import FakeApiServer, running
 
 
 @pytest.fixture

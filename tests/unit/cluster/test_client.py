@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.fakes.api_server import FakeApiServer, Fault, status
 
 from countersign.cluster.client import ApiClient, Object
 from countersign.cluster.config import ClusterConfig
@@ -30,6 +29,7 @@ from countersign.cluster.errors import (
 )
 from countersign.cluster.resource import CONFIG_MAPS, NAMESPACES, PODS, Resource
 from countersign.keys.authority import AuthoritySet, new_authority
+from tests.fakes.api_server import FakeApiServer, Fault, status
 
 
 class Meta(msgspec.Struct):

@@ -3,8 +3,6 @@
 import asyncio
 import time
 
-from tests.fakes.api_server import FakeApiServer, Fault
-
 from countersign.cluster.client import ApiClient
 from countersign.cluster.events import (
     BURST,
@@ -16,6 +14,7 @@ from countersign.cluster.events import (
     EventRecorder,
     ObjectReference,
 )
+from tests.fakes.api_server import FakeApiServer, Fault
 
 POD = ObjectReference("v1", "Pod", "api-1", "team", "uid-1")
 

@@ -8,11 +8,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
-from tests.fakes.api_server import FakeApiServer, Fault
 
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.jwks import MAX_KEYS, UNKNOWN_KEY_SECONDS, JwksCache, usable_keys
+from tests.fakes.api_server import FakeApiServer, Fault
 
 EC = ec.generate_private_key(ec.SECP256R1())
 RSA = rsa.generate_private_key(65537, 2048)

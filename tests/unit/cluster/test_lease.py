@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fakes.api_server import FakeApiServer, Fault
 
 from countersign.cluster.client import ApiClient
 from countersign.cluster.lease import Candidacy, LeaseElector, LeaseSpec
+from tests.fakes.api_server import FakeApiServer, Fault
 
 WALL = "2026-11-22T00:00:00.000000Z"
 

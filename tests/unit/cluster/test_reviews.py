@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from tests.fakes.api_server import FakeApiServer
 
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import MalformedAnswerError
@@ -15,6 +14,7 @@ from countersign.cluster.reviews import (
     access_review,
     token_review,
 )
+from tests.fakes.api_server import FakeApiServer
 
 
 def answering(server: FakeApiServer, status: Any) -> None:

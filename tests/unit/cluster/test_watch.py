@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from tests.fakes.api_server import CUT, FakeApiServer, Fault, event, is_list, is_watch, status
 
 from countersign.cluster.cache import Added, Change, Deleted, Modified
 from countersign.cluster.client import ApiClient
 from countersign.cluster.resource import PODS
 from countersign.cluster.watch import MAX_LINE_BYTES, Reflector, backoff
+from tests.fakes.api_server import CUT, FakeApiServer, Fault, event, is_list, is_watch, status
 
 
 class Meta(msgspec.Struct):

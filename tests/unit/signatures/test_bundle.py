@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.fakes.signing import bundle, make_key, pem_of, sign, statement
 
 from countersign.signatures.bundle import pre_authentication_encoding, verify_bundle
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import parse_public_key
+from tests.fakes.signing import bundle, make_key, pem_of, sign, statement
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32

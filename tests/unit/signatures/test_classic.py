@@ -1,11 +1,11 @@
 """cosign's classic payloads: what vouches, and for what."""
 
 import pytest
-from tests.fakes.signing import classic_payload, make_key, pem_of, sign
 
 from countersign.signatures.classic import verify_classic
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import parse_public_key
+from tests.fakes.signing import classic_payload, make_key, pem_of, sign
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32

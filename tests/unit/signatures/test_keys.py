@@ -7,9 +7,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from tests.fakes.signing import PrivateKey, make_key, pem_of, sign
 
 from countersign.signatures.keys import BadPublicKey, fingerprint, parse_public_key
+from tests.fakes.signing import PrivateKey, make_key, pem_of, sign
 
 MESSAGE = b"what was signed"
 
