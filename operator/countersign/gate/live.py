@@ -5,13 +5,11 @@ Every method raises a `ClusterError` when the API server cannot tell; `within` i
 
 from typing import Final, TypeVar
 
-import msgspec
-
 from countersign.api import names
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.grant import WorkloadGrant
 from countersign.api.pod import Pod
-from countersign.api.schema import Model
+from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import NotFoundError
 from countersign.cluster.owners import Owned
@@ -23,13 +21,6 @@ T = TypeVar("T")
 MAX_READ_SECONDS: Final = 2.0
 """The longest that one read may take, however much time the review has left."""
 GRANTS: Final = Resource(names.GROUP, names.VERSION, WorkloadGrant.PLURAL, True)
-
-
-class Secret(Model, frozen=True, kw_only=True):
-    """A Secret's content; values are base64 (core/v1)."""
-
-    type: str = "Opaque"
-    data: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class LiveReads:

@@ -3,19 +3,17 @@
 What cannot be used, or a deletion, leaves the last good one in service.
 """
 
-import asyncio
 from typing import Final
 
 import structlog
 
+from countersign.api.secret import Secret
 from countersign.cluster.cache import Change, Deleted
-from countersign.gate.live import Secret
 from countersign.keys.errors import KeysError
 from countersign.keys.receipt_keys import ReceiptKeys
 from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
-from countersign.keys.secrets import decode_receipt_keys, decode_serving, from_secret_data
-from countersign.keys.serving import HotCertificate
-from countersign.tls import UnusableKeyPairError
+from countersign.keys.secrets import decode_receipt_keys, from_secret_data
+from countersign.keys.served import ServedCertificate
 
 _NO_KEYS: Final = ReceiptKeys(())
 
@@ -26,8 +24,7 @@ class OwnSecrets:
     """Feed it the changes of both Secrets."""
 
     def __init__(self) -> None:
-        self.certificate: HotCertificate | None = None
-        self._has_certificate = asyncio.Event()
+        self.certificate = ServedCertificate()
         self.signer = ReceiptSigner(_NO_KEYS)
         self.verifier = ReceiptVerifier(_NO_KEYS)
 
@@ -36,28 +33,9 @@ class OwnSecrets:
         """Whether receipts can be signed and verified."""
         return bool(self.verifier.keys.keys)
 
-    async def first_certificate(self) -> HotCertificate:
-        """Wait until there is a certificate to serve."""
-        await self._has_certificate.wait()
-        assert self.certificate is not None  # noqa: S101 - the event says so
-        return self.certificate
-
     def on_certificate(self, change: Change[Secret]) -> None:
         """A change of the Secret with the serving certificate."""
-        if isinstance(change, Deleted):
-            _log.warning("serving certificate deleted: the last one stays in service")
-            return
-        try:
-            serving = decode_serving(from_secret_data(change.new.data))
-            if self.certificate is None:
-                self.certificate = HotCertificate(serving.certificate, serving.private_key)
-            elif not self.certificate.swap(serving.certificate, serving.private_key):
-                return
-        except (KeysError, UnusableKeyPairError) as error:
-            _log.error("serving certificate cannot be used", error=str(error))
-            return
-        self._has_certificate.set()
-        _log.info("serving certificate", not_after=self.certificate.not_after.isoformat())
+        self.certificate.take(None if isinstance(change, Deleted) else change.new.data)
 
     def on_receipt_keys(self, change: Change[Secret]) -> None:
         """A change of the Secret with the receipt keys."""

@@ -14,9 +14,9 @@ from typing import Final, Protocol
 import structlog
 
 from countersign.api.admission import ServiceAccount
+from countersign.api.secret import Secret
 from countersign.cluster.errors import ClusterError, ForbiddenError, InvalidNameError
 from countersign.gate.evidence import PullSecret, PullSecretsUnavailable
-from countersign.gate.live import Secret
 from countersign.registry.lru import LRU
 
 CACHE_SECONDS: Final = 10.0

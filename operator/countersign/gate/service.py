@@ -33,6 +33,7 @@ from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
+from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.owners import ControllerLinks
@@ -40,7 +41,7 @@ from countersign.cluster.resource import NAMESPACES, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
 from countersign.gate.evidence import EvidenceService
-from countersign.gate.live import LiveReads, Secret
+from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
 from countersign.gate.own_secrets import OwnSecrets
@@ -187,7 +188,7 @@ class Gate:
 
     async def listen(self) -> None:
         """Open the TLS port as soon as there is a certificate. Raises OSError if the port cannot be had."""
-        certificate = await self._secrets.first_certificate()
+        certificate = await self._secrets.certificate.first()
         await self._runner.setup()
         site = web.TCPSite(
             self._runner,
@@ -219,7 +220,7 @@ class Gate:
     def _ready(self) -> bool | str:
         if self._app.draining:
             return "draining"
-        if self._secrets.certificate is None:
+        if self._secrets.certificate.hot is None:
             return f"waiting for Secret {self.settings.namespace}/{names.GATE_TLS_SECRET}: the controller writes it"
         judging = self._judges()
         if judging is not True:

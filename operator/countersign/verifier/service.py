@@ -29,6 +29,8 @@ from countersign.api import names
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.revocation import Revocation
+from countersign.api.secret import Secret
+from countersign.cluster.cache import Change, Deleted
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.errors import NotFoundError
@@ -37,13 +39,13 @@ from countersign.cluster.lease import Lease
 from countersign.cluster.resource import LEASES, PODS, SECRETS, Resource
 from countersign.cluster.reviews import ResourceAttributes, TokenReviewResult, UserInfo, access_review, token_review
 from countersign.cluster.watch import Reflector
+from countersign.keys.served import ServedCertificate
 from countersign.runtime.health import HealthServer
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
 from countersign.verifier.app import VerifierApp
 from countersign.verifier.askers import Askers
-from countersign.verifier.certificate import ServedCertificate, TlsSecret
 from countersign.verifier.freshness import Beat, Freshness, Heartbeat
 from countersign.verifier.introspection import Introspection
 from countersign.verifier.limits import RateLimiter
@@ -100,7 +102,7 @@ class Verifier:
         pods = Reflector(self._client, PODS, PodObject, view)
         ours = settings.namespace
         lease = Reflector(self._client, LEASES, Lease, _beat, namespace=ours, name=names.LEASE_NAME)
-        secret = Reflector(self._client, SECRETS, TlsSecret, _same, namespace=ours, name=names.VERIFIER_TLS_SECRET)
+        secret = Reflector(self._client, SECRETS, Secret, _same, namespace=ours, name=names.VERIFIER_TLS_SECRET)
         keys = JwksCache(self._client)
         self._runs: list[Coroutine[Any, Any, Never]] = [
             watch.run() for watch in (grants_of, revocations, audiences, pods, lease, secret)
@@ -111,7 +113,7 @@ class Verifier:
         heartbeat = Heartbeat(clock)
         lease.cache.on_change(heartbeat.on_change)
         self._certificate = ServedCertificate()
-        secret.cache.on_change(self._certificate.on_change)
+        secret.cache.on_change(self._on_certificate)
         self._state = ClusterState(
             Caches(pods=pods.cache, grants=grants_of.cache, revocations=revocations.cache, audiences=audiences.cache),
             system_namespace=ours,
@@ -183,19 +185,21 @@ class Verifier:
     def _ready(self) -> bool | str:
         if self._app.draining:
             return "draining"
-        if not self._certificate.ready.is_set():
+        if self._certificate.hot is None:
             return f"waiting for Secret {self.settings.namespace}/{names.VERIFIER_TLS_SECRET}: the controller writes it"
         return self.freshness.problem() or True
 
+    def _on_certificate(self, change: Change[Secret]) -> None:
+        self._certificate.take(None if isinstance(change, Deleted) else change.new.data)
+
     async def _listen(self) -> None:
-        await self._certificate.ready.wait()
-        assert self._certificate.hot is not None  # noqa: S101 - `ready` says so
+        certificate = await self._certificate.first()
         await self._runner.setup()
         site = web.TCPSite(
             self._runner,
             self.settings.host,
             self.settings.port,
-            ssl_context=self._certificate.hot.context,
+            ssl_context=certificate.context,
             backlog=BACKLOG,
         )
         await site.start()

@@ -6,9 +6,9 @@ import base64
 import pytest
 
 from countersign.api.admission import ServiceAccount
+from countersign.api.secret import Secret
 from countersign.cluster.errors import ClusterError, ForbiddenError
 from countersign.gate.evidence import PullSecret, PullSecretsUnavailable
-from countersign.gate.live import Secret
 from countersign.gate.pull_secrets import CACHE_SECONDS, LivePullSecrets
 
 JSON = "kubernetes.io/dockerconfigjson"

@@ -20,13 +20,13 @@ from countersign.api.grant import WorkloadGrant
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod
 from countersign.api.revocation import Revocation
+from countersign.api.secret import Secret
 from countersign.cluster.cache import Key, WatchCache
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import ControllerLinks, Owned
 from countersign.gate.answers import Answer, RefuseNow
 from countersign.gate.app import Asked, Handler
 from countersign.gate.evidence import EvidenceRequest
-from countersign.gate.live import Secret
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
 from countersign.gate.receipts import Receipts
