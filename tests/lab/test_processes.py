@@ -17,9 +17,11 @@ from tests.lab.waiting import wait_for
 _ROOT = Path(__file__).parents[2]
 
 _OWNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from tests.lab.processes import Processes
+# A shell without job control starts what it puts in the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 processes = Processes(remove=folder)
 script = "trap '' TERM; sleep 600 & echo $! > grandchild; wait"
