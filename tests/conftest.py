@@ -30,19 +30,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A running control plane. Missing programs are built, unless COUNTERSIGN_LAB=off, which skips the test."""
-    _ensure_programs(request)
+def programs(request: pytest.FixtureRequest) -> None:
+    """The lab's programs. Missing ones are built, unless COUNTERSIGN_LAB=off, which skips the test."""
+    missing = builder.missing(_LAB_PROGRAMS)
+    if missing and os.environ.get("COUNTERSIGN_LAB") == "off":
+        names = ", ".join(program.name for program in missing)
+        pytest.skip(f"COUNTERSIGN_LAB=off and not built: {names} (build with `python -m tests.lab build`)")
+    if missing:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            builder.ensure(_LAB_PROGRAMS, PlainProgress())
+
+
+@pytest.fixture(scope="session")
+def lab(programs: None) -> Iterator[Lab]:
+    """A running control plane, shared: leave nothing in it that binds other tests."""
     with Lab.start() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def countersign(request: pytest.FixtureRequest) -> Iterator[Installation]:
+def countersign(programs: None) -> Iterator[Installation]:
     """Countersign, installed and running, on a control plane of its own: its guards bind nobody else's tests."""
     from tests.stack.installation import Installation
 
-    _ensure_programs(request)
     with Lab.start() as own, Installation.start(own) as running:
         yield running
 
@@ -53,16 +63,6 @@ def governed(countersign: Installation) -> Governed:
     from tests.stack.governed import govern
 
     return govern(countersign)
-
-
-def _ensure_programs(request: pytest.FixtureRequest) -> None:
-    missing = builder.missing(_LAB_PROGRAMS)
-    if missing and os.environ.get("COUNTERSIGN_LAB") == "off":
-        names = ", ".join(program.name for program in missing)
-        pytest.skip(f"COUNTERSIGN_LAB=off and not built: {names} (build with `python -m tests.lab build`)")
-    if missing:
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            builder.ensure(_LAB_PROGRAMS, PlainProgress())
 
 
 @pytest.fixture

@@ -26,6 +26,13 @@ _COUNT = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
+def lab(programs: None) -> Iterator[Lab]:
+    """A control plane of their own: the guards bind whoever uses it."""
+    with Lab.start() as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
 def installation(lab: Lab) -> Installation:
     """The chart's objects; no service of ours runs."""
     installed = Installation(lab)

@@ -42,6 +42,13 @@ VALID = {
 }
 
 
+@pytest.fixture(scope="module")
+def lab(programs: None) -> Iterator[Lab]:
+    """A control plane of their own: the guards bind whoever uses it."""
+    with Lab.start() as own:
+        yield own
+
+
 @pytest.fixture(scope="module", autouse=True)
 def installed(lab: Lab) -> Installation:
     installation = Installation(lab)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from typer.testing import Result
 
+from tests.lab.lab import Lab
 from tests.stack.commandline import countersign as command
 from tests.stack.governed import Governed
+from tests.stack.installation import Installation
 from tests.stack.objects import collection_path, container, deployment, pod_spec
 
 
@@ -21,6 +25,13 @@ def run(governed: Governed, *args: str) -> Result:
 
 def told(result: Result) -> Any:
     return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def countersign(programs: None) -> Iterator[Installation]:
+    """An installation of their own: doctor sees what other tests leave behind."""
+    with Lab.start() as own, Installation.start(own) as running:
+        yield running
 
 
 def test_doctor_finds_nothing_wrong(governed: Governed) -> None:

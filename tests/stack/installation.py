@@ -187,7 +187,8 @@ class Installation:
         """Wait until the webhook configurations have stood still, and the API server has had time to see them."""
         seen = None
         still = 0
-        while still < 4:
+        # The controller writes the second configuration a second after the first.
+        while still < 10:
             now = [
                 self.lab.admin.get(f"{_ADMISSION}/{kind}/countersign").body.get("metadata", {}).get("resourceVersion")
                 for kind in _WEBHOOKS

@@ -28,6 +28,8 @@ CHECK_SECONDS: Final = 5.0
 WAITING_SECONDS: Final = 1.0
 """How often while the gate is waited for, or after an error."""
 PROBE_SECONDS: Final = 2.0
+LOAD_SECONDS: Final = 1.0
+"""An API server follows the configurations by a watch: each replica has a new one well within this."""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ class Registrar:
         *,
         ca_bundle: Callable[[], bytes],
         changed: Callable[[], None],
+        load_seconds: float = LOAD_SECONDS,
     ) -> None:
         self.registered = Registered()
         self._world = world
@@ -68,6 +71,7 @@ class Registrar:
         self._metrics = metrics
         self._ca_bundle = ca_bundle
         self._changed = changed
+        self._load_seconds = load_seconds
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -108,8 +112,10 @@ class Registrar:
             unanswered = await probe(self._gate, bundle)
             self._closed = not unanswered
         bodies = webhook_configurations(snapshot, self._world.namespaces, self._gate, bundle, fail_closed=self._closed)
-        for desired in map(Desired, (MUTATING, VALIDATING), bodies):
-            await self._write(desired, stored[desired.resource])
+        if await self._write(Desired(MUTATING, bodies[0]), stored[MUTATING]):
+            # A pod that is validated must have been mutated: let every API server load the first before the second.
+            await asyncio.sleep(self._load_seconds)
+        await self._write(Desired(VALIDATING, bodies[1]), stored[VALIDATING])
         self._metrics.webhooks_fail_closed.set(any(_fails_closed(body) for body in bodies))
         if unanswered:
             return Registered(True, f"Nothing fails closed yet, because the gate does not answer: {unanswered}")
@@ -121,10 +127,11 @@ class Registrar:
         except NotFoundError:
             return None
 
-    async def _write(self, desired: Desired, stored: Object | None) -> None:
+    async def _write(self, desired: Desired, stored: Object | None) -> bool:
+        """Whether it was another one before."""
         resource, body = desired
         if stored is not None and stored.get("webhooks", []) == body["webhooks"]:
-            return
+            return False
         self._leadership.fence()
         try:
             if stored is None:
@@ -134,8 +141,9 @@ class Registrar:
                 await self._client.replace(resource, WEBHOOK_CONFIGURATION, body | {"metadata": meta})
         except (ConflictError, AlreadyExistsError):
             self.wake()  # somebody wrote meanwhile: look again
-            return
+            return False
         _log.info("webhooks registered", kind=resource.plural, entries=len(body["webhooks"]))
+        return True
 
 
 async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:

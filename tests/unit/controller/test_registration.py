@@ -65,7 +65,7 @@ def world(*, governed: bool = True) -> World:
 def registrar(api: Api, endpoint: GateEndpoint, known: World | None = None, bundle: bytes = BUNDLE) -> Registrar:
     return Registrar(
         known or world(), api[1], Leader(), endpoint, ControllerMetrics(CollectorRegistry()),
-        ca_bundle=lambda: bundle, changed=lambda: None,
+        ca_bundle=lambda: bundle, changed=lambda: None, load_seconds=0.0,
     )  # fmt: skip
 
 
@@ -152,3 +152,9 @@ async def test_an_api_server_that_fails_is_asked_again(api: Api) -> None:
         with suppress(asyncio.CancelledError):
             await running_
     assert policies(api) == {"Fail"}
+
+
+async def test_what_validates_is_written_after_what_mutates(api: Api) -> None:
+    await registrar(api, NOWHERE).register()
+    kinds = [kind for kind, _, _ in api[0].objects]
+    assert kinds.index("mutatingwebhookconfigurations") < kinds.index("validatingwebhookconfigurations")
