@@ -126,7 +126,7 @@ def _signed_is_admitted(story: Story, scene: Scene) -> None:
         restarted = scene.lab.try_kubectl("rollout", "restart", "deployment/api", "-n", NAMESPACE, as_=DEVELOPER)
         tell.got(restarted.stdout + restarted.stderr)
         tell.did("(the gate remembers for 5 s that an image bore no signature)")
-        old, new = sorted(_replica_sets(scene), key=lambda one: one["metadata"]["creationTimestamp"])
+        old, new = sorted(_replica_sets(scene), key=_revision)
         selector = f"pod-template-hash={new['metadata']['labels']['pod-template-hash']}"
         pod = scene.lab.pods(NAMESPACE, selector, count=1, timeout=30)[0]
         scene.pod = scene.node.run(pod)
@@ -260,6 +260,10 @@ def _inventory(story: Story, scene: Scene) -> None:
         tell.expect(states[scene.job_pod["metadata"]["name"]][0] == "Revoked", f"the Job's pod: {states}")
         tell.expect(states["lookalike"][0] != "Active", f"the lookalike: {states}")
         tell.outcome(", ".join(f"{name}: {state} ({reason})" for name, (state, reason) in sorted(states.items())))
+
+
+def _revision(replica_set: objects.Object) -> int:
+    return int(replica_set["metadata"]["annotations"]["deployment.kubernetes.io/revision"])
 
 
 def _is_scaled_down(scene: Scene, replica_set: objects.Object) -> bool:
