@@ -16,8 +16,6 @@ DRY_RUN_RECEIPT: Final = "dry-run"
 
 POD_UID_LABEL: Final = f"{GROUP}/pod-uid"
 """On a WorkloadGrant: the UID of its pod, so that it can be found by label selector."""
-GOVERNED_LABEL: Final = f"{GROUP}/governed"
-"""Never read for a decision: only our own ValidatingAdmissionPolicies guard this label prefix on namespaces."""
 MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 """Set by the kubelet on the API object of a static pod (kubernetes.io/docs, static pods)."""
 

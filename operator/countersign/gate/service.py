@@ -57,13 +57,12 @@ from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.transport import Transport
 from countersign.runtime.health import HealthServer
+from countersign.runtime.listener import listen
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
 from countersign.trust.policies import NamespaceFacts, from_resource
 
-BACKLOG: Final = 1024
-"""Connections that may wait to be taken; an API server opens a few and keeps them."""
 KEEP_ALIVE_SECONDS: Final = 120.0
 """Longer than the API server keeps an idle connection (90 s, Go's DefaultTransport.IdleConnTimeout): whoever closes
 first must be the one that sends, or a review is lost on a connection that was just closed."""
@@ -189,16 +188,7 @@ class Gate:
     async def listen(self) -> None:
         """Open the TLS port as soon as there is a certificate. Raises OSError if the port cannot be had."""
         certificate = await self._secrets.certificate.first()
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
-            self.settings.host,
-            self.settings.port,
-            ssl_context=certificate.context,
-            backlog=BACKLOG,
-        )
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self.port = await listen(self._runner, self.settings.host, self.settings.port, certificate.context)
         _log.info("gate listening", port=self.port)
         await self._state.listed()
         # What is there by now stays: the collector need not walk it at each of its rounds.

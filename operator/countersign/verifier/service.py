@@ -41,6 +41,7 @@ from countersign.cluster.reviews import ResourceAttributes, TokenReviewResult, U
 from countersign.cluster.watch import Reflector
 from countersign.keys.served import ServedCertificate
 from countersign.runtime.health import HealthServer
+from countersign.runtime.listener import listen
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
@@ -57,7 +58,6 @@ from countersign.verifier.tokens import TokenReader
 
 LOOKUP_SECONDS: Final = 2.0
 """How long a pod is looked up live, and the API server asked about an asker."""
-BACKLOG: Final = 1024
 
 K = TypeVar("K", WorkloadGrant, Revocation, ProtectedAudience)
 
@@ -194,16 +194,7 @@ class Verifier:
 
     async def _listen(self) -> None:
         certificate = await self._certificate.first()
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
-            self.settings.host,
-            self.settings.port,
-            ssl_context=certificate.context,
-            backlog=BACKLOG,
-        )
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self.port = await listen(self._runner, self.settings.host, self.settings.port, certificate.context)
         _log.info("verifier listening", port=self.port)
 
     async def _freeze(self) -> None:
