@@ -14,6 +14,10 @@ KUBERNETES_VERSION = "v1.36.3"
 
 _KUBERNETES_LDFLAGS = f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"
 _PLAIN_LDFLAGS = "-s -w"
+# Snapshotters that want headers of the machine's, and that no node of the lab uses.
+_CONTAINERD_TAGS = "no_btrfs,no_zfs,no_devmapper"
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+_CNI = "github.com/containernetworking/plugins/plugins"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Program:
     ldflags: str
     typical_seconds: int
     modules: Path = GO_MODULES
+    tags: str = ""
 
     @property
     def module_dir(self) -> Path:
@@ -39,7 +44,8 @@ class Program:
     @property
     def build_args(self) -> tuple[str, ...]:
         """The flags of `go build`, without output and package."""
-        return ("-trimpath", "-ldflags", self.ldflags)
+        tags = ("-tags", self.tags) if self.tags else ()
+        return ("-trimpath", "-ldflags", self.ldflags, *tags)
 
     @functools.cached_property
     def key(self) -> str:
@@ -65,9 +71,19 @@ PROGRAMS: dict[str, Program] = {
             75,
         ),
         Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES_LDFLAGS, 27),
+        Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES_LDFLAGS, 8),
+        Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES_LDFLAGS, 38),
         Program("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", _PLAIN_LDFLAGS, 99),
         Program("olareg", "registry", "github.com/olareg/olareg/cmd/olareg", _PLAIN_LDFLAGS, 2),
         Program("cosign", "registry", "github.com/sigstore/cosign/v3/cmd/cosign", _PLAIN_LDFLAGS, 167),
+        *(
+            Program(name, "containerd", f"{_CONTAINERD}/{name}", _PLAIN_LDFLAGS, seconds, tags=_CONTAINERD_TAGS)
+            for name, seconds in (("containerd", 100), ("containerd-shim-runc-v2", 5), ("ctr", 10))
+        ),
+        *(
+            Program(name, "cni", f"{_CNI}/{folder}/{name}", _PLAIN_LDFLAGS, seconds)
+            for folder, name, seconds in (("main", "bridge", 12), ("main", "loopback", 2), ("ipam", "host-local", 2))
+        ),
     )
 }
 
@@ -75,6 +91,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "control-plane": ("kube-apiserver", "etcd", "kube-controller-manager", "kubectl"),
     "registries": ("registry", "olareg"),
     "cosign": ("cosign",),
+    "node": (
+        *("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr"),
+        *("bridge", "loopback", "host-local"),
+    ),
 }
 
 

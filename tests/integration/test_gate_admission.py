@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from countersign.api.names import RECEIPT_ANNOTATION
-from tests.e2e.sidecar_webhook import SidecarInjector
+from tests.integration.sidecar_webhook import SidecarInjector
 from tests.lab.cosign import Form
 from tests.lab.http import Answer
 from tests.lab.images import ImageSpec, PushedImage
