@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@touch $@
 
 test: dev ## Run every test; the first run builds the control plane
-	$(BIN)/python -m tests.lab build control-plane registries cosign
+	$(BIN)/python -m tests.lab build
 	$(BIN)/pytest
 
 unit: dev ## Run the tests that need no control plane
@@ -36,8 +36,8 @@ types: dev ## Check types
 demo: dev ## Watch the main job happen on a real API server
 	$(BIN)/python -m tests.demo
 
-lab: dev ## Start a control plane and leave it running
-	$(BIN)/python -m tests.lab up
+lab: dev ## Start a control plane and leave it running; NODE=1 adds a node that runs pods (Linux, root)
+	$(BIN)/python -m tests.lab up $(if $(filter-out 0,$(NODE)),--node)
 
 lab-down: dev ## Stop the control plane that `make lab` started
 	$(BIN)/python -m tests.lab down

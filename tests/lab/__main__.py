@@ -14,6 +14,7 @@ from tests.lab import builder, keeper
 from tests.lab.processes import ProcessError
 from tests.lab.programs import GROUPS, PROGRAMS, select
 from tests.lab.progress import PlainProgress, RichProgress
+from tests.lab.realnode import requirements
 from tests.lab.toolchain import ToolchainError
 
 _UP_PROGRAMS = ("control-plane", "registries")
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description="A real control plane for tests and demo.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="build what is missing of these groups or programs (default: all)")
+    build = commands.add_parser(
+        "build", help="build what is missing of these groups or programs (default: all that this machine can run)"
+    )
     build.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*GROUPS, *PROGRAMS]))
     build.set_defaults(run=_build)
     for name, run, text in (
@@ -44,14 +47,19 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "say whether it runs (exit status 3: it does not)"),
         ("env", _env, "print shell lines that set KUBECONFIG and PATH for it"),
     ):
-        commands.add_parser(name, help=text).set_defaults(run=run)
-    commands.add_parser("keep").set_defaults(run=_keep)
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        if name == "up":
+            command.add_argument("--node", action="store_true", help="with a real kubelet that runs pods (Linux, root)")
+    keep = commands.add_parser("keep")
+    keep.add_argument("--node", action="store_true")
+    keep.set_defaults(run=_keep)
     return parser
 
 
 def _build(arguments: argparse.Namespace) -> int:
     try:
-        names = [program.name for program in select(arguments.names or list(PROGRAMS))]
+        names = [program.name for program in select(arguments.names or _usable())]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -59,9 +67,14 @@ def _build(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _up(_: argparse.Namespace) -> int:
-    _ensure(_UP_PROGRAMS)
-    state, started = keeper.up()
+def _usable() -> list[str]:
+    """The groups whose programs run on this machine."""
+    return [group for group in GROUPS if group != "node" or not requirements.missing()]
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    _ensure((*_UP_PROGRAMS, "node") if arguments.node else _UP_PROGRAMS)
+    state, started = keeper.up(node=arguments.node)
     print(f"The lab {'runs' if started else 'runs already'}: {state.url}, until `make lab-down`.")
     _describe(state)
     return 0
@@ -93,12 +106,14 @@ def _env(_: argparse.Namespace) -> int:
     return 0
 
 
-def _keep(_: argparse.Namespace) -> int:
-    keeper.keep()
+def _keep(arguments: argparse.Namespace) -> int:
+    keeper.keep(node=arguments.node)
     return 0
 
 
 def _describe(state: keeper.State) -> None:
+    if state.node:
+        print(f"  node: {state.node} runs pods")
     for kind, host in state.registries.items():
         print(f"  registry ({kind}): {host}, CA {state.ca_file}")
     print(f"  logs: {state.logs}")

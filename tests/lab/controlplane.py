@@ -14,6 +14,11 @@ from tests.lab.processes import Process, Processes, free_port
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 ADMIN = ("lab-admin", ("system:masters",))
+LOOPBACK = "127.0.0.1"
+LOCAL_NAMES = (LOOPBACK, "localhost")
+SERVICE_ADDRESS = "10.96.0.1"
+"""The Service `kubernetes`: the first address of the range below."""
+SERVICE_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 
 # Bodies of pod writes are kept, so that a test can read what a webhook was given and what it changed. Of token
 # requests only the metadata, or the log would hold tokens.
@@ -37,8 +42,8 @@ _AUDIT_POLICY = {
 class ControlPlane:
     """Starts the three programs; `url` answers when the constructor returns.
 
-    `apiserver_flags` and `controller_flags` are added behind the lab's own, so that they
-    win where a flag is given twice.
+    `host` is the address at which the API server is reached. `apiserver_flags` and `controller_flags` are added behind
+    the lab's own, so that they win where a flag is given twice.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class ControlPlane:
         processes: Processes,
         ca: CertificateAuthority,
         *,
+        host: str = LOOPBACK,
         apiserver_flags: Sequence[str] = (),
         controller_flags: Sequence[str] = (),
     ) -> None:
@@ -55,11 +61,11 @@ class ControlPlane:
         self._programs = programs
         self._processes = processes
         self._ca = ca
-        self._server = ca.server("control-plane")
+        self._server = ca.server("control-plane", hosts=(*LOCAL_NAMES, host, SERVICE_ADDRESS, *SERVICE_NAMES))
         self._signing_key = write_signing_key(folder / "service-account.key")
         self._etcd_port = free_port()
         self.port = free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.url = f"https://{host}:{self.port}"
         self.audit_log = folder / "logs" / "audit.log"
         self.etcd = self._start_etcd()
         self.apiserver = self._start_apiserver(apiserver_flags)
@@ -119,8 +125,8 @@ class ControlPlane:
             f"--etcd-cafile={self.ca_file}",
             f"--etcd-certfile={etcd_client.cert}",
             f"--etcd-keyfile={etcd_client.key}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={LOOPBACK}",
+            f"--advertise-address={LOOPBACK}",
             f"--secure-port={self.port}",
             f"--tls-cert-file={self._server.cert}",
             f"--tls-private-key-file={self._server.key}",

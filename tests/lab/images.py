@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tests.lab.http import HttpClient
+from tests.lab.programs import go_platform
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_CONTAINERD_NAME = "io.containerd.image.name"
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,36 @@ class Repository:
     def tags(self) -> list[str]:
         """All tags, those of signatures included."""
         return list(self._http.get(f"/v2/{self.name}/tags/list", expect=200).body.get("tags") or [])
+
+
+def oci_archive(name: str, *, entrypoint: Sequence[str], files: Mapping[str, bytes]) -> bytes:
+    """An image of one layer as a tar in OCI layout (image-spec, image-layout.md), named for containerd."""
+    layer = _layer(files)
+    config = json.dumps(
+        {
+            "architecture": _architecture(),
+            "os": "linux",
+            "config": {"Entrypoint": list(entrypoint)},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+        }
+    ).encode()
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "digest": digest_of(config), "size": len(config)},
+            "layers": [{"mediaType": LAYER.removesuffix("+gzip"), "digest": digest_of(layer), "size": len(layer)}],
+        }
+    ).encode()
+    named = {"mediaType": MANIFEST, "digest": digest_of(manifest), "size": len(manifest)}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{**named, "annotations": {_CONTAINERD_NAME: name}}]}
+    blobs = {f"blobs/sha256/{digest_of(blob).removeprefix('sha256:')}": blob for blob in (layer, config, manifest)}
+    layout = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": json.dumps(index).encode()}
+    return _layer({**layout, **blobs})
+
+
+def _architecture() -> str:
+    return go_platform()[1]
 
 
 def digest_of(data: bytes) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.lab.lab import Lab
 from tests.lab.locks import BusyError, exclusive
 from tests.lab.programs import cache_dir
+from tests.lab.realnode import requirements
 from tests.lab.registries import RegistryKind
 from tests.lab.waiting import wait_for
 
@@ -43,6 +44,8 @@ class State:
     ca_file: str
     logs: str
     registries: dict[str, str]
+    node: str = ""
+    """Name of the real node, if there is one."""
 
 
 def running() -> State | None:
@@ -54,15 +57,22 @@ def running() -> State | None:
         return _read_state()
 
 
-def up() -> tuple[State, bool]:
-    """Start a lab in the background unless one runs. Returns its state, and whether it was started now."""
+def up(*, node: bool = False) -> tuple[State, bool]:
+    """Start a lab in the background unless one runs. Returns its state, and whether it was started now.
+
+    With `node` it has a real node; KeeperError if this machine can have none, or if a lab without one runs already.
+    """
+    if node and (why_not := requirements.missing()):
+        raise KeeperError(f"no real node here: {why_not}")
     if state := running():
+        if node and not state.node:
+            raise KeeperError("a lab without a node runs already: `make lab-down` first")
         return state, False
     _folder().mkdir(parents=True, exist_ok=True)
     log = _folder() / "keeper.log"
     with log.open("wb") as output:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "tests.lab", "keep"],
+            [sys.executable, "-m", "tests.lab", "keep", *(["--node"] if node else [])],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -95,7 +105,7 @@ def down() -> bool:
     return True
 
 
-def keep() -> None:
+def keep(*, node: bool = False) -> None:
     """Hold a lab until SIGTERM, or until one of its programs ends. Runs in the background process."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
@@ -106,7 +116,7 @@ def keep() -> None:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         (_folder() / "run").mkdir(parents=True, mode=0o700)
-        with Lab.start(folder=_folder() / "run") as lab:
+        with Lab.start(folder=_folder() / "run", node=node) as lab:
             registries = {kind: lab.registry(kind).host for kind in (RegistryKind.REFERRERS, RegistryKind.PLAIN)}
             _write_state(
                 State(
@@ -116,6 +126,7 @@ def keep() -> None:
                     str(lab.ca_file),
                     str(lab.folder / "logs"),
                     {kind.value: host for kind, host in registries.items()},
+                    lab.real_node.name if node else "",
                 )
             )
             while not ended.wait(1.0):

@@ -14,12 +14,14 @@ from typing import Any, Self
 
 from tests.lab import builder
 from tests.lab.audit import AuditLog, Event
-from tests.lab.controlplane import ADMIN, ControlPlane, write_kubeconfig
+from tests.lab.controlplane import ADMIN, LOOPBACK, ControlPlane, write_kubeconfig
 from tests.lab.cosign import Cosign
 from tests.lab.http import HttpClient
 from tests.lab.node import NodePlayer
 from tests.lab.pki import CertificateAuthority
 from tests.lab.processes import Processes
+from tests.lab.realnode import node as realnode
+from tests.lab.realnode.node import RealNode
 from tests.lab.registries import Registry, RegistryKind
 from tests.lab.waiting import wait_for
 
@@ -35,7 +37,13 @@ class Lab:
     """Everything a test needs of a cluster. Use `Lab.start()` as a context manager; all ends with it."""
 
     def __init__(
-        self, folder: Path, processes: Processes, control_plane: ControlPlane, ca: CertificateAuthority
+        self,
+        folder: Path,
+        processes: Processes,
+        control_plane: ControlPlane,
+        ca: CertificateAuthority,
+        *,
+        address: str = LOOPBACK,
     ) -> None:
         self.folder = folder
         self.ca = ca
@@ -44,6 +52,9 @@ class Lab:
         self.url = control_plane.url
         self.ca_file = ca.cert_file
         self.audit = AuditLog(control_plane.audit_log)
+        self.address = address
+        """Where the lab's servers listen: loopback, or the machine's end of the wire to the real node."""
+        self._real_node: RealNode | None = None
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, ...], HttpClient] = {}
         self._registries: dict[RegistryKind, Registry] = {}
@@ -58,6 +69,7 @@ class Lab:
         cls,
         *,
         folder: Path | None = None,
+        node: bool = False,
         apiserver_flags: Sequence[str] = (),
         controller_flags: Sequence[str] = (),
         progress: builder.Progress | None = None,
@@ -65,9 +77,9 @@ class Lab:
         """Build what is missing, start the control plane, return when it is ready.
 
         Without `folder` all state lies in a temporary folder that goes when the lab ends, however it ends. Registries
-        and cosign come with the first use.
+        and cosign come with the first use. With `node` a real kubelet runs pods (`tests.lab.realnode`): Linux, root.
         """
-        programs = builder.ensure(["control-plane"], progress)
+        programs = builder.ensure(["control-plane", *(["node"] if node else [])], progress)
         if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="countersign-lab-"))
             processes = Processes(remove=folder)
@@ -75,10 +87,24 @@ class Lab:
             processes = Processes()
         try:
             ca = CertificateAuthority(folder / "pki")
+            sandbox = realnode.prepare(folder, processes) if node else None
+            address = sandbox.host_address if sandbox else LOOPBACK
+            if sandbox:
+                apiserver_flags = (*realnode.apiserver_flags(sandbox, ca), *apiserver_flags)
+                controller_flags = (*realnode.CONTROLLER_FLAGS, *controller_flags)
             control_plane = ControlPlane(
-                folder, programs, processes, ca, apiserver_flags=apiserver_flags, controller_flags=controller_flags
+                folder,
+                programs,
+                processes,
+                ca,
+                host=address,
+                apiserver_flags=apiserver_flags,
+                controller_flags=controller_flags,
             )
-            return cls(folder, processes, control_plane, ca)
+            lab = cls(folder, processes, control_plane, ca, address=address)
+            if sandbox:
+                lab._join(sandbox)
+            return lab
         except BaseException:
             processes.close()
             raise
@@ -87,6 +113,8 @@ class Lab:
         """End every process of the lab."""
         for client in self._clients.values():
             client.close()
+        if self._real_node:
+            self._real_node.close()
         self.processes.close()
 
     def __enter__(self) -> Self:
@@ -153,6 +181,25 @@ class Lab:
                 player.register()
                 self._nodes[name] = player
             return self._nodes[name]
+
+    @property
+    def real_node(self) -> RealNode:
+        """The node that runs pods, if the lab was started with one."""
+        if self._real_node is None:
+            raise AssertionError("this lab has no real node: start it with `Lab.start(node=True)`")
+        return self._real_node
+
+    def _join(self, sandbox: realnode.Sandbox) -> None:
+        for binding in realnode.role_bindings():
+            self.admin.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding, expect=201)
+        self._real_node = realnode.RealNode(sandbox, self.processes, self.ca, self.url)
+        wait_for(lambda: self.is_node_ready(realnode.NODE_NAME), what="the node is Ready", timeout=60)
+
+    def is_node_ready(self, name: str) -> bool:
+        """Whether a node of this name is there and Ready."""
+        answer = self.admin.get(f"/api/v1/nodes/{name}")
+        conditions = answer.body.get("status", {}).get("conditions", []) if answer.ok else []
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
     # kubectl
 
@@ -247,8 +294,10 @@ class Lab:
             if kind not in self._registries:
                 programs = builder.ensure([kind.program])
                 self._registries[kind] = Registry(
-                    kind, self.folder / f"registry-{kind}", programs, self.processes, self.ca
+                    kind, self.folder / f"registry-{kind}", programs, self.processes, self.ca, address=self.address
                 )
+                if self._real_node:
+                    self._real_node.containerd.trust(self._registries[kind].host, self.ca_file)
             return self._registries[kind]
 
     @property

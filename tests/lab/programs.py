@@ -18,6 +18,7 @@ _PLAIN_LDFLAGS = "-s -w"
 _CONTAINERD_TAGS = "no_btrfs,no_zfs,no_devmapper"
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
 _CNI = "github.com/containernetworking/plugins/plugins"
+OWN_MODULES = "lab.countersign.dev"
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Program:
     def key(self) -> str:
         """Hash of all that decides what the binary is: pins, checksums, package, flags, platform."""
         digest = hashlib.sha256()
-        for pin in ("go.mod", "go.sum"):
-            digest.update(hashlib.sha256((self.module_dir / pin).read_bytes()).digest())
+        own = sorted(self.module_dir.glob("*.go")) if self.package.startswith(OWN_MODULES) else []
+        for pin in (self.module_dir / "go.mod", self.module_dir / "go.sum", *own):
+            digest.update(hashlib.sha256(pin.read_bytes()).digest())
         digest.update("\0".join((self.package, *self.build_args, "CGO_ENABLED=0", *go_platform())).encode())
         return digest.hexdigest()[:16]
 
@@ -71,6 +73,7 @@ PROGRAMS: dict[str, Program] = {
             75,
         ),
         Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES_LDFLAGS, 27),
+        Program("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES_LDFLAGS, 8),
         Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES_LDFLAGS, 8),
         Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES_LDFLAGS, 38),
         Program("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", _PLAIN_LDFLAGS, 99),
@@ -84,6 +87,7 @@ PROGRAMS: dict[str, Program] = {
             Program(name, "cni", f"{_CNI}/{folder}/{name}", _PLAIN_LDFLAGS, seconds)
             for folder, name, seconds in (("main", "bridge", 12), ("main", "loopback", 2), ("ipam", "host-local", 2))
         ),
+        Program("pause", "pause", f"{OWN_MODULES}/pause", _PLAIN_LDFLAGS, 2),
     )
 }
 
@@ -92,8 +96,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "registries": ("registry", "olareg"),
     "cosign": ("cosign",),
     "node": (
-        *("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr"),
-        *("bridge", "loopback", "host-local"),
+        *("kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr"),
+        *("bridge", "loopback", "host-local", "pause"),
     ),
 }
 

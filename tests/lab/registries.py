@@ -10,6 +10,7 @@ from pathlib import Path
 import urllib3
 import yaml
 
+from tests.lab.controlplane import LOCAL_NAMES, LOOPBACK
 from tests.lab.http import HttpClient
 from tests.lab.images import Repository
 from tests.lab.pki import CertificateAuthority
@@ -39,7 +40,7 @@ class RegistryKind(enum.StrEnum):
 
 
 class Registry:
-    """One running registry. `host` is what stands in an image reference: 127.0.0.1:PORT."""
+    """One running registry. `host` is what stands in an image reference: ADDRESS:PORT."""
 
     def __init__(
         self,
@@ -48,17 +49,20 @@ class Registry:
         programs: Mapping[str, Path],
         processes: Processes,
         ca: CertificateAuthority,
+        *,
+        address: str = LOOPBACK,
     ) -> None:
         self.kind = kind
         self.port = free_port()
-        self.host = f"127.0.0.1:{self.port}"
+        self._address = address
+        self.host = f"{address}:{self.port}"
         self.scheme = "http" if kind is RegistryKind.INSECURE else "https"
         self.url = f"{self.scheme}://{self.host}"
         self.ca_file = ca.cert_file
         self.credentials = (USERNAME, PASSWORD) if kind is RegistryKind.PRIVATE else None
         self._folder = folder
         folder.mkdir(parents=True)
-        self._tls = ca.server(f"registry-{kind}")
+        self._tls = ca.server(f"registry-{kind}", hosts=(*LOCAL_NAMES, address))
         args = self._distribution() if kind.program == "registry" else self._olareg()
         self.process: Process = processes.start(
             f"registry-{kind}", [programs[kind.program], *args], folder.parent / "logs" / f"registry-{kind}.log"
@@ -80,7 +84,7 @@ class Registry:
             return False
 
     def _olareg(self) -> list[str]:
-        args = ["serve", "--addr=127.0.0.1", f"--port={self.port}", "--store-type=mem", "--api-delete"]
+        args = ["serve", f"--addr={self._address}", f"--port={self.port}", "--store-type=mem", "--api-delete"]
         if self.scheme == "https":
             args += [f"--tls-cert={self._tls.cert}", f"--tls-key={self._tls.key}"]
         return args
