@@ -36,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description="A real control plane for tests and demo.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    build = commands.add_parser(
-        "build", help="build what is missing of these groups or programs (default: all that this machine can run)"
-    )
+    build = commands.add_parser("build", help="build what is missing of these (default: all that can run here)")
     build.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*GROUPS, *PROGRAMS]))
     build.set_defaults(run=_build)
     for name, run, text in (
