@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help dev test unit lint types demo lab lab-down bench generate requirements clean
+.PHONY: help dev test unit lint types demo image lab lab-down bench generate requirements clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -36,6 +36,10 @@ types: dev ## Check types
 demo: dev ## Watch the main job happen on a real API server
 	$(BIN)/python -m tests.demo
 
+IMAGE_ARGS ?=
+image: dev ## Build the image without a container engine; IMAGE_ARGS="--output FILE" writes it, "--push HOST/NAME:TAG" pushes it
+	$(BIN)/python -m tests.lab image $(IMAGE_ARGS)
+
 lab: dev ## Start a control plane and leave it running; NODE=1 adds a node that runs pods (Linux, root)
 	$(BIN)/python -m tests.lab up $(if $(filter-out 0,$(NODE)),--node)
 
@@ -51,7 +55,7 @@ generate: dev ## Write the CRDs, manifests/ and docs/commands.md anew from what 
 	$(BIN)/python -m tests.commands docs/commands.md
 
 requirements: dev ## Pin the Python packages anew
-	cd requirements && for f in run dev gotoolchain; do \
+	cd requirements && for f in image run dev gotoolchain; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$f.in -o $$f.txt; done
 
 clean: ## Remove what the targets made in this folder

@@ -1,4 +1,4 @@
-"""The lab from the shell: `python -m tests.lab build | up | down | status | env`."""
+"""The lab from the shell: `python -m tests.lab build | up | down | status | env | image`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tests.lab import builder, keeper
+from tests.lab.image import command as image
+from tests.lab.image.errors import ImageError
 from tests.lab.processes import ProcessError
 from tests.lab.programs import GROUPS, PROGRAMS, select
 from tests.lab.progress import PlainProgress, RichProgress
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. What was compiled is kept: the same command goes on from there.", file=sys.stderr)
         return 130
-    except (builder.BuildError, ToolchainError, ProcessError, keeper.KeeperError) as error:
+    except (builder.BuildError, ToolchainError, ProcessError, keeper.KeeperError, ImageError) as error:
         print(f"{error}", file=sys.stderr)
         return 1
 
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     keep = commands.add_parser("keep")
     keep.add_argument("--node", action="store_true")
     keep.set_defaults(run=_keep)
+    image.add_to(commands)
     return parser
 
 
