@@ -9,12 +9,27 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.lab.images import PushedImage
-from tests.lab.registries import Registry
 
 _TIMEOUT_SECONDS = 60
+
+
+class Registry(Protocol):
+    """What cosign must know of a registry."""
+
+    @property
+    def scheme(self) -> str:
+        """https or http."""
+
+    @property
+    def ca_file(self) -> Path | None:
+        """CA of its certificate; None: the system's."""
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password."""
 
 
 class CosignError(Exception):
@@ -128,7 +143,7 @@ class Cosign:
 
     @staticmethod
     def _registry(registry: Registry) -> list[str]:
-        flags = [f"--registry-cacert={registry.ca_file}"]
+        flags = [f"--registry-cacert={registry.ca_file}"] if registry.ca_file else []
         if registry.scheme == "http":
             flags = ["--allow-http-registry"]
         if registry.credentials:

@@ -88,6 +88,7 @@ PROGRAMS: dict[str, Program] = {
             for folder, name, seconds in (("main", "bridge", 12), ("main", "loopback", 2), ("ipam", "host-local", 2))
         ),
         Program("pause", "pause", f"{OWN_MODULES}/pause", _PLAIN_LDFLAGS, 2),
+        Program("workload", "workload", f"{OWN_MODULES}/workload", _PLAIN_LDFLAGS, 8),
     )
 }
 
@@ -95,6 +96,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "control-plane": ("kube-apiserver", "etcd", "kube-controller-manager", "kubectl"),
     "registries": ("registry", "olareg"),
     "cosign": ("cosign",),
+    "workload": ("workload",),
     "node": (
         *("kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr"),
         *("bridge", "loopback", "host-local", "pause"),
