@@ -5,10 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help dev test unit lint types demo image lab lab-down bench generate requirements clean
+.PHONY: help dev test unit lint types e2e demo image lab lab-down bench generate requirements clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 dev: $(VENV)/.installed ## Install the Python packages into .venv
 
@@ -32,6 +32,12 @@ lint: dev ## Check style, layers and generated files
 
 types: dev ## Check types
 	$(BIN)/mypy
+
+# Only what stands on make's own command line: a KUBECONFIG of the shell's must not send the tests to somebody's cluster.
+given = $(if $(filter command,$(firstword $(origin $1))),$2=$($1))
+E2E_GIVEN = $(call given,KUBECONFIG,E2E_KUBECONFIG) $(call given,IMAGE,E2E_IMAGE) $(call given,REGISTRY,E2E_REGISTRY)
+e2e: dev ## End-to-end tests: on the lab's node; or KUBECONFIG=F IMAGE=HOST/NAME:TAG [REGISTRY=HOST/PREFIX]; or CLUSTER=kind
+	$(if $(filter kind,$(CLUSTER)),$(BIN)/python -m tests.e2e.kind,$(strip $(E2E_GIVEN) $(BIN)/pytest tests/e2e)) $(ARGS)
 
 demo: dev ## Watch the main job happen on a real API server
 	$(BIN)/python -m tests.demo

@@ -1,0 +1,1 @@
+"""A kind cluster for the end-to-end tests."""
