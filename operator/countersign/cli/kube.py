@@ -1,7 +1,4 @@
-"""The cluster as the person's own kubeconfig sees it, by the official client: it reads exec plug-ins and OIDC.
-
-Answers are decoded into our typed models; the official client's models are never touched.
-"""
+"""The cluster as the person's own kubeconfig sees it. Answers are decoded into our typed models."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,14 +8,13 @@ import msgspec
 import typer
 
 from countersign.api.names import GROUP
+from countersign.cli import links
 from countersign.cli.exits import Exit, fail
 
 T = TypeVar("T")
 
 PAGE: Final = 500
 """Objects asked for at a time, as kubectl does."""
-TIMEOUT_SECONDS: Final = (5, 30)
-"""To connect, and between two pieces of an answer."""
 _ACCEPT: Final = "application/json, application/jwk-set+json"
 """The issuer's keys come as a type of their own (RFC 7517, section 8.5.2)."""
 
@@ -58,56 +54,35 @@ class _Status(msgspec.Struct, frozen=True):
 class Kube:
     """A few verbs on the API server, typed by msgspec. Every call raises ApiError."""
 
-    def __init__(self, api: Any, namespace: str = "default") -> None:
-        """`api`: a kubernetes.client.ApiClient. `namespace`: that of the kubeconfig's context."""
-        self._api = api
-        self.namespace = namespace
+    def __init__(self, link: links.Link | None, namespace: str = "default") -> None:
+        """Without a link nobody is asked: for whoever overrides `request`. `namespace` is then the context's."""
+        self._link = link
+        self.namespace = link.namespace if link else namespace
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> "Kube":
         """By kubeconfig, or from inside a pod. Ends the command with a message if neither is there."""
-        from kubernetes import client, config
-
-        configuration = client.Configuration()
-        configuration.retries = False
-        path = str(kubeconfig) if kubeconfig else None
-        namespace = "default"
         try:
-            config.load_kube_config(path, context, configuration)  # type: ignore[no-untyped-call]
-            contexts, current = config.list_kube_config_contexts(config_file=path)  # type: ignore[no-untyped-call]
-            chosen = next((one for one in contexts if one["name"] == context), current)
-            namespace = chosen["context"].get("namespace") or namespace
-        except config.ConfigException as error:
-            if kubeconfig is not None or context is not None:
-                fail(f"the kubeconfig cannot be used: {error}")
-            try:
-                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            except config.ConfigException:
-                fail(f"no cluster to talk to ({error}): pass --kubeconfig or set KUBECONFIG")
-        return cls(client.ApiClient(configuration), namespace)
+            return cls(links.connect(kubeconfig, context))
+        except links.LinkError as error:
+            fail(str(error))
 
     def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> tuple[bytes, Mapping[str, str]]:
         """The answer's body and headers. A body is sent as JSON."""
-        import urllib3
-        from kubernetes.client import ApiException
-
+        if self._link is None:
+            raise ApiError(0, "Unreachable", "there is no link to an API server")
         headers = {"Accept": _ACCEPT}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        call = self._api.param_serialize(
-            method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
-            auth_settings=["BearerToken"],
-        )  # fmt: skip
         try:
-            response = self._api.call_api(*call, _request_timeout=TIMEOUT_SECONDS)
-            data: bytes = response.read()
-        except (urllib3.exceptions.HTTPError, ApiException) as error:
+            status, data, told = self._link.send(method, path, query or {}, headers, body)
+        except links.LinkError as error:
             raise ApiError(0, "Unreachable", f"the API server cannot be reached: {error}") from error
-        if not 200 <= response.status < 300:
-            raise _error(response.status, data)
-        return data, dict(response.getheaders() or {})
+        if not 200 <= status < 300:
+            raise _error(status, data)
+        return data, told
 
     def version(self) -> tuple[str, str]:
         """The API server's version, and the Date header of its answer (may be empty)."""
