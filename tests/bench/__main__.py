@@ -1,19 +1,30 @@
-"""`python -m tests.bench [gate] [creation] [revocation] [introspection] [thousand]`: all of them without arguments."""
+"""`python -m tests.bench [NAME...]`: the named benchmarks, or all of them.
+
+On the control plane alone, services as processes: gate, creation, revocation, introspection, thousand. On the real
+node, services as pods: pods, churn, footprint; these need Linux and root.
+"""
 
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import creation, gate, introspection, revocation, thousand
+from tests.bench import churn, creation, footprint, gate, introspection, pod_start, revocation, thousand
+from tests.bench.node_setting import NodeSetting, on_node
 from tests.bench.setting import Setting, prepare
 from tests.lab.lab import Lab
+from tests.lab.realnode import requirements
 from tests.stack.installation import Installation
 
-Measure = Callable[[Setting, Callable[[str], None]], Table]
+Where = TypeVar("Where")
+
+Say = Callable[[str], None]
+Measure = Callable[[Setting, Say], Table]
+MeasureOnNode = Callable[[NodeSetting, Say], Table]
 BENCHMARKS: dict[str, Measure] = {
     "gate": gate.measure,
     "creation": creation.measure,
@@ -21,27 +32,46 @@ BENCHMARKS: dict[str, Measure] = {
     "introspection": introspection.measure,
     "thousand": thousand.measure,
 }
+ON_NODE: dict[str, MeasureOnNode] = {
+    "pods": pod_start.measure,
+    "churn": churn.measure,
+    "footprint": footprint.measure,
+}
+"""The footprint last: it leaves the cluster full."""
 
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks and print their tables."""
-    unknown = [name for name in names if name not in BENCHMARKS]
+    known = (*BENCHMARKS, *ON_NODE)
+    unknown = [name for name in names if name not in known]
     console = Console(width=None if sys.stdout.isatty() else 150)
     if unknown:
-        console.print(f"no benchmark is called {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
+        console.print(f"no benchmark is called {', '.join(unknown)}: choose from {', '.join(known)}")
         return 2
-    progress = Console(stderr=True)
-    with Lab.start() as lab, Installation.start(lab) as countersign:
-        setting = prepare(lab, countersign)
-        # One asker asks as fast as it can here: without the limit that is meant for exactly that.
-        countersign.stop("verifier")
-        countersign.start_service("verifier", asker_rate="0")
-        for name in names or BENCHMARKS:
-            began = time.perf_counter()
-            console.print(BENCHMARKS[name](setting, lambda text: progress.print(text, style="dim")))
-            progress.print(f"{name}: {time.perf_counter() - began:.0f} s", style="dim")
-    console.print(f"{platform.machine()}, Python {platform.python_version()}, loopback, TLS everywhere")
+    chosen = names or known
+    if any(name in BENCHMARKS for name in chosen):
+        with Lab.start() as lab, Installation.start(lab) as countersign:
+            setting = prepare(lab, countersign)
+            # One asker asks as fast as it can here: without the limit that is meant for exactly that.
+            countersign.stop("verifier")
+            countersign.start_service("verifier", asker_rate="0")
+            _each({name: one for name, one in BENCHMARKS.items() if name in chosen}, setting, console)
+    if any(name in ON_NODE for name in chosen):
+        if why_not := requirements.missing():
+            console.print(f"not measured: {', '.join(name for name in ON_NODE if name in chosen)}: {why_not}")
+        else:
+            with on_node() as node_setting:
+                _each({name: one for name, one in ON_NODE.items() if name in chosen}, node_setting, console)
+    console.print(f"{platform.machine()}, Python {platform.python_version()}, one machine, TLS everywhere")
     return 0
+
+
+def _each(measures: Mapping[str, Callable[[Where, Say], Table]], where: Where, console: Console) -> None:
+    progress = Console(stderr=True)
+    for name, measure in measures.items():
+        began = time.perf_counter()
+        console.print(measure(where, lambda text: progress.print(text, style="dim")))
+        progress.print(f"{name}: {time.perf_counter() - began:.0f} s", style="dim")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,15 @@ class Release:
                 selector = f"app.kubernetes.io/component={name}"
                 self.cluster.running(self.namespace, selector, count)
 
+    def restart(self) -> None:
+        """`kubectl rollout restart` of all services, to its end."""
+        for name in ("controller", "gate", "verifier"):
+            self.cluster.kubectl("rollout", "restart", f"deployment/countersign-{name}", "-n", self.namespace)
+        for name in ("controller", "gate", "verifier"):
+            self.cluster.kubectl(
+                "rollout", "status", f"deployment/countersign-{name}", "-n", self.namespace, "--timeout=150s"
+            )
+
     def _is_scaled(self, name: str, count: int) -> bool:
         return len(self.service(name)) == count
 

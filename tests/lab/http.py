@@ -158,5 +158,12 @@ class HttpClient:
     ) -> Answer:
         return self.request("DELETE", path, body, query=query, expect=expect)
 
+    def open(self, path: str) -> urllib3.BaseHTTPResponse:
+        """GET with the body still to be read, such as a watch; the caller closes it. Raises UnexpectedStatusError."""
+        response = self._pool.request("GET", self.base_url + path, headers=self._headers, preload_content=False)
+        if response.status != 200:
+            raise UnexpectedStatusError(f"GET {path}: {response.status}, expected 200")
+        return response
+
     def close(self) -> None:
         self._pool.clear()
