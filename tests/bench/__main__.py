@@ -1,4 +1,4 @@
-"""`python -m tests.bench [gate] [creation] [revocation] [introspection] [thousand]`: all of them without arguments."""
+"""`python -m tests.bench [gate] [creation] [revocation] [introspection] [thousand] [startup]`: all if none is named."""
 
 import platform
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import creation, gate, introspection, revocation, thousand
+from tests.bench import creation, gate, introspection, revocation, startup, thousand
 from tests.bench.setting import Setting, prepare
 from tests.lab.lab import Lab
 from tests.stack.installation import Installation
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Measure] = {
     "revocation": revocation.measure,
     "introspection": introspection.measure,
     "thousand": thousand.measure,
+    "startup": startup.measure,
 }
 
 

@@ -30,10 +30,13 @@ READY_SECONDS = 30.0
 class Service:
     """One running service and where it listens."""
 
-    def __init__(self, name: str, process: Process, port: int, health_port: int) -> None:
+    def __init__(self, name: str, process: Process, port: int, health_port: int, started: float) -> None:
+        """`started`: `time.perf_counter()` when its process began."""
         self.name = name
         self.process = process
         self.port = port
+        self.health_port = health_port
+        self.started = started
         self.health = HttpClient(f"http://127.0.0.1:{health_port}")
 
     @property
@@ -130,8 +133,9 @@ class Installation:
         options |= {flag.replace("_", "-"): [value] for flag, value in flags.items()}
         args = [f"--{option}={value}" for option, values in options.items() for value in values]
         log = self.lab.folder / "logs" / f"{key or name}.log"
+        started = time.perf_counter()
         process = self.lab.processes.start(key or name, [*self.program, name, *args], log, env={**os.environ})
-        service = Service(name, process, port, health_port)
+        service = Service(name, process, port, health_port, started)
         self.services[key or name] = service
         if wait:
             self._await_ready(service)
