@@ -1,7 +1,7 @@
 """`python -m tests.bench [NAME...]`: the named benchmarks, or all of them.
 
-On the control plane alone, services as processes: gate, creation, revocation, introspection, thousand. On the real
-node, services as pods: pods, churn, footprint; these need Linux and root.
+On the control plane alone, services as processes: gate, creation, revocation, introspection, thousand, startup. On the
+real node, services as pods: pods, churn, footprint; these need Linux and root.
 """
 
 import platform
@@ -13,7 +13,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import churn, creation, footprint, gate, introspection, pod_start, revocation, thousand
+from tests.bench import churn, creation, footprint, gate, introspection, pod_start, revocation, startup, thousand
 from tests.bench.node_setting import NodeSetting, on_node
 from tests.bench.setting import Setting, prepare
 from tests.lab.lab import Lab
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Measure] = {
     "revocation": revocation.measure,
     "introspection": introspection.measure,
     "thousand": thousand.measure,
+    "startup": startup.measure,
 }
 ON_NODE: dict[str, MeasureOnNode] = {
     "pods": pod_start.measure,

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,10 +30,13 @@ READY_SECONDS = 30.0
 class Service:
     """One running service and where it listens."""
 
-    def __init__(self, name: str, process: Process, port: int, health_port: int) -> None:
+    def __init__(self, name: str, process: Process, port: int, health_port: int, started: float) -> None:
+        """`started`: `time.perf_counter()` when its process began."""
         self.name = name
         self.process = process
         self.port = port
+        self.health_port = health_port
+        self.started = started
         self.health = HttpClient(f"http://127.0.0.1:{health_port}")
 
     @property
@@ -55,8 +58,17 @@ class Service:
 class Installation:
     """The chart's objects on the lab's API server, and the services that run under them."""
 
-    def __init__(self, lab: Lab, *, namespace: str = SYSTEM_NAMESPACE, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        *,
+        namespace: str = SYSTEM_NAMESPACE,
+        values: Mapping[str, Any] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "countersign.cli.main"),
+    ) -> None:
+        """`program`: what runs a service; its name and options follow."""
         self.lab = lab
+        self.program = program
         self.namespace = namespace
         self.values = dict(values or {})
         self.services: dict[str, Service] = {}
@@ -123,13 +135,11 @@ class Installation:
         options |= {flag.replace("_", "-"): [value] for flag, value in flags.items()}
         args = [f"--{option}={value}" for option, values in options.items() for value in values]
         log = self.lab.folder / "logs" / f"{key or name}.log"
+        started = time.perf_counter()
         process = self.lab.processes.start(
-            key or name,
-            [sys.executable, "-m", "countersign.cli.main", name, *args],
-            log,
-            env={**os.environ, **self.environment},
+            key or name, [*self.program, name, *args], log, env={**os.environ, **self.environment}
         )
-        service = Service(name, process, port, health_port)
+        service = Service(name, process, port, health_port, started)
         self.services[key or name] = service
         if wait:
             self._await_ready(service)
@@ -279,7 +289,7 @@ class Installation:
 
     def _established(self, crd: Object) -> bool:
         status = self.lab.admin.get(object_path(crd)).body.get("status", {})
-        return any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions", ()))
+        return any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions") or ())
 
     def _there(self, path: str) -> bool:
         return self.lab.admin.get(path).ok

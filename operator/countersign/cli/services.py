@@ -17,6 +17,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from countersign.lean import hidden
+
 T = TypeVar("T")
 
 ENV_PREFIX: Final = "COUNTERSIGN_"
@@ -93,6 +95,9 @@ def run(name: str, arguments: Sequence[str], program: str = "countersign") -> in
     """Run a service until it is told to end; returns its exit code. Raises SystemExit on options that mean nothing."""
     service = SERVICES[name]
     configured = parse(settings_of(name), arguments, prog=f"{program} {name}", description=service.summary)
+    # structlog loads rich wherever it is installed, for tracebacks that no service prints.
+    with hidden("rich"):
+        import_module("structlog")
     code: int = import_module(f"{service.room}.service").run(configured)
     return code
 

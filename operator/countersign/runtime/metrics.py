@@ -1,8 +1,8 @@
 """A metrics registry per process. No module-level registry: two services in one test would share it."""
 
-from importlib.metadata import version
-
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
+
+from countersign import __version__
 
 
 def new_registry() -> CollectorRegistry:
@@ -11,5 +11,5 @@ def new_registry() -> CollectorRegistry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     info = Gauge("countersign_build_info", "Version of Countersign; always 1.", ["version"], registry=registry)
-    info.labels(version("countersign")).set(1)
+    info.labels(__version__).set(1)
     return registry

@@ -77,7 +77,7 @@ def _application(root: Path, base: Layer, wheel: Path) -> list[Component]:
 
 def _download(folder: Path) -> None:
     machine = architecture().wheel
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(17, _GLIBC_MINOR + 1)]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC_MINOR, 16, -1)]  # the best first
     run(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
         *("--require-hashes", "--only-binary=:all:", "--dest", str(folder), "--requirement", str(REQUIREMENTS)),

@@ -38,7 +38,13 @@ _DROPPED: Final = (
             *("curses", "tkinter", "turtle.py", "turtledemo", "sqlite3", "dbm", "__phello__", "config-3.11*"),
             *("lib-dynload/_ctypes_test*", "lib-dynload/_test*", "lib-dynload/_xx*", "lib-dynload/xx*"),
             *("lib-dynload/_curses*", "lib-dynload/_dbm*", "lib-dynload/_sqlite3*", "lib-dynload/nis*"),
-            *("lib-dynload/readline*", "lib-dynload/ossaudiodev*", "lib-dynload/audioop*", "lib-dynload/_lsprof*"),
+            *(
+                "sitecustomize.py",
+                "lib-dynload/readline*",
+                "lib-dynload/ossaudiodev*",
+                "lib-dynload/audioop*",
+                "lib-dynload/_lsprof*",
+            ),
         )
     ),
 )

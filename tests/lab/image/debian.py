@@ -17,6 +17,7 @@ from tests.lab.images import digest_of
 PACKAGES: Final = (
     "base-files",  # os-release: scanners ask it whose advisories count
     "ca-certificates",
+    "gcc-12-base",  # the copyright notice of libgcc-s1 and libstdc++6
     "libbz2-1.0",
     "libc6",
     "libcrypt1",

@@ -148,6 +148,34 @@ def test_a_service_can_be_run(name: str) -> None:
     assert callable(import_module(f"{services.SERVICES[name].room}.service").run)
 
 
+FOR_PEOPLE = {"kubernetes", "typer", "rich", "pydantic", "pygments", "urllib3"}
+NOT_IN = {
+    "gate": FOR_PEOPLE | {"kopf", "click", "requests"},
+    "verifier": FOR_PEOPLE | {"kopf", "click", "requests"},
+    "controller": FOR_PEOPLE | {"requests"},
+}
+"""What a service must not hold in memory. kopf is built on click."""
+
+
+@pytest.mark.parametrize("name", services.SERVICES)
+def test_a_service_loads_nothing_that_is_for_people_or_for_other_services(name: str) -> None:
+    """It gets as far as the cluster that it cannot reach: all that a running service has is imported by then."""
+    program = (
+        f"import sys; sys.argv[1:] = ['{name}', '--kubeconfig=/nowhere']\n"
+        "from countersign.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit as ended: print(ended.code)\n"
+        "print(','.join(sys.modules))"
+    )
+    code, modules = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    loaded = set(modules.split(","))
+    assert code == "1"
+    assert {f"countersign.{name}.service", "aiohttp"} <= loaded
+    assert not loaded & (NOT_IN[name] | {f"countersign.{other}" for other in services.SERVICES if other != name})
+
+
 @pytest.mark.parametrize("name", services.SERVICES)
 def test_help_of_a_service_loads_nothing_of_the_others(name: str) -> None:
     """Start-up stays cheap, and a service holds in memory only what it uses."""
