@@ -55,10 +55,11 @@ lab-down: dev ## Stop the control plane that `make lab` started
 bench: dev ## Measure, with each figure's baseline in the same run
 	$(BIN)/python -m tests.bench
 
-generate: dev ## Write the CRDs, manifests/ and docs/commands.md anew from what they are made of
+generate: dev ## Write the CRDs, manifests/ and the pages of commands and values anew from what they are made of
 	$(BIN)/python -m countersign.api.crds charts/countersign/files/crds
 	$(BIN)/python -m tests.render manifests
 	$(BIN)/python -m tests.commands docs/commands.md
+	$(BIN)/python -m tests.values docs/values.md
 
 requirements: dev ## Pin the Python packages anew
 	cd requirements && for f in image run dev gotoolchain; do \

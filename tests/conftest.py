@@ -25,7 +25,7 @@ _NAMES = itertools.count(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the lab is marked so: `pytest -m "not lab"` runs the rest."""
     for item in items:
-        if {"lab", "countersign"} & set(getattr(item, "fixturenames", ())):
+        if {"lab", "countersign", "helm_lab"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("lab")
 
 
@@ -55,6 +55,13 @@ def countersign(programs: None) -> Iterator[Installation]:
 
     with Lab.start() as own, Installation.start(own) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def helm_lab(programs: None) -> Iterator[Lab]:
+    """A control plane for tests that install and remove the chart: each leaves it as it was."""
+    with Lab.start() as own:
+        yield own
 
 
 @pytest.fixture(scope="module")

@@ -19,17 +19,9 @@ QUIET_SECONDS = 4.0
 """Longer than the controller's checks: what it would write anew would stand there by then."""
 
 
-@pytest.fixture(scope="module")
-def helm_lab(programs: None) -> Iterator[Lab]:
-    with Lab.start() as own:
-        yield own
-
-
 @pytest.fixture
 def countersign(helm_lab: Lab) -> Iterator[HelmInstallation]:
-    with HelmInstallation(helm_lab) as made:
-        made.install()
-        made.start_all()
+    with HelmInstallation.start(helm_lab) as made:
         yield made
 
 

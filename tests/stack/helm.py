@@ -104,6 +104,9 @@ class HelmInstallation(Installation):
         """Leave the cluster as it was: the release, what it keeps, and the CRDs with all that is in them."""
         self.kill_all()
         self.remove()
+        self.remove_webhooks()
+        for path in self._own_paths():  # the previous release leaves them, the present one does not
+            self.lab.admin.delete(path)
         self.lab.wait_for(lambda: not self.left_behind(), what="nothing is left behind")
         crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         paths = [f"{crds}/{kind.PLURAL}.{names.GROUP}" for kind in KINDS]
@@ -117,12 +120,14 @@ class HelmInstallation(Installation):
             for path in _LABELLED
             for item in self._items(path, labelSelector=OURS)
         ]
+        return found + self._own_paths()
+
+    def _own_paths(self) -> list[str]:
+        """Secrets, ConfigMaps and Leases of our namespace, but for what Kubernetes puts into each."""
         own = {"secrets": "/api/v1", "configmaps": "/api/v1", "leases": "/apis/coordination.k8s.io/v1"}
-        for plural, base in own.items():
-            for item in self._items(f"{base}/namespaces/{self.namespace}/{plural}"):
-                if item["metadata"]["name"] != "kube-root-ca.crt":
-                    found.append(f"{plural} {item['metadata']['name']}")
-        return found
+        folders = [f"{base}/namespaces/{self.namespace}/{plural}" for plural, base in own.items()]
+        named = [(folder, item["metadata"]["name"]) for folder in folders for item in self._items(folder)]
+        return [f"{folder}/{name}" for folder, name in named if name != "kube-root-ca.crt"]
 
     def webhook_configurations(self) -> list[Object]:
         """Both, or as many as there are."""

@@ -14,6 +14,7 @@ from countersign.cli import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render
+from tests.values import page
 
 pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this platform")
 
@@ -164,6 +165,10 @@ def test_the_crds_stay_when_the_release_goes_and_can_be_left_out(objects: list[O
     assert not of_kind(render({"crds": {"install": False}}), "CustomResourceDefinition")
     # Helm installs what lies there, and never upgrades it.
     assert not (CHART / "crds").exists()
+
+
+def test_the_page_of_values_is_what_the_chart_says() -> None:
+    assert (CHART.parents[1] / "docs" / "values.md").read_text() == page(), "stale: run `make generate`"
 
 
 # Services
@@ -376,6 +381,16 @@ def test_the_notes_say_what_is_not_in_force_yet() -> None:
     assert "list the namespaces with private images" in notes()
     assert "list the namespaces with private images" not in notes(EVERYTHING)
     assert "register the gate yourself" in notes(EVERYTHING)
+    assert "networkPolicy.enabled is false" in notes()
+    assert "networkPolicy.enabled is false" not in notes(EVERYTHING)
+
+
+def test_the_notes_say_what_an_uninstall_takes_and_what_it_leaves() -> None:
+    told = notes({"test": {"enabled": False}}, "elsewhere")
+    assert "helm uninstall countersign --namespace elsewhere" in told
+    assert "It revokes nothing" in told
+    assert "helm test" not in told
+    assert "helm test countersign" in notes()
 
 
 def test_the_images_user_is_the_charts() -> None:
