@@ -23,6 +23,10 @@ class GrantPod(Model, frozen=True, kw_only=True):
     receipt_hash: Annotated[
         str, doc("SHA-256 of the admission receipt that the grant rests on, as sha256:<hex>.", max_length=71)
     ] = ""
+    receipt_key_id: Annotated[
+        str,
+        doc("Id of the key that signed the receipt, so that a leaked key's grants can be listed.", max_length=64),
+    ] = msgspec.field(name="receiptKeyID", default="")
     created_at: Annotated[UTCTime, doc("Creation of the pod.", string_format="date-time")]
 
 

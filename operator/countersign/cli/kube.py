@@ -89,13 +89,13 @@ class Kube:
     def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> tuple[bytes, Mapping[str, str]]:
-        """The answer's body and headers. A body is sent as JSON."""
+        """The answer's body and headers. A body is sent as JSON, that of a PATCH as a merge patch (RFC 7396)."""
         import urllib3
         from kubernetes.client import ApiException
 
         headers = {"Accept": _ACCEPT}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
         call = self._api.param_serialize(
             method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
             auth_settings=["BearerToken"],
@@ -148,6 +148,10 @@ class Kube:
         data, _ = self.request("POST", path, body=body, query={"dryRun": "All"} if dry_run else None)
         created: dict[str, Any] = msgspec.json.decode(data)
         return created
+
+    def merge_patch(self, path: str, body: Mapping[str, Any]) -> None:
+        """Change an object (RFC 7396). With `metadata.resourceVersion` in it, only if it is as it was read."""
+        self.request("PATCH", path, body=body)
 
 
 def connected(kubeconfig: Path | None, context: str | None) -> Kube:

@@ -230,7 +230,7 @@ class PodReconciler:
             qualification=record.qualification,
             service_account_uid=live,
             service_account_gone=live is None,
-            receipt_key_revoked=record.key_revoked,
+            receipt_key_revoked=self._judging.revoked_key(grant, record),
             held=self._judging.is_held(grant, record),
         )
 

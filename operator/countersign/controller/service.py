@@ -24,6 +24,7 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
     namespace                                countersign-ca countersign-gate-tls
                                              countersign-verifier-tls
                                              countersign-receipt-keys                        get patch
+                                             countersign-receipt-keys                        list watch
               ""                             configmaps                                      create
                                              countersign-ca                                  get patch
               coordination.k8s.io            leases                                          create
@@ -42,11 +43,14 @@ from typing import Final
 import structlog
 
 from countersign.api import names
+from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import EventRecorder
 from countersign.cluster.lease import LeaseElector
+from countersign.cluster.resource import SECRETS
+from countersign.cluster.watch import Reflector
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
@@ -118,12 +122,19 @@ class Controller:
             self._watching = Watching(config, self._see)
             self._watching.start()
             parts.push_async_callback(self._watching.stop)
-            sweeping = asyncio.create_task(self._keep_sweeping(client))
-            parts.callback(sweeping.cancel)
+            for work in (self._keep_sweeping(client), self._receipt_keys(client).run()):
+                parts.callback(asyncio.create_task(work).cancel)
             self._synced = True
             gc.collect()
             gc.freeze()  # what was read now stays: no use in looking through it at each collection
             await self._stand_by(client, stop, parts)
+
+    def _receipt_keys(self, client: ApiClient) -> Reflector[Secret, Secret]:
+        """The watch by which a revoked receipt key is known at once."""
+        ours, name = self._settings.namespace, names.RECEIPT_KEYS_SECRET
+        watch = Reflector(client, SECRETS, Secret, lambda secret: secret, namespace=ours, name=name)
+        watch.cache.on_change(self._keys.on_receipt_keys)
+        return watch
 
     def _compose(self, client: ApiClient) -> None:
         """Make the parts and tell each whom to tell."""
@@ -141,6 +152,7 @@ class Controller:
             },
             clock=_now,
             changed=self._keys_changed,
+            marked=self._keys_marked,
         )
         self._registrar = Registrar(
             world,
@@ -302,6 +314,11 @@ class Controller:
     def _keys_changed(self) -> None:
         self._policies_changed.set()
         self._registrar.wake()
+
+    def _keys_marked(self, ids: frozenset[str]) -> None:
+        if self._leading:
+            for uid in self._judging.resting_on(ids):
+                self._queue.add(uid, urgent=True)
 
     def _names_of(self, service: str) -> tuple[str, ...]:
         settings = self._settings

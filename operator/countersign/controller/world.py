@@ -59,7 +59,7 @@ NOTHING = Touched()
 class PodRecord:
     """One pod. The body is kept encoded: it is read when policies change, and takes a third of the room."""
 
-    __slots__ = ("body", "controller", "final", "gone", "judged", "key_revoked", "qualification", "track", "version")
+    __slots__ = ("body", "controller", "final", "gone", "judged", "qualification", "track", "version")
 
     def __init__(self, pod: Pod) -> None:
         self.body = _encode(pod)
@@ -72,8 +72,6 @@ class PodRecord:
         """None once judged: no policy governs it."""
         self.final: Transition | None = None
         """How its grant became final, so that deleting the grant does not undo it."""
-        self.key_revoked = False
-        """The key that signed its receipt was revoked."""
         self.controller: tuple[ControllerLink | None, bool] | None = None
         """The resolved controller, and whether somebody vouches for it; None: not asked yet. Links never change."""
 

@@ -7,7 +7,6 @@ controller's webhook configurations send only requests for protected audiences h
 import asyncio
 import base64
 import binascii
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Protocol
@@ -30,6 +29,7 @@ from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
 from countersign.grants.judgement import SpentReceipt, judge_instance
 from countersign.grants.naming import grant_name, refused_name
+from countersign.keys.receipts import receipt_hash
 
 TOKEN: Final = msgspec.json.Decoder(TokenRequest)
 
@@ -197,11 +197,6 @@ def unverified_nonce(text: str) -> str:
         return _nonce.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).nonce
     except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
         return ""
-
-
-def receipt_hash(text: str) -> str:
-    """`sha256:<hex>` of a receipt's text, as its grant remembers it."""
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _view(pod: Pod | None) -> PodView | None:

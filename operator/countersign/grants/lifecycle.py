@@ -6,7 +6,8 @@
 
 Revoked: the instance itself is over or spoilt, or a person said so. Suspended: policy or evidence turned against it,
 which can be repaired. The rules are tried in the order in which they stand in `next_status`; the first that holds
-decides. Whatever ends an instance goes before whatever suspends it.
+decides. Whatever ends an instance goes before whatever suspends it; and what no policy says (`_withheld`) goes before
+what the policies say, since only a change of policy is ever held back by the brake.
 """
 
 from datetime import datetime, timedelta
@@ -70,7 +71,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     revocation: str = ""
     """The order that reaches it, as `Revocation namespace/name`; empty: none does."""
     revocation_reason: str = ""
-    receipt_key_revoked: bool = False
+    receipt_key_revoked: str = ""
+    """Id of the key that signed its receipt, if that key was revoked."""
     held: bool = False
     """The change of policy that would suspend it is held (grants.impact)."""
 
@@ -94,11 +96,12 @@ def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Trans
     track = seen.track
     if is_refused(grant.metadata.name) or track is None:
         return None  # a refusal waits for its pod's end only, and of what is not known nothing follows
-    wanted = _suspension(grant, seen, track)
+    withheld = _withheld(seen)
+    wanted = withheld or _suspension(grant, seen, track)
     if wanted is None:
         again: Reason = "QualifiesAgain" if grant.status.state == "Suspended" else "Admitted"
         return None if grant.status.state == "Active" else Transition(state="Active", reason=again, message="")
-    if grant.status.state == "Active" and seen.held:
+    if grant.status.state == "Active" and seen.held and withheld is None:
         return None
     status = grant.status
     if (status.state, status.reason, status.message) == (wanted.state, wanted.reason, bounded(wanted.message)):
@@ -132,8 +135,6 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
         return _revoked("ServiceAccountChanged", f"Its service account {account.name} was deleted.")
     if seen.service_account_uid is not None and seen.service_account_uid != account.uid:
         return _revoked("ServiceAccountChanged", f"Its service account {account.name} was replaced by another.")
-    if seen.receipt_key_revoked:
-        return _revoked("ReceiptKeyRevoked", "The key that signed its admission receipt was revoked.")
     if grant.spec.expires_at is not None and clock.parse(grant.spec.expires_at) <= now:
         return _revoked("LifetimeOver", f"Its lifetime ended at {grant.spec.expires_at}.")
     return None
@@ -169,12 +170,15 @@ def drain_end(track: PodTrack, qualification: Qualification | None) -> datetime 
 def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bool:
     """Whether a suspended grant must make way for a new one: all is well, but for other tokens than it lists.
 
-    The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal.
+    The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal, but for that of
+    a pod whose receipt named a key that was restored since: it is judged anew.
     """
-    if grant.status.state != "Suspended" or is_refused(grant.metadata.name):
+    if grant.status.state != "Suspended" or _withheld(seen) is not None:
         return False
     if seen.track is None or seen.qualification is None or ending(grant, seen, now) is not None:
         return False
+    if is_refused(grant.metadata.name):
+        return grant.status.reason == "ReceiptKeyRevoked"
     is_well = _turned_against(grant, seen.qualification, seen.track) is None
     return is_well and set(seen.qualification.tokens) != set(grant.spec.tokens)
 
@@ -211,6 +215,15 @@ def status_after(
         pod_generation=seen,
         conditions=conditions,
     )
+
+
+def _withheld(seen: Observation) -> Transition | None:
+    """What suspends an instance whatever its policies say."""
+    if seen.receipt_key_revoked:
+        return _suspended(
+            "ReceiptKeyRevoked", f"The key that signed its admission receipt ({seen.receipt_key_revoked}) was revoked."
+        )
+    return None
 
 
 def _suspension(grant: WorkloadGrant, seen: Observation, track: PodTrack) -> Transition | None:

@@ -3,7 +3,9 @@
 from typing import Final, Literal
 
 ActiveReason = Literal["Admitted", "QualifiesAgain"]
-SuspendedReason = Literal["NotAdmitted", "NotQualified", "NoLongerQualifies", "EphemeralContainerAdded"]
+SuspendedReason = Literal[
+    "NotAdmitted", "NotQualified", "NoLongerQualifies", "EphemeralContainerAdded", "ReceiptKeyRevoked"
+]
 RevokedReason = Literal[
     "Completed",
     "Failed",
@@ -16,8 +18,9 @@ RevokedReason = Literal[
     "ReceiptMissing",
     "ReceiptInvalid",
     "ReceiptSpent",
-    "ReceiptKeyRevoked",
 ]
+ReceiptReason = Literal["ReceiptMissing", "ReceiptInvalid", "ReceiptSpent", "ReceiptKeyRevoked"]
+"""Why a pod has no acceptable receipt."""
 Reason = ActiveReason | SuspendedReason | RevokedReason
 
 _RESTART: Final = "Delete the pod, so that its controller makes another that is admitted anew."
@@ -39,5 +42,8 @@ REMEDIES: Final[dict[Reason, str]] = {
     "ReceiptMissing": f"It was created while no gate answered, or around it. {_RESTART}",
     "ReceiptInvalid": f"Its receipt was not made for this pod. {_RESTART}",
     "ReceiptSpent": f"Its receipt was copied from another pod, and a receipt counts once. {_RESTART}",
-    "ReceiptKeyRevoked": f"The key that signed its receipt was revoked. {_RESTART}",
+    "ReceiptKeyRevoked": (
+        "The key that signed its receipt was revoked. If that was a mistake: countersign receipt-key restore. "
+        f"Otherwise: {_RESTART}"
+    ),
 }

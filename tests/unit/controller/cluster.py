@@ -154,6 +154,11 @@ class Cluster:
         self.refreshes += 1
         self.receipts.keys = self.key_ring
 
+    def revoke_keys(self, *ids: str) -> None:
+        """These receipt keys are revoked, and no others."""
+        self.key_ring = ReceiptKeys(self.key_ring.keys, frozenset(ids))
+        self.receipts.keys = self.key_ring
+
     def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
         self.events.append((regarding.uid, reason, note))
 
