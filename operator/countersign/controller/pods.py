@@ -14,6 +14,7 @@ import structlog
 
 from countersign.api.grant import GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.cluster.owners import OwnerLookup
@@ -39,6 +40,7 @@ from countersign.grants.lifecycle import (
     to_be_replaced,
 )
 from countersign.grants.naming import is_refused
+from countersign.grants.nodes import NodeSight, node_facts, sight_of
 from countersign.grants.reasons import REMEDIES
 from countersign.trust.reach import ended_by
 from countersign.trust.scope import governing
@@ -70,6 +72,9 @@ class GrantStore(OwnerLookup, Protocol):
         """Live; None: there is none."""
 
     async def read_account(self, namespace: str, name: str) -> Account | None:
+        """Live; None: there is none."""
+
+    async def read_node(self, name: str) -> Node | None:
         """Live; None: there is none."""
 
 
@@ -198,7 +203,8 @@ class PodReconciler:
             await self._replace(grant, record)
             return
         await self._go(grant, transition, record)
-        deadline = next_deadline(grant, seen)
+        name = (grant.metadata.namespace, grant.metadata.name)
+        deadline = next_deadline(self._world.grants.get(name, grant), seen)
         if deadline is not None and (transition is None or transition.state != "Revoked"):
             self._later(grant.spec.pod.uid, max((deadline - now).total_seconds(), 0.0))
 
@@ -230,9 +236,24 @@ class PodReconciler:
             qualification=record.qualification,
             service_account_uid=live,
             service_account_gone=live is None,
+            node=await self._node(record),
             receipt_key_revoked=self._judging.revoked_key(grant, record),
             held=self._judging.is_held(grant, record),
         )
+
+    async def _node(self, record: PodRecord) -> NodeSight | None:
+        """How the pod's node stands. One that no watch has shown is asked for live: it may be very young."""
+        name = record.track.node_name
+        if not name:
+            return None
+        node = self._world.nodes.get(name)
+        if node is None:
+            found = await self._store.read_node(name)
+            node = node_facts(found) if found else None
+        sight = sight_of(record.track, node, record.bound_to)
+        if node is not None and not record.bound_to:
+            record.bound_to = node.uid
+        return sight
 
     async def _refusal_again(self, grant: WorkloadGrant, record: PodRecord) -> Transition | None:
         """The refusal that a crash left unwritten."""

@@ -7,7 +7,7 @@ Losing the Lease or the watches ends the process, and Kubernetes starts another.
 
 What it may do, and no more (the chart's ClusterRole and Role `countersign-controller`):
 
-    cluster   ""                             pods, namespaces, serviceaccounts               get list watch
+    cluster   ""                             pods, namespaces, serviceaccounts, nodes        get list watch
               apps                           replicasets deployments statefulsets daemonsets get
               batch                          jobs cronjobs                                   get
               ""                             replicationcontrollers                          get

@@ -9,12 +9,13 @@ from countersign.api.admission import ServiceAccount
 from countersign.api.grant import WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import POD_UID_LABEL
+from countersign.api.node import Node
 from countersign.api.objects import CustomResource, to_object
 from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import AlreadyExistsError, ConflictError, NotFoundError
 from countersign.cluster.owners import Owned
-from countersign.cluster.resource import PODS, SERVICE_ACCOUNTS, Resource
+from countersign.cluster.resource import NODES, PODS, SERVICE_ACCOUNTS, Resource
 from countersign.controller.resources import GRANTS, of_kind
 from countersign.controller.world import Account, account_of
 
@@ -90,6 +91,13 @@ class Store:
         """The service account of that name, live."""
         try:
             return account_of(await self._client.get(SERVICE_ACCOUNTS, name, ServiceAccount, namespace=namespace))
+        except NotFoundError:
+            return None
+
+    async def read_node(self, name: str) -> Node | None:
+        """The node of that name, live."""
+        try:
+            return await self._client.get(NODES, name, Node)
         except NotFoundError:
             return None
 

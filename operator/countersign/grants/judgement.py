@@ -159,6 +159,7 @@ def qualification(verdict: Verdict) -> Qualification:
         on_termination=verdict.on_termination,
         drain_seconds=verdict.drain_seconds,
         ephemeral_response=verdict.ephemeral_response,
+        node_lost_seconds=verdict.node_lost_seconds,
     )
 
 

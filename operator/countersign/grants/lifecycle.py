@@ -20,6 +20,7 @@ from countersign.api.grant import GrantState, GrantToken, WorkloadGrant, Workloa
 from countersign.api.policy import EphemeralResponse
 from countersign.grants.conditions import bounded, with_condition
 from countersign.grants.naming import is_refused
+from countersign.grants.nodes import NodeSight, lost_at
 from countersign.grants.reasons import REMEDIES, Reason
 from countersign.grants.tracking import PodTrack, image_difference, unseen_change
 from countersign.trust.composition import NO_SETTINGS
@@ -53,6 +54,8 @@ class Qualification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_termination: Literal["GracePeriod", "Immediate"] = "GracePeriod"
     drain_seconds: int = 60
     ephemeral_response: EphemeralResponse = "Revoke"
+    node_lost_seconds: int | None = 300
+    """How long its node may be lost; None: for ever."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +76,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     revocation_reason: str = ""
     receipt_key_revoked: str = ""
     """Id of the key that signed its receipt, if that key was revoked."""
+    node: NodeSight | None = None
+    """How its node stands; None: it is bound to none."""
     held: bool = False
     """The change of policy that would suspend it is held (grants.impact)."""
 
@@ -96,7 +101,7 @@ def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Trans
     track = seen.track
     if is_refused(grant.metadata.name) or track is None:
         return None  # a refusal waits for its pod's end only, and of what is not known nothing follows
-    withheld = _withheld(seen)
+    withheld = _withheld(seen, now)
     wanted = withheld or _suspension(grant, seen, track)
     if wanted is None:
         again: Reason = "QualifiesAgain" if grant.status.state == "Suspended" else "Admitted"
@@ -141,10 +146,13 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
 
 
 def next_deadline(grant: WorkloadGrant, seen: Observation) -> datetime | None:
-    """When time alone will change the grant: its lifetime or its drain time is over. None: never."""
+    """When time alone will change the grant: its lifetime or drain time is over, or its node lost. None: never."""
     if grant.status.state == "Revoked" or seen.track is None:
         return None
     moments = [drain_end(seen.track, seen.qualification)]
+    if grant.status.state == "Active":
+        patience = seen.qualification.node_lost_seconds if seen.qualification else None
+        moments.append(lost_at(seen.node, patience))
     if grant.spec.expires_at is not None:
         moments.append(clock.parse(grant.spec.expires_at))
     return min((moment for moment in moments if moment is not None), default=None)
@@ -173,7 +181,7 @@ def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bo
     The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal, but for that of
     a pod whose receipt named a key that was restored since: it is judged anew.
     """
-    if grant.status.state != "Suspended" or _withheld(seen) is not None:
+    if grant.status.state != "Suspended" or _withheld(seen, now) is not None:
         return False
     if seen.track is None or seen.qualification is None or ending(grant, seen, now) is not None:
         return False
@@ -217,12 +225,21 @@ def status_after(
     )
 
 
-def _withheld(seen: Observation) -> Transition | None:
-    """What suspends an instance whatever its policies say."""
+def _withheld(seen: Observation, now: datetime) -> Transition | None:
+    """What suspends an instance though its policies are the same as ever."""
     if seen.receipt_key_revoked:
         return _suspended(
             "ReceiptKeyRevoked", f"The key that signed its admission receipt ({seen.receipt_key_revoked}) was revoked."
         )
+    node, patience = seen.node, seen.qualification.node_lost_seconds if seen.qualification else None
+    if node is None or patience is None:
+        return None
+    if node.replaced:
+        return _suspended("NodeReplaced", f"It is not the machine that the pod was bound to: {node.replaced}.")
+    lost = lost_at(node, patience)
+    if lost is not None and lost <= now and node.unready_since is not None:
+        since = clock.format_time(node.unready_since)
+        return _suspended("NodeLost", f"Node {node.name} has not been Ready since {since}, for more than {patience} s.")
     return None
 
 

@@ -4,7 +4,13 @@ from typing import Final, Literal
 
 ActiveReason = Literal["Admitted", "QualifiesAgain"]
 SuspendedReason = Literal[
-    "NotAdmitted", "NotQualified", "NoLongerQualifies", "EphemeralContainerAdded", "ReceiptKeyRevoked"
+    "NotAdmitted",
+    "NotQualified",
+    "NoLongerQualifies",
+    "EphemeralContainerAdded",
+    "ReceiptKeyRevoked",
+    "NodeLost",
+    "NodeReplaced",
 ]
 RevokedReason = Literal[
     "Completed",
@@ -32,6 +38,8 @@ REMEDIES: Final[dict[Reason, str]] = {
     "NotQualified": "Resolve what the message names, in the policy or in the pod.",
     "NoLongerQualifies": "Undo the change of policy, or replace the pod by one that satisfies it.",
     "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to). {_RESTART}",
+    "NodeLost": "Bring the node back, or delete the pod, so that it is made anew on another.",
+    "NodeReplaced": f"Whether it still runs, nobody can tell. {_RESTART}",
     "Completed": "Nothing to do: its work is over.",
     "Failed": "Its work is over. Its controller, if it has one, makes another pod.",
     "Deleted": "Nothing to do: the pod is gone or going.",

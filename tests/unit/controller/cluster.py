@@ -14,7 +14,8 @@ from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.grant import WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import RECEIPT_ANNOTATION
-from countersign.api.pod import Pod
+from countersign.api.node import Node, NodeCondition, NodeStatus
+from countersign.api.pod import Pod, PodCondition
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec
 from countersign.api.revocation import Revocation, RevocationSpec, Target
 from countersign.cluster.events import ObjectReference, Urgency
@@ -86,6 +87,9 @@ class MemoryStore:
     async def read_account(self, namespace: str, name: str) -> Account | None:
         return self.cluster.accounts.get((namespace, name))
 
+    async def read_node(self, name: str) -> Node | None:
+        return self.cluster.nodes.get(name)
+
     async def owned(self, group: str, plural: str, namespace: str, name: str, within: float) -> Owned | None:
         return None
 
@@ -104,6 +108,7 @@ class Cluster:
     def __init__(self, policy: Policy | None = GOOD, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.now = BORN + timedelta(seconds=1)
         self.pods: dict[str, Pod] = {}
+        self.nodes: dict[str, Node] = {}
         self.accounts = {(NAMESPACE, "api"): Account(ACCOUNT_UID, stamp(-60))}
         self.events: list[tuple[str, str, str]] = []
         self.later: dict[str, float] = {}
@@ -144,8 +149,8 @@ class Cluster:
         self.start()
         for one in (*policies.values(), *audiences.values(), *orders.values(), *self.store.grants.values()):
             self.see(one)
-        for pod in self.pods.values():
-            self.see(pod)
+        for seen in (*self.nodes.values(), *self.pods.values()):
+            self.see(seen)
         await self.survey()
 
     # Protocols: keys and events
@@ -201,6 +206,25 @@ class Cluster:
         subject, spent = admitted(self.given, live(uid), nonce=nonce or uid)
         text = ReceiptSigner(signer or self.key_ring, lambda: BORN).sign(encode(spent.receipt))
         return self.store_pod(changed(subject.pod, name=uid, annotations={RECEIPT_ANNOTATION: text}))
+
+    def bind(self, uid: str = "pod-uid", *, node: str = "n1", seconds: float = 0) -> Pod:
+        """The scheduler's part, and the API server's: the pod is bound to the node at that time."""
+        pod = self.pods[uid]
+        bound = PodCondition(type="PodScheduled", status="True", last_transition_time=stamp(seconds))
+        status = msgspec.structs.replace(pod.status, conditions=(bound,))
+        spec = msgspec.structs.replace(pod.spec, node_name=node)
+        return self.store_pod(msgspec.structs.replace(pod, spec=spec, status=status))
+
+    def node(
+        self, name: str = "n1", *, uid: str = "node-uid", ready: str = "True", since: float = -60, created: float = -60
+    ) -> Touched:
+        """A node as it is now."""
+        meta = ObjectMeta(
+            name=name, uid=uid, creation_timestamp=stamp(created), resource_version=str(self.version())
+        )  # fmt: skip
+        condition = NodeCondition(type="Ready", status=ready, last_transition_time=stamp(since))
+        self.nodes[name] = Node(metadata=meta, status=NodeStatus(conditions=(condition,)))
+        return self.see(self.nodes[name])
 
     def slip_in(self, uid: str = "pod-uid") -> Pod:
         """A pod around the gate."""
