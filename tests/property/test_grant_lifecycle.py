@@ -61,6 +61,8 @@ class GrantLifecycle(RuleBasedStateMachine):
         self.order = ""
         self.key_revoked = ""
         self.node = NodeSight(name="n1")
+        self.epoch = ""
+        self.heard = True
         self.over = ""
         """Why the instance is over in truth, whoever has seen it."""
         self.known_over = False
@@ -161,6 +163,15 @@ class GrantLifecycle(RuleBasedStateMachine):
         since = None if ready else self.node.unready_since or at(self.now)
         self.node = msgspec.structs.replace(self.node, unready_since=since)
 
+    @rule(epoch=st.sampled_from(["", "e1", "e2"]))
+    def etcd_is_restored(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.heard = False
+
+    @rule()
+    def node_is_heard_from(self) -> None:
+        self.heard = True
+
     @rule()
     def node_is_replaced(self) -> None:
         self.node = msgspec.structs.replace(self.node, replaced="it is another")
@@ -186,7 +197,8 @@ class GrantLifecycle(RuleBasedStateMachine):
         seen = self.observation()
         before = self.grant.status
         transition = next_status(self.grant, seen, at(self.now))
-        status = status_after(before, transition, seen.track, at(self.now))
+        judged_in = self.epoch if seen.reconfirmed else None
+        status = status_after(before, transition, seen.track, at(self.now), epoch=judged_in)
         if before.state == "Revoked":
             assert transition is None
         self.grant = msgspec.structs.replace(self.grant, status=status)
@@ -208,6 +220,8 @@ class GrantLifecycle(RuleBasedStateMachine):
             revocation=self.order,
             receipt_key_revoked=self.key_revoked,
             node=self.node,
+            epoch=self.epoch,
+            reconfirmed=self.heard or self.grant.status.epoch == self.epoch,
         )
 
     def is_well(self, seen: Observation) -> None:
@@ -215,6 +229,7 @@ class GrantLifecycle(RuleBasedStateMachine):
         assert not self.over
         assert not self.order
         assert not self.key_revoked
+        assert self.grant.status.epoch == self.epoch
         assert not self.node.replaced
         assert self.node.unready_since is None or at(self.now) < self.node.unready_since + timedelta(seconds=PATIENCE)
         assert self.account == ACCOUNT_UID

@@ -127,6 +127,10 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
         int,
         doc("The pod's metadata.generation up to which every change was seen, without the one of its deletion."),
     ] = 0
+    epoch: Annotated[
+        str,
+        doc("Epoch in which it was last judged. In services of another epoch it is not Active.", max_length=63),
+    ] = ""
     conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
 
 

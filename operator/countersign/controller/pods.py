@@ -18,6 +18,7 @@ from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.cluster.owners import OwnerLookup
+from countersign.controller.contact import LOOK_EVERY, NodeContact
 from countersign.controller.judging import Judging, NotYetError
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import NameTakenError, StaleError
@@ -34,6 +35,7 @@ from countersign.grants.judgement import (
 from countersign.grants.lifecycle import (
     Observation,
     Transition,
+    is_pending,
     next_deadline,
     next_status,
     status_after,
@@ -77,6 +79,9 @@ class GrantStore(OwnerLookup, Protocol):
     async def read_node(self, name: str) -> Node | None:
         """Live; None: there is none."""
 
+    async def node_lease(self, name: str) -> str | None:
+        """resourceVersion of a node's Lease, live; None: there is none."""
+
 
 class Events(Protocol):
     """Where people are told (`cluster.events.EventRecorder`)."""
@@ -97,6 +102,7 @@ class PodReconciler:
         metrics: ControllerMetrics,
         *,
         retention: timedelta,
+        epoch: str,
         clock: Callable[[], datetime],
         later: Callable[[str, float], None],
         changed: Callable[[], None],
@@ -107,6 +113,8 @@ class PodReconciler:
         self._events = events
         self._metrics = metrics
         self._retention = retention
+        self._epoch = epoch
+        self._contact = NodeContact(store.node_lease, time.monotonic)
         self._clock = clock
         self._later = later
         self._changed = changed
@@ -202,7 +210,9 @@ class PodReconciler:
         if record is not None and to_be_replaced(grant, seen, now):
             await self._replace(grant, record)
             return
-        await self._go(grant, transition, record)
+        await self._go(grant, transition, record, epoch=self._epoch if seen.reconfirmed else None)
+        if is_pending(grant, seen) and not seen.gone and record is not None:
+            self._later(grant.spec.pod.uid, LOOK_EVERY)
         name = (grant.metadata.namespace, grant.metadata.name)
         deadline = next_deadline(self._world.grants.get(name, grant), seen)
         if deadline is not None and (transition is None or transition.state != "Revoked"):
@@ -220,6 +230,8 @@ class PodReconciler:
             gone=gone,
             revocation=f"Revocation {order.metadata.namespace}/{order.metadata.name}" if order else "",
             revocation_reason=order.spec.reason if order else "",
+            epoch=self._epoch,
+            reconfirmed=False,
         )
         if record is None or gone or order is not None or record.track.ended:
             return seen  # it is over whatever else holds, and every call would cost time
@@ -237,9 +249,16 @@ class PodReconciler:
             service_account_uid=live,
             service_account_gone=live is None,
             node=await self._node(record),
+            reconfirmed=await self._reconfirmed(grant, record),
             receipt_key_revoked=self._judging.revoked_key(grant, record),
             held=self._judging.is_held(grant, record),
         )
+
+    async def _reconfirmed(self, grant: WorkloadGrant, record: PodRecord) -> bool:
+        """Whether what etcd says of the pod can be believed in this epoch. In the grant's own nobody is asked."""
+        if grant.status.epoch == self._epoch or record.fresh:
+            return True
+        return await self._contact.heard(record.track.node_name)
 
     async def _node(self, record: PodRecord) -> NodeSight | None:
         """How the pod's node stands. One that no watch has shown is asked for live: it may be very young."""
@@ -280,8 +299,15 @@ class PodReconciler:
         for made in self._world.grants_of(record.track.uid):
             await self._follow(made, record)
 
-    async def _go(self, grant: WorkloadGrant, transition: Transition | None, record: PodRecord | None) -> None:
-        status = status_after(grant.status, transition, record.track if record else None, self._clock())
+    async def _go(
+        self,
+        grant: WorkloadGrant,
+        transition: Transition | None,
+        record: PodRecord | None,
+        *,
+        epoch: str | None = None,
+    ) -> None:
+        status = status_after(grant.status, transition, record.track if record else None, self._clock(), epoch=epoch)
         if status == grant.status:
             return
         try:

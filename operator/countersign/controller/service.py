@@ -29,6 +29,8 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
                                              countersign-ca                                  get patch
               coordination.k8s.io            leases                                          create
                                              countersign-controller                          get update
+    kube-node-lease
+              coordination.k8s.io            leases                                          get
 """
 
 import asyncio
@@ -173,6 +175,7 @@ class Controller:
             self._events,
             metrics,
             retention=timedelta(seconds=settings.grant_retention_seconds),
+            epoch=settings.epoch,
             clock=_now,
             later=self._look_again,
             changed=self._status_changed,
@@ -264,6 +267,7 @@ class Controller:
                 await asyncio.sleep(FIRST_SWEEP_RETRY_SECONDS)
             else:
                 self._metrics.sweep_seconds.observe(time.perf_counter() - started)
+                self._world.listed = True
                 _log.info("everything listed", pods=len(self._world.pods), grants=len(self._world.grants))
                 return
 

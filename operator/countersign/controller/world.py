@@ -61,9 +61,22 @@ NOTHING = Touched()
 class PodRecord:
     """One pod. The body is kept encoded: it is read when policies change, and takes a third of the room."""
 
-    __slots__ = ("body", "bound_to", "controller", "final", "gone", "judged", "qualification", "track", "version")
+    __slots__ = (
+        "body",
+        "bound_to",
+        "controller",
+        "final",
+        "fresh",
+        "gone",
+        "judged",
+        "qualification",
+        "track",
+        "version",
+    )
 
-    def __init__(self, pod: Pod) -> None:
+    def __init__(self, pod: Pod, *, fresh: bool) -> None:
+        self.fresh = fresh
+        """It was created while this process ran, so no restored etcd brought it back."""
         self.body = _encode(pod)
         self.version = _version(pod.metadata)
         self.track: PodTrack = first_sight(pod)
@@ -101,6 +114,8 @@ class World:
 
     def __init__(self, system_namespace: str) -> None:
         self.system_namespace = system_namespace
+        self.listed = False
+        """Whether everything was listed once."""
         self.pods: dict[str, PodRecord] = {}
         self.grants: dict[Name, WorkloadGrant] = {}
         self.namespaces: dict[str, dict[str, str]] = {}
@@ -229,7 +244,7 @@ class World:
         if record is None:
             if gone:
                 return Touched(pods=(uid,), ended=True) if uid in self._by_pod else NOTHING
-            self.pods[uid] = PodRecord(pod)
+            self.pods[uid] = PodRecord(pod, fresh=self.listed)
             return Touched(pods=(uid,), ended=bool(self.pods[uid].track.ended), status=True)
         if not gone and record.version >= _version(pod.metadata):
             return NOTHING

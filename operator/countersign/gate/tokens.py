@@ -58,6 +58,7 @@ class TokenGuard:
         *,
         metrics: GateMetrics,
         clock: Callable[[], datetime],
+        epoch: str = "",
     ) -> None:
         self._state = state
         self._subjects = subjects
@@ -65,6 +66,7 @@ class TokenGuard:
         self._reads = reads
         self._metrics = metrics
         self._clock = clock
+        self._epoch = epoch
 
     def routes(self) -> dict[Asked, Handler]:
         """What it judges."""
@@ -106,6 +108,7 @@ class TokenGuard:
             grant=grant,
             revocations=snapshot.revocations,
             system_namespace=snapshot.system_namespace,
+            epoch=self._epoch,
             now=self._clock(),
         )
 

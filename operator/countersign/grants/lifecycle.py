@@ -78,6 +78,10 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the key that signed its receipt, if that key was revoked."""
     node: NodeSight | None = None
     """How its node stands; None: it is bound to none."""
+    epoch: str = ""
+    """The epoch that counts (api.epoch)."""
+    reconfirmed: bool = True
+    """Its node was heard from since this epoch began, or it was made in it: what etcd says of it can be believed."""
     held: bool = False
     """The change of policy that would suspend it is held (grants.impact)."""
 
@@ -102,7 +106,11 @@ def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Trans
     if is_refused(grant.metadata.name) or track is None:
         return None  # a refusal waits for its pod's end only, and of what is not known nothing follows
     withheld = _withheld(seen, now)
+    if is_pending(grant, seen) and grant.status.state != "Suspended":
+        withheld = withheld or _suspended("EpochChanged", _other_epoch(grant, seen))
     wanted = withheld or _suspension(grant, seen, track)
+    if wanted is None and is_pending(grant, seen):
+        return None
     if wanted is None:
         again: Reason = "QualifiesAgain" if grant.status.state == "Suspended" else "Admitted"
         return None if grant.status.state == "Active" else Transition(state="Active", reason=again, message="")
@@ -181,7 +189,7 @@ def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bo
     The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal, but for that of
     a pod whose receipt named a key that was restored since: it is judged anew.
     """
-    if grant.status.state != "Suspended" or _withheld(seen, now) is not None:
+    if grant.status.state != "Suspended" or _withheld(seen, now) is not None or is_pending(grant, seen):
         return False
     if seen.track is None or seen.qualification is None or ending(grant, seen, now) is not None:
         return False
@@ -191,6 +199,18 @@ def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bo
     return is_well and set(seen.qualification.tokens) != set(grant.spec.tokens)
 
 
+def is_pending(grant: WorkloadGrant, seen: Observation) -> bool:
+    """Whether it was judged in another epoch, and what etcd says of it now cannot be believed yet."""
+    return grant.status.epoch != seen.epoch and not seen.reconfirmed
+
+
+def _other_epoch(grant: WorkloadGrant, seen: Observation) -> str:
+    return (
+        f"It was judged in epoch {grant.status.epoch!r}, and this is {seen.epoch!r}: etcd was restored, "
+        "and its node has not been heard from since."
+    )
+
+
 def covers(qualification: Qualification, tokens: tuple[GrantToken, ...]) -> bool:
     """Whether the policies of now still give every one of these tokens. A shorter bound counts for new pods only."""
     given = {(token.audience, token.policy_uid) for token in qualification.tokens}
@@ -198,12 +218,21 @@ def covers(qualification: Qualification, tokens: tuple[GrantToken, ...]) -> bool
 
 
 def status_after(
-    status: WorkloadGrantStatus, transition: Transition | None, track: PodTrack | None, now: datetime
+    status: WorkloadGrantStatus,
+    transition: Transition | None,
+    track: PodTrack | None,
+    now: datetime,
+    *,
+    epoch: str | None = None,
 ) -> WorkloadGrantStatus:
-    """The status with the transition carried out and the pod's generation noted as far as it was seen."""
+    """The status with the transition carried out and the pod's generation noted as far as it was seen.
+
+    `epoch`: the one in which it was judged to the end; None: it was not.
+    """
     seen = max(status.pod_generation, track.writes if track else 0)
+    judged_in = status.epoch if epoch is None else epoch
     if transition is None:
-        return msgspec.structs.replace(status, pod_generation=seen)
+        return msgspec.structs.replace(status, pod_generation=seen, epoch=judged_in)
     conditions = with_condition(
         status.conditions,
         "Ready",
@@ -221,6 +250,7 @@ def status_after(
         caused_by=transition.caused_by,
         changed_at=clock.format_time(now) if status.state != transition.state else status.changed_at,
         pod_generation=seen,
+        epoch=judged_in,
         conditions=conditions,
     )
 

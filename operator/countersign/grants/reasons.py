@@ -11,6 +11,7 @@ SuspendedReason = Literal[
     "ReceiptKeyRevoked",
     "NodeLost",
     "NodeReplaced",
+    "EpochChanged",
 ]
 RevokedReason = Literal[
     "Completed",
@@ -40,6 +41,7 @@ REMEDIES: Final[dict[Reason, str]] = {
     "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to). {_RESTART}",
     "NodeLost": "Bring the node back, or delete the pod, so that it is made anew on another.",
     "NodeReplaced": f"Whether it still runs, nobody can tell. {_RESTART}",
+    "EpochChanged": "Nothing to do: it comes back when its node was heard from and it was judged anew.",
     "Completed": "Nothing to do: its work is over.",
     "Failed": "Its work is over. Its controller, if it has one, makes another pod.",
     "Deleted": "Nothing to do: the pod is gone or going.",

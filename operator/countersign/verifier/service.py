@@ -143,6 +143,7 @@ class Verifier:
             pods=self._pods,
             may_explain=self._may_explain,
             grant_wait_seconds=settings.grant_wait_seconds,
+            epoch=settings.epoch,
             clock=clock,
             wall=_wall,
         )

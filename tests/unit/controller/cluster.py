@@ -90,6 +90,9 @@ class MemoryStore:
     async def read_node(self, name: str) -> Node | None:
         return self.cluster.nodes.get(name)
 
+    async def node_lease(self, name: str) -> str | None:
+        return self.cluster.leases.get(name)
+
     async def owned(self, group: str, plural: str, namespace: str, name: str, within: float) -> Owned | None:
         return None
 
@@ -109,6 +112,8 @@ class Cluster:
         self.now = BORN + timedelta(seconds=1)
         self.pods: dict[str, Pod] = {}
         self.nodes: dict[str, Node] = {}
+        self.leases: dict[str, str] = {}
+        self.epoch = ""
         self.accounts = {(NAMESPACE, "api"): Account(ACCOUNT_UID, stamp(-60))}
         self.events: list[tuple[str, str, str]] = []
         self.later: dict[str, float] = {}
@@ -131,7 +136,8 @@ class Cluster:
         self.judging = Judging(self.world, self.store, self, metrics, self._limits)
         self.reconciler = PodReconciler(
             self.world, self.store, self.judging, self, metrics,
-            retention=timedelta(days=1), clock=lambda: self.now, later=self.later.__setitem__, changed=lambda: None,
+            retention=timedelta(days=1), epoch=self.epoch, clock=lambda: self.now, later=self.later.__setitem__,
+            changed=lambda: None,
         )  # fmt: skip
         meta = ObjectMeta(name=NAMESPACE, uid="ns-uid", labels=dict(LABELS), resource_version="1")
         self.see(Namespace(metadata=meta))
@@ -142,8 +148,9 @@ class Cluster:
             )  # fmt: skip
             self.see(ServiceAccount(metadata=made))
 
-    async def restart(self) -> None:
-        """The controller ends and another lists everything."""
+    async def restart(self, *, epoch: str | None = None) -> None:
+        """The controller ends and another, of that epoch if one is named, lists everything."""
+        self.epoch = self.epoch if epoch is None else epoch
         policies, audiences = dict(self.world.policies), dict(self.world.audiences)
         orders = dict(self.world.revocations)
         self.start()
@@ -151,6 +158,7 @@ class Cluster:
             self.see(one)
         for seen in (*self.nodes.values(), *self.pods.values()):
             self.see(seen)
+        self.world.listed = True
         await self.survey()
 
     # Protocols: keys and events
