@@ -49,7 +49,7 @@ from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.errors import ClusterError
-from countersign.cluster.events import EventRecorder
+from countersign.cluster.events import EventRecorder, ObjectReference
 from countersign.cluster.lease import LeaseElector
 from countersign.cluster.resource import SECRETS
 from countersign.cluster.watch import Reflector
@@ -61,7 +61,7 @@ from countersign.controller.registration import Registrar
 from countersign.controller.settings import ControllerSettings
 from countersign.controller.statuses import Registered, StatusKeeper
 from countersign.controller.store import Store
-from countersign.controller.sweeping import sweep
+from countersign.controller.sweeping import RestoredError, sweep
 from countersign.controller.watching import Sighting, Watching
 from countersign.controller.webhooks import GateEndpoint
 from countersign.controller.workqueue import WorkQueue
@@ -77,6 +77,11 @@ RELIST_PAUSE_SECONDS: Final = 1.0
 """After kopf has listed anew: how long until the sweep that finds what vanished. Many events of one list make one."""
 KOPF_LIMIT_SECONDS: Final = 60.0
 """How long kopf's loop may stand still before this process counts as dead."""
+
+RESTORE_NOTE: Final = (
+    "etcd holds an older state than this controller has seen: it was restored from a snapshot, or copied from another. "
+    "Grants that were revoked since may be active again: give all services another epoch (docs/bad-days.md)."
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -104,6 +109,7 @@ class Controller:
         self._watching: Watching | None = None
         self._policies_changed = asyncio.Event()
         self._sweep_wanted = asyncio.Event()
+        self._rewound = asyncio.Event()
         self._leading = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -129,6 +135,7 @@ class Controller:
             self._synced = True
             gc.collect()
             gc.freeze()  # what was read now stays: no use in looking through it at each collection
+            await parts.enter_async_context(self._events)
             await self._stand_by(client, stop, parts)
 
     def _receipt_keys(self, client: ApiClient) -> Reflector[Secret, Secret]:
@@ -193,12 +200,14 @@ class Controller:
 
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
-        lost = asyncio.Event()
-        elector = LeaseElector(client, self._settings.namespace, names.LEASE_NAME, self._identity(), on_lost=lost.set)
+        lost, rewound = asyncio.Event(), self._rewound
+        ours, lease = self._settings.namespace, names.LEASE_NAME
+        elector = LeaseElector(client, ours, lease, self._identity(), on_lost=lost.set, on_rewound=rewound.set)
         assert self._watching is not None  # noqa: S101 - set by run
         elected = asyncio.create_task(parts.enter_async_context(elector))
         ends = {asyncio.create_task(event.wait()): what for event, what in (
-            (stop, ""), (self._watching.ended, "the watches ended"), (lost, "another process may lead"),
+            (stop, ""), (rewound, "etcd was restored from a snapshot"),
+            (self._watching.ended, "the watches ended"), (lost, "another process may lead"),
         )}  # fmt: skip
         try:
             await asyncio.wait([elected, *ends], return_when=asyncio.FIRST_COMPLETED)
@@ -207,6 +216,9 @@ class Controller:
                 self._leads = lambda: elector.leads
                 await self._lead(list(ends), parts)
             ended = next((what for task, what in ends.items() if task.done()), "")
+            if rewound.is_set():
+                where = ObjectReference("coordination.k8s.io/v1", "Lease", lease, ours, "")
+                self._events.emit(where, "Warning", "EtcdRestoreSuspected", RESTORE_NOTE, action="Restart")
             if ended:
                 raise LostError(f"{ended}: this process must be started anew")
         finally:
@@ -219,7 +231,6 @@ class Controller:
     async def _lead(self, ends: list[asyncio.Task[bool]], parts: AsyncExitStack) -> None:
         """Everything that writes. Returns when one of `ends` is done; raises what a part raised."""
         self._metrics.leading.set(1)
-        await parts.enter_async_context(self._events)
         # First of all, since the gate waits for its certificate, and a receipt cannot be read without its key.
         await self._keys.ensure()
         self._leading = True
@@ -285,6 +296,9 @@ class Controller:
                 await sweep(client, self._world, self._tell)
             except ClusterError as error:
                 _log.warning("sweep failed, the next will do", error=str(error))
+            except RestoredError as error:
+                _log.error("etcd went back in time", error=str(error))
+                self._rewound.set()
             except Exception:
                 _log.exception("sweep failed")
             self._metrics.sweep_seconds.observe(time.perf_counter() - started)

@@ -116,6 +116,8 @@ class World:
         self.system_namespace = system_namespace
         self.listed = False
         """Whether everything was listed once."""
+        self.revisions: dict[type[object], int] = {}
+        """etcd's revision at the last complete look at each kind."""
         self.pods: dict[str, PodRecord] = {}
         self.grants: dict[Name, WorkloadGrant] = {}
         self.namespaces: dict[str, dict[str, str]] = {}

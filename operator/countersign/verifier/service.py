@@ -149,6 +149,7 @@ class Verifier:
         )
         registry = new_registry()
         metrics = VerifierMetrics(registry)
+        metrics.restore_suspected(lambda: float(heartbeat.rewound))
         metrics.read_at_scrape(
             ages=self.freshness.ages,
             sizes=lambda: {"pods": len(pods.cache), "grants": len(grants_of.cache), "tokens": len(tokens)},
@@ -238,7 +239,9 @@ def _same(thing: Any) -> Any:
 
 
 def _beat(lease: Lease) -> Beat:
-    return Beat(lease.spec.holder_identity or "", lease.spec.renew_time or "")
+    version = lease.metadata.resource_version or ""
+    revision = int(version) if version.isdigit() else 0
+    return Beat(lease.spec.holder_identity or "", lease.spec.renew_time or "", revision)
 
 
 def _wall() -> datetime:
