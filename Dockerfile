@@ -38,7 +38,7 @@ ENV PATH=/opt/countersign/bin:/usr/bin PYTHONPATH=/opt/countersign/lib SSL_CERT_
 LABEL org.opencontainers.image.title=countersign \
       org.opencontainers.image.description="Workload identity that rests on evidence about this very pod." \
       org.opencontainers.image.licenses=Apache-2.0 \
-      org.opencontainers.image.version=0.1.0
+      org.opencontainers.image.version=0.2.0
 # Numeric, so that runAsNonRoot can tell.
 USER 65532:65532
 WORKDIR /

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -86,6 +87,26 @@ class ControlPlane:
         self._processes.stop(self.apiserver)
         self.apiserver = self._start_apiserver(flags)
         self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
+
+    def save_etcd(self) -> Path:
+        """A copy of etcd's data as it is now, for `restore_etcd`. etcd is down meanwhile, for a second or so."""
+        copy = self._folder / f"etcd-{free_port()}"
+        self._processes.stop(self.etcd)
+        shutil.copytree(self._folder / "etcd", copy)
+        self.etcd = self._start_etcd()
+        self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
+        return copy
+
+    def restore_etcd(self, copy: Path) -> None:
+        """What a restore of a snapshot does: the control plane goes down, and comes back with the data of then."""
+        self._processes.stop(self.controller_manager, self.apiserver)
+        self._processes.stop(self.etcd)
+        shutil.rmtree(self._folder / "etcd")
+        shutil.copytree(copy, self._folder / "etcd")
+        self.etcd = self._start_etcd()
+        self.apiserver = self._start_apiserver(())
+        self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
+        self.controller_manager = self._start_controller_manager(())
 
     def _start(self, name: str, *flags: str) -> Process:
         log = self._folder / "logs" / f"{name}.log"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import urllib3
 
 from tests.lab.http import Answer, HttpClient
 from tests.lab.waiting import wait_for
@@ -53,6 +57,34 @@ class NodePlayer:
         elif answer.status != 201:
             raise AssertionError(f"node {self.name} cannot register: {answer.status} {answer.message}")
         return dict(answer.body)
+
+    def heartbeat(self) -> None:
+        """Renew this node's Lease, as a kubelet does each 10 s."""
+        collection = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": moment}
+        if self.api.patch(f"{collection}/{self.name}", {"spec": spec}).status == 404:
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self.name}}
+            self.api.post(collection, {**lease, "spec": spec}, expect=201)
+
+    @contextlib.contextmanager
+    def beating(self, every: float = 10.0) -> Iterator[None]:
+        """While it lasts, the heartbeat goes on, whether the API server answers or not."""
+        ending = threading.Event()
+
+        def beat() -> None:
+            while not ending.wait(every):
+                with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, AssertionError):
+                    self.heartbeat()
+
+        self.heartbeat()
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            heart.join()
 
     def bind(self, pod: Mapping[str, Any]) -> dict[str, Any]:
         """Bind the pod to this node, as the scheduler, and wait until the node authorizer knows. Returns the pod."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from countersign.api.pod import Pod
 from countersign.api.policy import Responses
 from countersign.grants.judgement import requalify
 from countersign.grants.lifecycle import Observation, next_deadline, next_status, status_after
+from countersign.grants.nodes import NodeSight
 from countersign.grants.tracking import PodTrack, first_sight, sighted
 from tests.unit.grants.build import (
     ACCOUNT_UID,
@@ -30,6 +32,7 @@ from tests.unit.trust.build import cluster_policy, snapshot, token
 SWAPPED = "registry.example.com/payments/api:9@sha256:" + "e" * 64
 LIFETIME = 900
 DRAIN = 60
+PATIENCE = 300
 
 
 def _policies(response: Any) -> Any:
@@ -56,6 +59,10 @@ class GrantLifecycle(RuleBasedStateMachine):
         self.grant = recorded(judged(self.good))
         self.account: str | None = ACCOUNT_UID
         self.order = ""
+        self.key_revoked = ""
+        self.node = NodeSight(name="n1")
+        self.epoch = ""
+        self.heard = True
         self.over = ""
         """Why the instance is over in truth, whoever has seen it."""
         self.known_over = False
@@ -147,6 +154,28 @@ class GrantLifecycle(RuleBasedStateMachine):
     def order_it_ended(self) -> None:
         self.order = "Revocation payments/leak"
 
+    @rule(key=st.sampled_from(["", "key-1"]))
+    def receipt_key_becomes(self, key: str) -> None:
+        self.key_revoked = key
+
+    @rule(ready=st.booleans())
+    def node_becomes(self, ready: bool) -> None:
+        since = None if ready else self.node.unready_since or at(self.now)
+        self.node = msgspec.structs.replace(self.node, unready_since=since)
+
+    @rule(epoch=st.sampled_from(["", "e1", "e2"]))
+    def etcd_is_restored(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.heard = False
+
+    @rule()
+    def node_is_heard_from(self) -> None:
+        self.heard = True
+
+    @rule()
+    def node_is_replaced(self) -> None:
+        self.node = msgspec.structs.replace(self.node, replaced="it is another")
+
     @rule(which=st.sampled_from(["good", "bad", "none"]))
     def policies_become(self, which: str) -> None:
         self.policies = {"good": self.good, "bad": self.bad, "none": self.none}[which]
@@ -168,7 +197,8 @@ class GrantLifecycle(RuleBasedStateMachine):
         seen = self.observation()
         before = self.grant.status
         transition = next_status(self.grant, seen, at(self.now))
-        status = status_after(before, transition, seen.track, at(self.now))
+        judged_in = self.epoch if seen.reconfirmed else None
+        status = status_after(before, transition, seen.track, at(self.now), epoch=judged_in)
         if before.state == "Revoked":
             assert transition is None
         self.grant = msgspec.structs.replace(self.grant, status=status)
@@ -177,7 +207,7 @@ class GrantLifecycle(RuleBasedStateMachine):
         assert next_status(self.grant, seen, at(self.now)) is None, "a second look changes nothing"
         deadline = next_deadline(self.grant, seen)
         if deadline is not None and deadline <= at(self.now):
-            assert self.grant.status.state == "Revoked"
+            assert self.grant.status.state != "Active"
 
     def observation(self) -> Observation:
         subject = msgspec.structs.replace(self.subject, pod=self.pod or self.last)
@@ -188,12 +218,20 @@ class GrantLifecycle(RuleBasedStateMachine):
             service_account_uid=self.account,
             service_account_gone=self.account is None,
             revocation=self.order,
+            receipt_key_revoked=self.key_revoked,
+            node=self.node,
+            epoch=self.epoch,
+            reconfirmed=self.heard or self.grant.status.epoch == self.epoch,
         )
 
     def is_well(self, seen: Observation) -> None:
         """Active: nothing that was ever true of the instance speaks against it."""
         assert not self.over
         assert not self.order
+        assert not self.key_revoked
+        assert self.grant.status.epoch == self.epoch
+        assert not self.node.replaced
+        assert self.node.unready_since is None or at(self.now) < self.node.unready_since + timedelta(seconds=PATIENCE)
         assert self.account == ACCOUNT_UID
         assert self.now < LIFETIME
         assert self.policies is self.good

@@ -101,7 +101,11 @@ class Installation:
             if obj["kind"] != "CustomResourceDefinition":
                 self.apply(obj)
         # A guard whose parameters are of a kind that is new to the API server refuses everything until it knows it.
-        self.lab.wait_for(self._mints, what="the API server has loaded the guards")
+        self.await_guards()
+
+    def await_guards(self) -> None:
+        """Wait until an API server that has just started, or just learnt of our kinds, knows the guards' parameters."""
+        self.lab.wait_for(self._mints, what="the API server has loaded the guards", timeout=60)
 
     def start_all(self) -> None:
         """Start gate, controller and verifier, and wait until the webhook configurations are there."""

@@ -85,6 +85,9 @@ spec:
             - {{ .name }}
             - --namespace={{ $root.Release.Namespace }}
             - --log-level={{ $root.Values.logLevel }}
+            {{- with $root.Values.epoch }}
+            - {{ printf "--epoch=%s" . | quote }}
+            {{- end }}
             {{- range .args }}
             - {{ . | quote }}
             {{- end }}

@@ -10,12 +10,13 @@ The token's signature has been verified, and its issuer is the cluster's own. Th
  6. The pod lives: the very instance that the token names is there, not terminal, and no deletion's grace is over.
  7. The token's namespace, pod, service account and node are those of the live pod.
  8. The pod's grant exists, is of this instance, and is Active.
- 9. The token's namespace, pod, service account (by UID) and node are those of the grant.
-10. The grant lists the audience, by a policy that the grant names.
-11. The token lives no longer than the grant lets it (`exp - iat`).
-12. The token is not older than its pod.
-13. The instance's own lifetime is not over.
-14. No Revocation reaches the grant, whether or not the controller has carried it out yet.
+ 9. The grant was judged in this verifier's own epoch (api.epoch).
+10. The token's namespace, pod, service account (by UID) and node are those of the grant.
+11. The grant lists the audience, by a policy that the grant names.
+12. The token lives no longer than the grant lets it (`exp - iat`).
+13. The token is not older than its pod.
+14. The instance's own lifetime is not over.
+15. No Revocation reaches the grant, whether or not the controller has carried it out yet.
 
 The first step that does not hold gives the reason. Whatever is unknown, empty or unreadable does not hold.
 The asker stands before everything that concerns the workload, so that a stranger's answer depends on nothing of it.
@@ -29,6 +30,7 @@ import msgspec
 
 from countersign.access.answer import Members, members
 from countersign.access.claims import TokenClaims
+from countersign.access.epoch import epoch_changed
 from countersign.access.pod_view import PodView
 from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
@@ -57,6 +59,7 @@ Reason = Literal[
     "GrantPending",
     "GrantSuspended",
     "GrantRevoked",
+    "EpochChanged",
     "GrantMismatch",
     "AudienceNotGranted",
     "LifetimeTooLong",
@@ -99,12 +102,13 @@ def decide(
     grant: WorkloadGrant | None,
     revocations: Sequence[Revocation],
     system_namespace: str,
+    epoch: str,
     now: datetime,
 ) -> Decision:
     """Weigh a verified token. `revocations` may hold any that do not reach the grant; none that does may be missing.
 
     `audience`, `pod` and `grant` are what the cluster holds under the token's audience and its pod's UID, None if
-    nothing is known.
+    nothing is known. `epoch` is the one that counts.
     """
     # 1. exactly one audience
     if len(claims.audiences) != 1:
@@ -177,7 +181,11 @@ def decide(
             f"{grant.status.reason} {grant.status.message}".rstrip(),
         )
 
-    # 9. the token is the grant's
+    # 9. of this epoch
+    if grant.status.epoch != epoch:
+        return _inactive("EpochChanged", epoch_changed(grant, epoch))
+
+    # 10. the token is the grant's
     account = grant.spec.service_account
     if (
         grant.metadata.namespace != claims.namespace
@@ -190,7 +198,7 @@ def decide(
     ):
         return _inactive("GrantMismatch", "the token's namespace, pod, service account or node is not the grant's")
 
-    # 10. the grant lists the audience
+    # 11. the grant lists the audience
     token = _token_for(grant, name)
     if token is None:
         return _inactive(
@@ -199,24 +207,24 @@ def decide(
             "no policy gives it to this workload",
         )
 
-    # 11. no longer than allowed
+    # 12. no longer than allowed
     if not 0 < claims.lifetime_seconds <= token.max_expiration_seconds:
         return _inactive(
             "LifetimeTooLong",
             f"the token lives {claims.lifetime_seconds} s, the grant allows {token.max_expiration_seconds} s",
         )
 
-    # 12. no older than the pod; both times come from the API server in whole seconds
+    # 13. no older than the pod; both times come from the API server in whole seconds
     if claims.issued_at < int(pod.created_at.timestamp()):
         return _inactive("IssuedBeforePod", "the token is older than its pod: compare the API servers' clocks")
 
-    # 13. within the instance's lifetime
+    # 14. within the instance's lifetime
     if grant.spec.expires_at and not _is_before(now, grant.spec.expires_at):
         return _inactive(
             "GrantExpired", f"the instance's lifetime was over at {grant.spec.expires_at}: replace the pod"
         )
 
-    # 14. not revoked
+    # 15. not revoked
     order = ended_by(revocations, grant, system_namespace, node=pod.node)
     if order is not None:
         return _inactive("Revoked", f"Revocation {order.metadata.namespace}/{order.metadata.name}: {order.spec.reason}")

@@ -10,8 +10,8 @@ else's pod). In this order:
  4. It is to live no longer than the audience allows.
  5. The pod is there, of that UID, runs under this service account, and on the asking node.
  6. The pod has not ended.
- 7. The pod's grant is Active and of this pod and account, or (a pod so young that its grant may not be written yet) the
-    gate's own judgement gives it tokens.
+ 7. The pod's grant is Active, judged in the epoch that counts, and of this pod and account; or (a pod so young that its
+    grant may not be written yet) the gate's own judgement gives it tokens.
  8. They list the audience, for at least the lifetime that is asked for.
 
 The first step that does not hold refuses, with a message for whoever reads the kubelet's or kubectl's error.
@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from countersign.access.epoch import epoch_changed
 from countersign.access.pod_view import PodView
 from countersign.api import clock
 from countersign.api.admission import BoundObjectReference, TokenRequest, UserInfo
@@ -51,6 +52,7 @@ MintReason = Literal[
     "PodEnded",
     "GrantMissing",
     "GrantNotActive",
+    "EpochChanged",
     "GrantMismatch",
     "GrantExpired",
     "Revoked",
@@ -99,6 +101,7 @@ def judge_mint(
     grant: WorkloadGrant | Judged | None,
     revocations: Sequence[Revocation],
     system_namespace: str,
+    epoch: str,
     now: datetime,
 ) -> MintDecision:
     """Judge a TokenRequest as it stands at validating admission (its metadata are the service account's).
@@ -118,7 +121,7 @@ def judge_mint(
         live = _live_pod(request, bound, pod, namespace=namespace, node=node)
         _not_ended(live, now)
         tokens, reason = _tokens(
-            request, live, grant, revocations=revocations, system_namespace=system_namespace, now=now
+            request, live, grant, revocations=revocations, system_namespace=system_namespace, epoch=epoch, now=now
         )
         _listed(request, live, tokens)
     except _Refusal as refusal:
@@ -204,6 +207,7 @@ def _tokens(
     *,
     revocations: Sequence[Revocation],
     system_namespace: str,
+    epoch: str,
     now: datetime,
 ) -> tuple[tuple[GrantToken, ...], MintReason]:
     # 7.
@@ -232,6 +236,8 @@ def _tokens(
             f"{pod.namespace}/{pod.name} now has: replace the pod",
         )
     _active(grant, grant.status.state)
+    if grant.status.epoch != epoch:
+        raise _Refusal("EpochChanged", epoch_changed(grant, epoch))
     _not_over(grant.spec.expires_at, now)
     order = ended_by(revocations, grant, system_namespace, node=pod.node)
     if order is not None:

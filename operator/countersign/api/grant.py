@@ -23,6 +23,10 @@ class GrantPod(Model, frozen=True, kw_only=True):
     receipt_hash: Annotated[
         str, doc("SHA-256 of the admission receipt that the grant rests on, as sha256:<hex>.", max_length=71)
     ] = ""
+    receipt_key_id: Annotated[
+        str,
+        doc("Id of the key that signed the receipt, so that a leaked key's grants can be listed.", max_length=64),
+    ] = msgspec.field(name="receiptKeyID", default="")
     created_at: Annotated[UTCTime, doc("Creation of the pod.", string_format="date-time")]
 
 
@@ -123,6 +127,10 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
         int,
         doc("The pod's metadata.generation up to which every change was seen, without the one of its deletion."),
     ] = 0
+    epoch: Annotated[
+        str,
+        doc("Epoch in which it was last judged. In services of another epoch it is not Active.", max_length=63),
+    ] = ""
     conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from countersign.api.meta import ObjectMeta
+from countersign.api.meta import ObjectMeta, UTCTime
 from countersign.api.names import MIRROR_ANNOTATION
 from countersign.api.schema import Model
 
@@ -220,11 +220,20 @@ class ContainerStatus(Model, frozen=True, kw_only=True):
 PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown", ""]
 
 
+class PodCondition(Model, frozen=True, kw_only=True):
+    """One condition of a pod. `PodScheduled` is written by the API server with the binding to a node."""
+
+    type: str = ""
+    status: str = ""
+    last_transition_time: UTCTime | None = None
+
+
 class PodStatus(Model, frozen=True, kw_only=True):
     """The part of a pod's status that we follow."""
 
     phase: PodPhase = ""
     reason: str = ""
+    conditions: tuple[PodCondition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
     ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()

@@ -324,6 +324,21 @@ class Responses(Model, frozen=True, kw_only=True):
         EphemeralResponse,
         doc("An ephemeral container is added: Deny it at admission, or let it in and Revoke, Suspend or only Report."),
     ] = "Revoke"
+    node_lost: Annotated[
+        Literal["Suspend", "Keep"],
+        doc(
+            "The pod's node is lost: not Ready for nodeLostAfterSeconds, gone, or replaced by another of its name. Suspend "
+            "the identity until that node is Ready again (a replaced one never is), or Keep it."
+        ),
+    ] = "Suspend"
+    node_lost_after_seconds: Annotated[
+        int,
+        doc(
+            "How long a node may be not Ready before its pods count as lost, in seconds. Kubernetes evicts them after 300, too.",
+            ge=30,
+            le=86400,
+        ),
+    ] = 300
 
 
 class Match(Model, frozen=True, kw_only=True):

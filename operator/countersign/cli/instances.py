@@ -19,8 +19,6 @@ from countersign.cli.paths import collection
 from countersign.cli.workloads import JOB, POD, REPLICA_SET, Kind
 from countersign.cluster.owners import ControllerLinks, Owned, Resolved, controller_of
 from countersign.controller.receipts import remember
-from countersign.keys.receipt_keys import ReceiptKeys
-from countersign.keys.receipts import ReceiptVerifier
 from countersign.trust.policies import NamespaceFacts, PolicySnapshot, from_resource
 from countersign.trust.receipt import Receipt
 
@@ -125,7 +123,7 @@ def receipt_of(pod: Pod, grant: WorkloadGrant | None) -> ReceiptView:
         return ReceiptView("of a dry run, which nobody accepts")
     if grant is None or not grant.spec.pod.receipt_hash:
         return ReceiptView("present; no grant rests on it")
-    found = remember(pod, grant.spec.pod.receipt_hash, ReceiptVerifier(ReceiptKeys(()))).receipt
+    found = remember(pod, grant.spec.pod.receipt_hash)
     if found is None:
         return ReceiptView("present, but not the one that the grant rests on")
     return ReceiptView("the one that the grant rests on", found)

@@ -70,12 +70,12 @@ class Kube:
     def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> tuple[bytes, Mapping[str, str]]:
-        """The answer's body and headers. A body is sent as JSON."""
+        """The answer's body and headers. A body is sent as JSON, that of a PATCH as a merge patch (RFC 7396)."""
         if self._link is None:
             raise ApiError(0, "Unreachable", "there is no link to an API server")
         headers = {"Accept": _ACCEPT}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
         try:
             status, data, told = self._link.send(method, path, query or {}, headers, body)
         except links.LinkError as error:
@@ -123,6 +123,10 @@ class Kube:
         data, _ = self.request("POST", path, body=body, query={"dryRun": "All"} if dry_run else None)
         created: dict[str, Any] = msgspec.json.decode(data)
         return created
+
+    def merge_patch(self, path: str, body: Mapping[str, Any]) -> None:
+        """Change an object (RFC 7396). With `metadata.resourceVersion` in it, only if it is as it was read."""
+        self.request("PATCH", path, body=body)
 
 
 def connected(kubeconfig: Path | None, context: str | None) -> Kube:

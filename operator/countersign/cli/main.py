@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "grants": Command("countersign.cli.grants", "grants"),
     "token": Command("countersign.cli.token"),
     "revoke": Command("countersign.cli.revoke", "revoke"),
+    "receipt-key": Command("countersign.cli.receipt_key"),
     "doctor": Command("countersign.cli.doctor", "doctor"),
 }
 

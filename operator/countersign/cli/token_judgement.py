@@ -54,7 +54,10 @@ class _PublishedKeys:
 
 
 async def judge_token(kube: Kube, token: str, system_namespace: str, now: datetime) -> TokenJudgement:
-    """Judge a token as the verifier would for an introspector of its audience. Raises ApiError on what must be read."""
+    """Judge a token as the verifier would for an introspector of its audience. Raises ApiError on what must be read.
+
+    The epoch that counts is a setting of the verifier's, which is not known here: the grant's own is taken for it.
+    """
     try:
         verified = await TokenReader(_published_keys(kube)).read(token)
     except RejectedTokenError as error:
@@ -76,6 +79,7 @@ async def judge_token(kube: Kube, token: str, system_namespace: str, now: dateti
         grant=grant,
         revocations=orders,
         system_namespace=system_namespace,
+        epoch=grant.status.epoch if grant else "",
         now=now,
     )
     if decision.active and unread:

@@ -6,6 +6,9 @@ RENEW_DEADLINE < LEASE_DURATION, it has stopped before anybody else may start. W
 that run at different speeds (by a quarter, with the defaults), not clocks that show different times.
 
 The renewals also make the Lease the cluster's heartbeat: whoever watches it sees `renewTime` move each RENEW_EVERY.
+
+And they tell of a restore: a resourceVersion is a revision of etcd, and one that falls (the reads here are consistent
+ones) means that etcd holds an older state than this process has seen, and perhaps acted on.
 """
 
 import asyncio
@@ -136,7 +139,9 @@ class LeaseElector:
     """`async with` it: entering waits until this process leads, leaving gives the Lease back.
 
     `on_lost` is called once, in the loop, when leadership was lost meanwhile; the process should then exit, because
-    another may lead already. Renewal runs in the loop that entered: keep that loop free of long computations.
+    another may lead already. `on_rewound` is called once, by a candidate as well, when the Lease is older than the one
+    that was seen before: what this process knows is then newer than etcd. Renewal runs in the loop that entered: keep
+    that loop free of long computations.
     """
 
     def __init__(
@@ -147,6 +152,7 @@ class LeaseElector:
         identity: str,
         *,
         on_lost: Callable[[], None],
+        on_rewound: Callable[[], None] = lambda: None,
         duration: int = LEASE_DURATION,
         renew_deadline: float = RENEW_DEADLINE,
         renew_every: float = RENEW_EVERY,
@@ -165,6 +171,9 @@ class LeaseElector:
         self._namespace = namespace
         self._name = name
         self._on_lost = on_lost
+        self._on_rewound = on_rewound
+        self._newest = 0
+        self._rewound = False
         self._renew_every = renew_every
         self._check_every = check_every
         self._clock = clock
@@ -254,6 +263,7 @@ class LeaseElector:
             return
         self._version = lease.metadata.resource_version
         self._stored_owners = lease.metadata.owner_references
+        self._compare(self._version)
         self._candidacy.observed(lease.spec, self._version, self._clock())
 
     async def _bid(self) -> bool:
@@ -269,6 +279,7 @@ class LeaseElector:
         else:
             written = await self._client.replace(LEASES, self._name, lease, namespace=where, within=within)
         self._version = written.metadata.resource_version
+        self._compare(self._version)
         self._stored_owners = written.metadata.owner_references
         self._candidacy.won(written.spec, self._version, asked_at, self._clock())
         return True
@@ -276,6 +287,14 @@ class LeaseElector:
     def _lease(self, spec: LeaseSpec) -> Lease:
         meta = LeaseMeta(self._name, self._namespace, self._version, self._owners or self._stored_owners)
         return Lease(meta, spec)
+
+    def _compare(self, version: str | None) -> None:
+        revision = int(version) if version and version.isdigit() else 0
+        if 0 < revision < self._newest and not self._rewound:
+            self._rewound = True
+            _log.error("etcd went back in time", lease=self._name, seen=self._newest, found=revision)
+            self._on_rewound()
+        self._newest = max(self._newest, revision)
 
     async def _release(self) -> None:
         if not self.leads or self._version is None:

@@ -49,6 +49,7 @@ def _segment(name: str) -> str:
 
 
 PODS: Final = Resource("", "v1", "pods", True)
+NODES: Final = Resource("", "v1", "nodes", False)
 NAMESPACES: Final = Resource("", "v1", "namespaces", False)
 SECRETS: Final = Resource("", "v1", "secrets", True)
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", True)

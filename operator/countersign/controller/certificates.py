@@ -13,6 +13,8 @@ import structlog
 
 from countersign.api import names
 from countersign.api.meta import OwnerReference
+from countersign.api.secret import Secret
+from countersign.cluster.cache import Change, Deleted
 from countersign.cluster.client import ApiClient, Object
 from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import CONFIG_MAPS, SECRETS, Resource
@@ -64,9 +66,10 @@ class KeyKeeper:
         serving: dict[str, Sequence[str]],
         clock: Callable[[], datetime],
         changed: Callable[[], None],
+        marked: Callable[[frozenset[str]], None],
     ) -> None:
-        """`serving`: names on the certificate, by the Secret that holds it. `changed` is told of another CA bundle or
-        another set of receipt keys.
+        """`serving`: names on the certificate, by the Secret that holds it. `changed` is told of another CA bundle,
+        `marked` of the ids of receipt keys that were revoked or restored.
         """
         self.receipts = ReceiptVerifier(ReceiptKeys(()))
         self.ca_bundle = b""
@@ -78,6 +81,7 @@ class KeyKeeper:
         self._serving = serving
         self._clock = clock
         self._changed = changed
+        self._marked = marked
         self._refreshed_at = float("-inf")
         self._owned_by: OwnerReference | None = None
         self._failures = 0
@@ -114,6 +118,16 @@ class KeyKeeper:
         stored = await self._read(SECRETS, names.RECEIPT_KEYS_SECRET)
         if stored is not None:
             self._adopt(decode_receipt_keys(_files(stored)))
+
+    def on_receipt_keys(self, change: Change[Secret]) -> None:
+        """A change of the Secret with the receipt keys: a person revoked one, or another replica rotated them."""
+        if isinstance(change, Deleted):
+            return  # `ensure` makes new ones
+        try:
+            self._adopt(decode_receipt_keys(from_secret_data(change.new.data)))
+        except UnreadableKeysError as error:
+            self._metrics.certificate_errors.labels(names.RECEIPT_KEYS_SECRET).inc()
+            _log.error("keys not kept", object=names.RECEIPT_KEYS_SECRET, error=str(error))
 
     async def _try(self, what: str, attempt: Any) -> Any:
         try:
@@ -181,9 +195,12 @@ class KeyKeeper:
         return keys
 
     def _adopt(self, keys: ReceiptKeys) -> None:
+        marks = keys.revoked ^ self.receipts.keys.revoked
         if keys != self.receipts.keys:
             self.receipts.keys = keys
-            self._changed()
+        if marks:
+            _log.warning("receipt keys revoked or restored", ids=sorted(marks), revoked=sorted(keys.revoked))
+            self._marked(marks)
 
     def _observe(self, what: str, certificate: bytes) -> None:
         left = parse_certificate(certificate).not_valid_after_utc - self._clock()

@@ -6,12 +6,14 @@ A change of policy is judged for every pod before it suspends any (`survey`), be
 import asyncio
 import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
 import msgspec
 import structlog
 
 from countersign.api.grant import WorkloadGrant
+from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import ControllerLinks, OwnerLookup
@@ -20,7 +22,7 @@ from countersign.controller.receipts import UnknownKeyError, present, remember
 from countersign.controller.world import PodRecord, World
 from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
-from countersign.keys.receipts import ReceiptVerifier
+from countersign.keys.receipts import ReceiptVerifier, resting_key
 from countersign.trust.policies import NamespaceFacts, PolicySnapshot
 from countersign.trust.subject import ControllerLink, Subject
 
@@ -135,10 +137,28 @@ class Judging:
         """Bring the pod's qualification up to date."""
         pod = record.pod()
         subject = await self.with_controller(self.subject(pod), record, grant)
-        found = remember(pod, grant.spec.pod.receipt_hash, self._keys.receipts)
-        record.key_revoked = found.key_revoked
-        record.qualification = requalify(self._world.snapshot(), subject, found.receipt)
+        found = remember(pod, grant.spec.pod.receipt_hash)
+        record.qualification = requalify(self._world.snapshot(), subject, found)
         record.judged = True
+
+    def revoked_key(self, grant: WorkloadGrant, record: PodRecord) -> str:
+        """Id of the receipt key that the grant rests on, if that key is revoked; else empty."""
+        revoked = self._keys.receipts.keys.revoked
+        if not revoked:
+            return ""
+        key = _key_of(grant, record)
+        return key if key in revoked else ""
+
+    def resting_on(self, keys: AbstractSet[str]) -> list[str]:
+        """UIDs of the pods whose receipts were signed by one of these keys."""
+        found = []
+        for grant in self._world.grants.values():
+            record = self._world.pods.get(grant.spec.pod.uid)
+            if record is None or grant.status.state == "Revoked":
+                continue
+            if _key_of(grant, record) in keys:
+                found.append(grant.spec.pod.uid)
+        return found
 
     async def present(self, pod: Pod) -> SpentReceipt | ReceiptProblem:
         """What the pod shows. Raises NotYetError while no receipt keys are known: all would look forged."""
@@ -163,3 +183,9 @@ class Judging:
             record.controller = (link, known)
         link, known = record.controller
         return msgspec.structs.replace(subject, controller=link, controller_known=known)
+
+
+def _key_of(grant: WorkloadGrant, record: PodRecord) -> str:
+    spent = grant.spec.pod
+    text = "" if spent.receipt_key_id else record.pod().metadata.annotations.get(RECEIPT_ANNOTATION, "")
+    return resting_key(spent.receipt_key_id, spent.receipt_hash, text)

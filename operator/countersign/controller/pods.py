@@ -14,9 +14,11 @@ import structlog
 
 from countersign.api.grant import GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.cluster.owners import OwnerLookup
+from countersign.controller.contact import LOOK_EVERY, NodeContact
 from countersign.controller.judging import Judging, NotYetError
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import NameTakenError, StaleError
@@ -33,12 +35,14 @@ from countersign.grants.judgement import (
 from countersign.grants.lifecycle import (
     Observation,
     Transition,
+    is_pending,
     next_deadline,
     next_status,
     status_after,
     to_be_replaced,
 )
 from countersign.grants.naming import is_refused
+from countersign.grants.nodes import NodeSight, node_facts, sight_of
 from countersign.grants.reasons import REMEDIES
 from countersign.trust.reach import ended_by
 from countersign.trust.scope import governing
@@ -72,6 +76,12 @@ class GrantStore(OwnerLookup, Protocol):
     async def read_account(self, namespace: str, name: str) -> Account | None:
         """Live; None: there is none."""
 
+    async def read_node(self, name: str) -> Node | None:
+        """Live; None: there is none."""
+
+    async def node_lease(self, name: str) -> str | None:
+        """resourceVersion of a node's Lease, live; None: there is none."""
+
 
 class Events(Protocol):
     """Where people are told (`cluster.events.EventRecorder`)."""
@@ -92,6 +102,7 @@ class PodReconciler:
         metrics: ControllerMetrics,
         *,
         retention: timedelta,
+        epoch: str,
         clock: Callable[[], datetime],
         later: Callable[[str, float], None],
         changed: Callable[[], None],
@@ -102,6 +113,8 @@ class PodReconciler:
         self._events = events
         self._metrics = metrics
         self._retention = retention
+        self._epoch = epoch
+        self._contact = NodeContact(store.node_lease, time.monotonic)
         self._clock = clock
         self._later = later
         self._changed = changed
@@ -197,8 +210,11 @@ class PodReconciler:
         if record is not None and to_be_replaced(grant, seen, now):
             await self._replace(grant, record)
             return
-        await self._go(grant, transition, record)
-        deadline = next_deadline(grant, seen)
+        await self._go(grant, transition, record, epoch=self._epoch if seen.reconfirmed else None)
+        if is_pending(grant, seen) and not seen.gone and record is not None:
+            self._later(grant.spec.pod.uid, LOOK_EVERY)
+        name = (grant.metadata.namespace, grant.metadata.name)
+        deadline = next_deadline(self._world.grants.get(name, grant), seen)
         if deadline is not None and (transition is None or transition.state != "Revoked"):
             self._later(grant.spec.pod.uid, max((deadline - now).total_seconds(), 0.0))
 
@@ -214,6 +230,8 @@ class PodReconciler:
             gone=gone,
             revocation=f"Revocation {order.metadata.namespace}/{order.metadata.name}" if order else "",
             revocation_reason=order.spec.reason if order else "",
+            epoch=self._epoch,
+            reconfirmed=False,
         )
         if record is None or gone or order is not None or record.track.ended:
             return seen  # it is over whatever else holds, and every call would cost time
@@ -230,9 +248,31 @@ class PodReconciler:
             qualification=record.qualification,
             service_account_uid=live,
             service_account_gone=live is None,
-            receipt_key_revoked=record.key_revoked,
+            node=await self._node(record),
+            reconfirmed=await self._reconfirmed(grant, record),
+            receipt_key_revoked=self._judging.revoked_key(grant, record),
             held=self._judging.is_held(grant, record),
         )
+
+    async def _reconfirmed(self, grant: WorkloadGrant, record: PodRecord) -> bool:
+        """Whether what etcd says of the pod can be believed in this epoch. In the grant's own nobody is asked."""
+        if grant.status.epoch == self._epoch or record.fresh:
+            return True
+        return await self._contact.heard(record.track.node_name)
+
+    async def _node(self, record: PodRecord) -> NodeSight | None:
+        """How the pod's node stands. One that no watch has shown is asked for live: it may be very young."""
+        name = record.track.node_name
+        if not name:
+            return None
+        node = self._world.nodes.get(name)
+        if node is None:
+            found = await self._store.read_node(name)
+            node = node_facts(found) if found else None
+        sight = sight_of(record.track, node, record.bound_to)
+        if node is not None and not record.bound_to:
+            record.bound_to = node.uid
+        return sight
 
     async def _refusal_again(self, grant: WorkloadGrant, record: PodRecord) -> Transition | None:
         """The refusal that a crash left unwritten."""
@@ -259,8 +299,15 @@ class PodReconciler:
         for made in self._world.grants_of(record.track.uid):
             await self._follow(made, record)
 
-    async def _go(self, grant: WorkloadGrant, transition: Transition | None, record: PodRecord | None) -> None:
-        status = status_after(grant.status, transition, record.track if record else None, self._clock())
+    async def _go(
+        self,
+        grant: WorkloadGrant,
+        transition: Transition | None,
+        record: PodRecord | None,
+        *,
+        epoch: str | None = None,
+    ) -> None:
+        status = status_after(grant.status, transition, record.track if record else None, self._clock(), epoch=epoch)
         if status == grant.status:
             return
         try:

@@ -2,28 +2,18 @@
 
 import base64
 import binascii
-import hashlib
-from typing import NamedTuple
 
 from countersign.api.names import DRY_RUN_RECEIPT, RECEIPT_ANNOTATION
 from countersign.api.pod import Pod
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt
 from countersign.keys.errors import ReceiptError, RevokedReceiptKeyError, UnknownReceiptKeyError
-from countersign.keys.receipts import ReceiptVerifier
+from countersign.keys.receipts import ReceiptVerifier, key_id_of, receipt_hash
 from countersign.trust import receipt as receipts
 from countersign.trust.receipt import BadReceipt, Receipt
 
 
 class UnknownKeyError(Exception):
     """The receipt names a key that is not known here: read the keys anew before it is refused."""
-
-
-class Remembered(NamedTuple):
-    """The receipt that a grant rests on, as far as it still counts."""
-
-    receipt: Receipt | None
-    """None: the pod does not carry it any more."""
-    key_revoked: bool = False
 
 
 def present(pod: Pod, verifier: ReceiptVerifier, *, keys_are_fresh: bool) -> SpentReceipt | ReceiptProblem:
@@ -36,10 +26,10 @@ def present(pod: Pod, verifier: ReceiptVerifier, *, keys_are_fresh: bool) -> Spe
     if text == DRY_RUN_RECEIPT:
         return ReceiptProblem("ReceiptInvalid", "The pod was made of the answer to a dry run.")
     try:
-        payload, _ = verifier.verify(text)
-        return SpentReceipt(receipts.decode(payload), receipt_hash(text))
+        payload, key_id = verifier.verify(text)
+        return SpentReceipt(receipts.decode(payload), receipt_hash(text), key_id)
     except RevokedReceiptKeyError as error:
-        return ReceiptProblem("ReceiptKeyRevoked", f"Its admission receipt does not count: {error}.")
+        return ReceiptProblem("ReceiptKeyRevoked", f"Its admission receipt does not count: {error}.", key_id_of(text))
     except UnknownReceiptKeyError as error:
         if not keys_are_fresh:
             raise UnknownKeyError(str(error)) from None
@@ -48,28 +38,17 @@ def present(pod: Pod, verifier: ReceiptVerifier, *, keys_are_fresh: bool) -> Spe
         return ReceiptProblem("ReceiptInvalid", f"Its admission receipt does not count: {error}.")
 
 
-def remember(pod: Pod, spent_hash: str, verifier: ReceiptVerifier) -> Remembered:
-    """The receipt of a pod that has its grant.
+def remember(pod: Pod, spent_hash: str) -> Receipt | None:
+    """The receipt of a pod that has its grant; None: the pod does not carry it any more.
 
     Its text is the one that was verified when the grant was made, by its hash; so the key may be dropped by now, which
-    happens to the receipts of pods that run for long. It may not be revoked.
+    happens to the receipts of pods that run for long. Whether it was revoked is asked by its id.
     """
     text = pod.metadata.annotations.get(RECEIPT_ANNOTATION, "")
     if not spent_hash or receipt_hash(text) != spent_hash:
-        return Remembered(None)
-    try:
-        verifier.verify(text)
-    except RevokedReceiptKeyError:
-        return Remembered(None, key_revoked=True)
-    except ReceiptError:
-        pass  # known by its hash
+        return None
     try:
         payload = text.split(".")[1]
-        return Remembered(receipts.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
+        return receipts.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (BadReceipt, binascii.Error, IndexError):
-        return Remembered(None)  # written by a release whose receipts this one cannot read
-
-
-def receipt_hash(text: str) -> str:
-    """`sha256:<hex>` of the annotation's text."""
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        return None  # written by a release whose receipts this one cannot read

@@ -7,7 +7,7 @@ Losing the Lease or the watches ends the process, and Kubernetes starts another.
 
 What it may do, and no more (the chart's ClusterRole and Role `countersign-controller`):
 
-    cluster   ""                             pods, namespaces, serviceaccounts               get list watch
+    cluster   ""                             pods, namespaces, serviceaccounts, nodes        get list watch
               apps                           replicasets deployments statefulsets daemonsets get
               batch                          jobs cronjobs                                   get
               ""                             replicationcontrollers                          get
@@ -25,10 +25,13 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
     namespace                                countersign-ca countersign-gate-tls
                                              countersign-verifier-tls
                                              countersign-receipt-keys                        get patch
+                                             countersign-receipt-keys                        list watch
               ""                             configmaps                                      create
                                              countersign-ca                                  get patch
               coordination.k8s.io            leases                                          create
                                              countersign-controller                          get update
+    kube-node-lease
+              coordination.k8s.io            leases                                          get
 """
 
 import asyncio
@@ -44,11 +47,14 @@ import structlog
 
 from countersign.api import names
 from countersign.api.meta import OwnerReference
+from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.errors import ClusterError
-from countersign.cluster.events import EventRecorder
+from countersign.cluster.events import EventRecorder, ObjectReference
 from countersign.cluster.lease import LeaseElector
+from countersign.cluster.resource import SECRETS
+from countersign.cluster.watch import Reflector
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
@@ -58,7 +64,7 @@ from countersign.controller.registration import Registrar
 from countersign.controller.settings import ControllerSettings
 from countersign.controller.statuses import Registered, StatusKeeper
 from countersign.controller.store import Store
-from countersign.controller.sweeping import sweep
+from countersign.controller.sweeping import RestoredError, sweep
 from countersign.controller.watching import Sighting, Watching
 from countersign.controller.webhooks import GateEndpoint
 from countersign.controller.workqueue import WorkQueue
@@ -74,6 +80,11 @@ RELIST_PAUSE_SECONDS: Final = 1.0
 """After kopf has listed anew: how long until the sweep that finds what vanished. Many events of one list make one."""
 KOPF_LIMIT_SECONDS: Final = 60.0
 """How long kopf's loop may stand still before this process counts as dead."""
+
+RESTORE_NOTE: Final = (
+    "etcd holds an older state than this controller has seen: it was restored from a snapshot, or copied from another. "
+    "Grants that were revoked since may be active again: give all services another epoch (docs/bad-days.md)."
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +112,7 @@ class Controller:
         self._watching: Watching | None = None
         self._policies_changed = asyncio.Event()
         self._sweep_wanted = asyncio.Event()
+        self._rewound = asyncio.Event()
         self._leading = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -121,12 +133,20 @@ class Controller:
             self._watching = Watching(config, self._see)
             self._watching.start()
             parts.push_async_callback(self._watching.stop)
-            sweeping = asyncio.create_task(self._keep_sweeping(client))
-            parts.callback(sweeping.cancel)
+            for work in (self._keep_sweeping(client), self._receipt_keys(client).run()):
+                parts.callback(asyncio.create_task(work).cancel)
             self._synced = True
             gc.collect()
             gc.freeze()  # what was read now stays: no use in looking through it at each collection
+            await parts.enter_async_context(self._events)
             await self._stand_by(client, stop, parts)
+
+    def _receipt_keys(self, client: ApiClient) -> Reflector[Secret, Secret]:
+        """The watch by which a revoked receipt key is known at once."""
+        ours, name = self._settings.namespace, names.RECEIPT_KEYS_SECRET
+        watch = Reflector(client, SECRETS, Secret, lambda secret: secret, namespace=ours, name=name)
+        watch.cache.on_change(self._keys.on_receipt_keys)
+        return watch
 
     def _compose(self, client: ApiClient) -> None:
         """Make the parts and tell each whom to tell."""
@@ -146,6 +166,7 @@ class Controller:
             },
             clock=_now,
             changed=self._keys_changed,
+            marked=self._keys_marked,
         )
         self._registrar = Registrar(
             world,
@@ -167,6 +188,7 @@ class Controller:
             self._events,
             metrics,
             retention=timedelta(seconds=settings.grant_retention_seconds),
+            epoch=settings.epoch,
             clock=_now,
             later=self._look_again,
             changed=self._status_changed,
@@ -184,19 +206,21 @@ class Controller:
 
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
-        lost = asyncio.Event()
+        lost, rewound = asyncio.Event(), self._rewound
         elector = LeaseElector(
             client,
             self._settings.namespace,
             names.LEASE_NAME,
             self._identity(),
             on_lost=lost.set,
+            on_rewound=rewound.set,
             owner=await self._lease_owner(),
         )
         assert self._watching is not None  # noqa: S101 - set by run
         elected = asyncio.create_task(parts.enter_async_context(elector))
         ends = {asyncio.create_task(event.wait()): what for event, what in (
-            (stop, ""), (self._watching.ended, "the watches ended"), (lost, "another process may lead"),
+            (stop, ""), (rewound, "etcd was restored from a snapshot"),
+            (self._watching.ended, "the watches ended"), (lost, "another process may lead"),
         )}  # fmt: skip
         try:
             await asyncio.wait([elected, *ends], return_when=asyncio.FIRST_COMPLETED)
@@ -205,6 +229,10 @@ class Controller:
                 self._leads = lambda: elector.leads
                 await self._lead(list(ends), parts)
             ended = next((what for task, what in ends.items() if task.done()), "")
+            if rewound.is_set():
+                ours = self._settings.namespace
+                where = ObjectReference("coordination.k8s.io/v1", "Lease", names.LEASE_NAME, ours, "")
+                self._events.emit(where, "Warning", "EtcdRestoreSuspected", RESTORE_NOTE, action="Restart")
             if ended:
                 raise LostError(f"{ended}: this process must be started anew")
         finally:
@@ -225,7 +253,6 @@ class Controller:
     async def _lead(self, ends: list[asyncio.Task[bool]], parts: AsyncExitStack) -> None:
         """Everything that writes. Returns when one of `ends` is done; raises what a part raised."""
         self._metrics.leading.set(1)
-        await parts.enter_async_context(self._events)
         # First of all, since the gate waits for its certificate, and a receipt cannot be read without its key.
         await self._keys.ensure()
         self._leading = True
@@ -273,6 +300,7 @@ class Controller:
                 await asyncio.sleep(FIRST_SWEEP_RETRY_SECONDS)
             else:
                 self._metrics.sweep_seconds.observe(time.perf_counter() - started)
+                self._world.listed = True
                 _log.info("everything listed", pods=len(self._world.pods), grants=len(self._world.grants))
                 return
 
@@ -290,6 +318,9 @@ class Controller:
                 await sweep(client, self._world, self._tell)
             except ClusterError as error:
                 _log.warning("sweep failed, the next will do", error=str(error))
+            except RestoredError as error:
+                _log.error("etcd went back in time", error=str(error))
+                self._rewound.set()
             except Exception:
                 _log.exception("sweep failed")
             self._metrics.sweep_seconds.observe(time.perf_counter() - started)
@@ -323,6 +354,11 @@ class Controller:
     def _keys_changed(self) -> None:
         self._policies_changed.set()
         self._registrar.wake()
+
+    def _keys_marked(self, ids: frozenset[str]) -> None:
+        if self._leading:
+            for uid in self._judging.resting_on(ids):
+                self._queue.add(uid, urgent=True)
 
     def _names_of(self, service: str) -> tuple[str, ...]:
         settings = self._settings

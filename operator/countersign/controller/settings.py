@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from countersign.api import names
+from countersign.api.epoch import check_epoch
 
 
 def _identity() -> str:
@@ -50,7 +51,12 @@ class ControllerSettings:
     """Address to listen on for the kubelet and for metrics."""
     health_port: int = 8081
     """Plain HTTP: `/healthz`, `/readyz`, `/metrics`."""
+    epoch: str = ""
+    """Grants of another epoch (api.epoch) are suspended until judged anew: another name after etcd was restored."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
     """One JSON object a line; otherwise plain text."""
+
+    def __post_init__(self) -> None:
+        check_epoch(self.epoch)

@@ -1,7 +1,7 @@
 """Writing to the cluster, each write fenced: a process that does not lead (any more) writes nothing."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -9,14 +9,19 @@ from countersign.api.admission import ServiceAccount
 from countersign.api.grant import WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import POD_UID_LABEL
+from countersign.api.node import Node
 from countersign.api.objects import CustomResource, to_object
 from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import AlreadyExistsError, ConflictError, NotFoundError
+from countersign.cluster.lease import Lease
 from countersign.cluster.owners import Owned
-from countersign.cluster.resource import PODS, SERVICE_ACCOUNTS, Resource
+from countersign.cluster.resource import LEASES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 from countersign.controller.resources import GRANTS, of_kind
 from countersign.controller.world import Account, account_of
+
+NODE_LEASES: Final = "kube-node-lease"
+"""Where kubelets keep their heartbeats (core/v1, NamespaceNodeLease)."""
 
 
 class NotLeadingError(Exception):
@@ -92,6 +97,21 @@ class Store:
             return account_of(await self._client.get(SERVICE_ACCOUNTS, name, ServiceAccount, namespace=namespace))
         except NotFoundError:
             return None
+
+    async def read_node(self, name: str) -> Node | None:
+        """The node of that name, live."""
+        try:
+            return await self._client.get(NODES, name, Node)
+        except NotFoundError:
+            return None
+
+    async def node_lease(self, name: str) -> str | None:
+        """The resourceVersion of a node's Lease, live; None: there is none."""
+        try:
+            lease = await self._client.get(LEASES, name, Lease, namespace=NODE_LEASES)
+        except NotFoundError:
+            return None
+        return lease.metadata.resource_version
 
     async def owned(self, group: str, plural: str, namespace: str, name: str, within: float) -> Owned | None:
         """Any namespaced v1 object's metadata (cluster.owners.OwnerLookup)."""

@@ -13,11 +13,12 @@ import structlog
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
+from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cluster.client import ApiClient
-from countersign.cluster.resource import NAMESPACES, PODS, SERVICE_ACCOUNTS, Resource
+from countersign.cluster.resource import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 from countersign.controller.resources import AUDIENCES, CLUSTER_POLICIES, GRANTS, POLICIES, REVOCATIONS
 from countersign.controller.watching import Sighting, Watched, slim
 from countersign.controller.world import NOTHING, Touched, World, merged
@@ -34,14 +35,22 @@ _KINDS: Final[tuple[tuple[Resource, type[Watched]], ...]] = (
     (REVOCATIONS, Revocation),
     (NAMESPACES, Namespace),
     (SERVICE_ACCOUNTS, ServiceAccount),
+    (NODES, Node),
     (GRANTS, WorkloadGrant),
     (PODS, Pod),
 )
 """Grants before pods: a pod is then never taken for one without a grant."""
 
 
+class RestoredError(Exception):
+    """etcd holds an older state than was listed before: it was restored from a snapshot."""
+
+
 async def sweep(client: ApiClient, world: World, tell: Callable[[Touched], None]) -> None:
-    """List every kind. `tell` hears of each page. Raises ClusterError: what was not listed to the end drops nothing."""
+    """List every kind. `tell` hears of each page. Raises ClusterError: what was not listed to the end drops nothing.
+
+    Raises RestoredError when the revision of a list falls: these lists are consistent ones, so it never does otherwise.
+    """
     for resource, kind in _KINDS:
         await _sweep(client, world, resource, kind, tell)
 
@@ -53,6 +62,7 @@ async def _sweep(
     listed: set[str] = set()
     decode = msgspec.json.Decoder(kind).decode
     async for page in client.pages(resource, msgspec.Raw, page_size=PAGE_SIZE):
+        _compare(world, kind, page.metadata.resource_version)
         touched = NOTHING
         for raw in page.items or ():
             listed.add(_identity.decode(raw).metadata.uid)
@@ -64,6 +74,14 @@ async def _sweep(
             touched = merged(touched, world.see(Sighting(found, gone=False, listed=False)))
         tell(touched)
     tell(world.vanished(kind, before, listed))
+
+
+def _compare(world: World, kind: type[Watched], version: str) -> None:
+    revision = int(version) if version.isdigit() else 0
+    seen = world.revisions.get(kind, 0)
+    if 0 < revision < seen:
+        raise RestoredError(f"{kind.__name__}s were listed at revision {seen} before, and now at {revision}")
+    world.revisions[kind] = max(seen, revision)
 
 
 class _Meta(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, MIRROR_ANNOTATION, RECEIPT_ANNOTATION, VERSION
+from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -35,11 +36,20 @@ from countersign.controller.lean_kopf import kopf
 _log = structlog.get_logger(__name__)
 
 Watched = (
-    Pod | Namespace | ServiceAccount | ProtectedAudience | ClusterTrustPolicy | TrustPolicy | WorkloadGrant | Revocation
+    Pod
+    | Node
+    | Namespace
+    | ServiceAccount
+    | ProtectedAudience
+    | ClusterTrustPolicy
+    | TrustPolicy
+    | WorkloadGrant
+    | Revocation
 )
 
 WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
     ("", "v1", "pods", Pod),
+    ("", "v1", "nodes", Node),
     ("", "v1", "namespaces", Namespace),
     ("", "v1", "serviceaccounts", ServiceAccount),
     *(
@@ -177,8 +187,10 @@ def slim(found: Watched) -> Watched:
     if isinstance(found, Pod):
         meta = found.metadata
         kept = {key: value for key, value in meta.annotations.items() if key in POD_ANNOTATIONS}
-        return msgspec.structs.replace(found, metadata=msgspec.structs.replace(meta, annotations=kept))
-    if isinstance(found, (Namespace, ServiceAccount)):
+        told = tuple(one for one in found.status.conditions if one.type == "PodScheduled")
+        status = msgspec.structs.replace(found.status, conditions=told)
+        return msgspec.structs.replace(found, metadata=msgspec.structs.replace(meta, annotations=kept), status=status)
+    if isinstance(found, (Node, Namespace, ServiceAccount)):
         meta = msgspec.structs.replace(found.metadata, annotations={})
         return msgspec.structs.replace(found, metadata=meta)
     return found

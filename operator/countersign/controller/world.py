@@ -13,11 +13,13 @@ from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
+from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
+from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.tracking import PodTrack, first_sight, sighted
 from countersign.trust.policies import Policy, PolicySnapshot, from_resource
 from countersign.trust.subject import ControllerLink
@@ -59,9 +61,22 @@ NOTHING = Touched()
 class PodRecord:
     """One pod. The body is kept encoded: it is read when policies change, and takes a third of the room."""
 
-    __slots__ = ("body", "controller", "final", "gone", "judged", "key_revoked", "qualification", "track", "version")
+    __slots__ = (
+        "body",
+        "bound_to",
+        "controller",
+        "final",
+        "fresh",
+        "gone",
+        "judged",
+        "qualification",
+        "track",
+        "version",
+    )
 
-    def __init__(self, pod: Pod) -> None:
+    def __init__(self, pod: Pod, *, fresh: bool) -> None:
+        self.fresh = fresh
+        """It was created while this process ran, so no restored etcd brought it back."""
         self.body = _encode(pod)
         self.version = _version(pod.metadata)
         self.track: PodTrack = first_sight(pod)
@@ -72,8 +87,8 @@ class PodRecord:
         """None once judged: no policy governs it."""
         self.final: Transition | None = None
         """How its grant became final, so that deleting the grant does not undo it."""
-        self.key_revoked = False
-        """The key that signed its receipt was revoked."""
+        self.bound_to = ""
+        """UID of its node when it was first seen there; empty: not known yet."""
         self.controller: tuple[ControllerLink | None, bool] | None = None
         """The resolved controller, and whether somebody vouches for it; None: not asked yet. Links never change."""
 
@@ -99,10 +114,15 @@ class World:
 
     def __init__(self, system_namespace: str) -> None:
         self.system_namespace = system_namespace
+        self.listed = False
+        """Whether everything was listed once."""
+        self.revisions: dict[type[object], int] = {}
+        """etcd's revision at the last complete look at each kind."""
         self.pods: dict[str, PodRecord] = {}
         self.grants: dict[Name, WorkloadGrant] = {}
         self.namespaces: dict[str, dict[str, str]] = {}
         self.accounts: dict[Name, Account] = {}
+        self.nodes: dict[str, NodeFacts] = {}
         self.policies: dict[str, AnyPolicyResource] = {}
         self.audiences: dict[str, ProtectedAudience] = {}
         self.revocations: dict[str, Revocation] = {}
@@ -137,6 +157,8 @@ class World:
                 return self._see_namespace(found, sighting.gone)
             case ServiceAccount():
                 return self._see_account(found, sighting.gone)
+            case Node():
+                return self._see_node(found, sighting.gone)
             case _:
                 return self._see_rule(found, sighting.gone)
 
@@ -165,6 +187,8 @@ class World:
             return set(self._namespace_uids.values())
         if kind is ServiceAccount:
             return {account.uid for account in self.accounts.values()}
+        if kind is Node:
+            return {node.uid for node in self.nodes.values()}
         if kind is ProtectedAudience:
             return set(self.audiences)
         if kind is Revocation:
@@ -210,6 +234,9 @@ class World:
         if kind is ServiceAccount:
             account = next((name for name, known in self.accounts.items() if known.uid == uid), None)
             return self._drop_account(account) if account else NOTHING
+        if kind is Node:
+            node = next((one for one in self.nodes.values() if one.uid == uid), None)
+            return self._drop_node(node) if node else NOTHING
         rule = self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid)
         return self._see_rule(rule, gone=True) if rule else NOTHING
 
@@ -219,7 +246,7 @@ class World:
         if record is None:
             if gone:
                 return Touched(pods=(uid,), ended=True) if uid in self._by_pod else NOTHING
-            self.pods[uid] = PodRecord(pod)
+            self.pods[uid] = PodRecord(pod, fresh=self.listed)
             return Touched(pods=(uid,), ended=bool(self.pods[uid].track.ended), status=True)
         if not gone and record.version >= _version(pod.metadata):
             return NOTHING
@@ -284,6 +311,20 @@ class World:
             if (grant.metadata.namespace, grant.spec.service_account.name) == name
         ]
         return Touched(pods=tuple(concerned))
+
+    def _see_node(self, node: Node, gone: bool) -> Touched:
+        known = self.nodes.get(node.metadata.name)
+        if gone:
+            return self._drop_node(known) if known is not None and known.uid == node.metadata.uid else NOTHING
+        facts = self.nodes[node.metadata.name] = node_facts(node, known)
+        return NOTHING if known in (None, facts) else self._on_node(facts.name)
+
+    def _drop_node(self, node: NodeFacts) -> Touched:
+        del self.nodes[node.name]
+        return self._on_node(node.name)
+
+    def _on_node(self, name: str) -> Touched:
+        return Touched(pods=tuple(uid for uid, record in self.pods.items() if record.track.node_name == name))
 
     def _see_rule(self, resource: ProtectedAudience | AnyPolicyResource | Revocation, gone: bool) -> Touched:
         uid = resource.metadata.uid

@@ -148,7 +148,7 @@ class Gate:
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
         validator = Validator(self._state, subjects, self._evidence, receipts, metrics)
-        tokens = TokenGuard(self._state, subjects, receipts, reads, metrics=metrics, clock=_now)
+        tokens = TokenGuard(self._state, subjects, receipts, reads, metrics=metrics, clock=_now, epoch=settings.epoch)
         templates = TemplateAdviser(self._state, subjects, self._evidence)
         self._app = GateApp(
             {"/mutate": mutator.routes(), "/validate": validator.routes() | tokens.routes() | templates.routes()},

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countersign.api import names
+from countersign.api.epoch import check_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,12 @@ class GateSettings:
     """`host[:port]` of registries that are spoken to in plain HTTP."""
     allowed_address_ranges: tuple[str, ...] = ()
     """CIDR ranges that registries may be in although they are denied by default (loopback, link-local, metadata)."""
+    epoch: str = ""
+    """No token is minted by a grant of another epoch (api.epoch): another name after etcd was restored."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
     """One JSON object a line; otherwise plain text."""
+
+    def __post_init__(self) -> None:
+        check_epoch(self.epoch)

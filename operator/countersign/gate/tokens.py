@@ -7,7 +7,6 @@ controller's webhook configurations send only requests for protected audiences h
 import asyncio
 import base64
 import binascii
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Protocol
@@ -30,6 +29,7 @@ from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
 from countersign.grants.judgement import SpentReceipt, judge_instance
 from countersign.grants.naming import grant_name, refused_name
+from countersign.keys.receipts import receipt_hash
 
 TOKEN: Final = msgspec.json.Decoder(TokenRequest)
 
@@ -58,6 +58,7 @@ class TokenGuard:
         *,
         metrics: GateMetrics,
         clock: Callable[[], datetime],
+        epoch: str = "",
     ) -> None:
         self._state = state
         self._subjects = subjects
@@ -65,6 +66,7 @@ class TokenGuard:
         self._reads = reads
         self._metrics = metrics
         self._clock = clock
+        self._epoch = epoch
 
     def routes(self) -> dict[Asked, Handler]:
         """What it judges."""
@@ -106,6 +108,7 @@ class TokenGuard:
             grant=grant,
             revocations=snapshot.revocations,
             system_namespace=snapshot.system_namespace,
+            epoch=self._epoch,
             now=self._clock(),
         )
 
@@ -197,11 +200,6 @@ def unverified_nonce(text: str) -> str:
         return _nonce.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).nonce
     except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
         return ""
-
-
-def receipt_hash(text: str) -> str:
-    """`sha256:<hex>` of a receipt's text, as its grant remembers it."""
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _view(pod: Pod | None) -> PodView | None:

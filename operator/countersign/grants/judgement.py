@@ -16,13 +16,14 @@ from countersign.api.grant import (
     GrantPod,
     GrantPolicy,
     GrantServiceAccount,
+    GrantState,
     GrantToken,
     WorkloadGrantSpec,
 )
 from countersign.api.meta import UTCTime
 from countersign.grants.lifecycle import MAX_IMAGES, PolicyFinding, Qualification, Transition, recorded_images
 from countersign.grants.naming import grant_name, refused_name
-from countersign.grants.reasons import RevokedReason
+from countersign.grants.reasons import ReceiptReason
 from countersign.grants.tracking import first_sight
 from countersign.trust.policies import PolicySnapshot
 from countersign.trust.receipt import Receipt, as_admitted, mismatch
@@ -34,6 +35,7 @@ from countersign.trust.verdict import Verdict, judge
 
 MAX_LISTED = 64
 MAX_EVIDENCE = 32
+MAX_KEY_ID = 64
 """Bounds of the lists in a WorkloadGrant (api.grant)."""
 
 
@@ -43,13 +45,17 @@ class SpentReceipt(NamedTuple):
     receipt: Receipt
     hash: str
     """`sha256:<hex>` of its text, by which the grant remembers it."""
+    key_id: str = ""
+    """Id of the key that signed it."""
 
 
 class ReceiptProblem(NamedTuple):
     """Why a pod has none that could be accepted."""
 
-    reason: RevokedReason
+    reason: ReceiptReason
     message: str
+    key_id: str = ""
+    """Id of the revoked key that its receipt names, where that is the problem."""
 
 
 class InstanceJudgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +79,8 @@ def judge_instance(
 
     `subject` is the live pod; who asked for it is taken from the receipt. A pod without any receipt that is older than
     a policy which governs it was never asked for one: it is Suspended, not Revoked. Neither state ever becomes Active,
-    since a receipt cannot be had after admission.
+    since a receipt cannot be had after admission. One whose receipt names a revoked key is Suspended, too, and judged
+    anew should that key be restored.
     """
     if isinstance(presented, SpentReceipt):
         unfit = _unfit(snapshot, subject, presented.receipt, now)
@@ -102,7 +109,7 @@ def refuse_instance(
         return None
     return InstanceJudgement(
         name=refused_name(subject.pod.metadata.uid),
-        spec=_spec(subject, verdict, None, service_account_uid, tokens=()),
+        spec=_spec(subject, verdict, None, service_account_uid, tokens=(), key_id=problem.key_id),
         qualification=qualification(verdict),
         refusal=_refusal(subject, verdict, problem),
     )
@@ -152,6 +159,7 @@ def qualification(verdict: Verdict) -> Qualification:
         on_termination=verdict.on_termination,
         drain_seconds=verdict.drain_seconds,
         ephemeral_response=verdict.ephemeral_response,
+        node_lost_seconds=verdict.node_lost_seconds,
     )
 
 
@@ -174,7 +182,8 @@ def _refusal(subject: Subject, verdict: Verdict, problem: ReceiptProblem) -> Tra
             reason="NotAdmitted",
             message=f"The pod was created at {created}, before a policy governed it: it was never admitted under it.",
         )
-    return Transition(state="Revoked", reason=problem.reason, message=problem.message)
+    state: GrantState = "Suspended" if problem.reason == "ReceiptKeyRevoked" else "Revoked"
+    return Transition(state=state, reason=problem.reason, message=problem.message)
 
 
 def _spec(
@@ -184,6 +193,7 @@ def _spec(
     service_account_uid: str,
     *,
     tokens: tuple[GrantToken, ...],
+    key_id: str = "",
 ) -> WorkloadGrantSpec:
     pod, meta, controller = subject.pod, subject.pod.metadata, subject.controller
     return WorkloadGrantSpec(
@@ -194,6 +204,7 @@ def _spec(
             generation=meta.generation,
             spec_hash=spec_hash(pod),
             receipt_hash=receipt.hash if receipt else "",
+            receipt_key_id=(receipt.key_id if receipt else key_id)[:MAX_KEY_ID],
             created_at=meta.creation_timestamp or "",
         ),
         service_account=GrantServiceAccount(name=pod.spec.service_account_name, uid=service_account_uid),

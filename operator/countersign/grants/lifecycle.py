@@ -6,7 +6,8 @@
 
 Revoked: the instance itself is over or spoilt, or a person said so. Suspended: policy or evidence turned against it,
 which can be repaired. The rules are tried in the order in which they stand in `next_status`; the first that holds
-decides. Whatever ends an instance goes before whatever suspends it.
+decides. Whatever ends an instance goes before whatever suspends it; and what no policy says (`_withheld`) goes before
+what the policies say, since only a change of policy is ever held back by the brake.
 """
 
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from countersign.api.grant import GrantState, GrantToken, WorkloadGrant, Workloa
 from countersign.api.policy import EphemeralResponse
 from countersign.grants.conditions import bounded, with_condition
 from countersign.grants.naming import is_refused
+from countersign.grants.nodes import NodeSight, lost_at
 from countersign.grants.reasons import REMEDIES, Reason
 from countersign.grants.tracking import PodTrack, image_difference, unseen_change
 from countersign.trust.composition import NO_SETTINGS
@@ -52,6 +54,8 @@ class Qualification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_termination: Literal["GracePeriod", "Immediate"] = "GracePeriod"
     drain_seconds: int = 60
     ephemeral_response: EphemeralResponse = "Revoke"
+    node_lost_seconds: int | None = 300
+    """How long its node may be lost; None: for ever."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +74,14 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     revocation: str = ""
     """The order that reaches it, as `Revocation namespace/name`; empty: none does."""
     revocation_reason: str = ""
-    receipt_key_revoked: bool = False
+    receipt_key_revoked: str = ""
+    """Id of the key that signed its receipt, if that key was revoked."""
+    node: NodeSight | None = None
+    """How its node stands; None: it is bound to none."""
+    epoch: str = ""
+    """The epoch that counts (api.epoch)."""
+    reconfirmed: bool = True
+    """Its node was heard from since this epoch began, or it was made in it: what etcd says of it can be believed."""
     held: bool = False
     """The change of policy that would suspend it is held (grants.impact)."""
 
@@ -94,11 +105,16 @@ def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Trans
     track = seen.track
     if is_refused(grant.metadata.name) or track is None:
         return None  # a refusal waits for its pod's end only, and of what is not known nothing follows
-    wanted = _suspension(grant, seen, track)
+    withheld = _withheld(seen, now)
+    if is_pending(grant, seen) and grant.status.state != "Suspended":
+        withheld = withheld or _suspended("EpochChanged", _other_epoch(grant, seen))
+    wanted = withheld or _suspension(grant, seen, track)
+    if wanted is None and is_pending(grant, seen):
+        return None
     if wanted is None:
         again: Reason = "QualifiesAgain" if grant.status.state == "Suspended" else "Admitted"
         return None if grant.status.state == "Active" else Transition(state="Active", reason=again, message="")
-    if grant.status.state == "Active" and seen.held:
+    if grant.status.state == "Active" and seen.held and withheld is None:
         return None
     status = grant.status
     if (status.state, status.reason, status.message) == (wanted.state, wanted.reason, bounded(wanted.message)):
@@ -132,18 +148,19 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
         return _revoked("ServiceAccountChanged", f"Its service account {account.name} was deleted.")
     if seen.service_account_uid is not None and seen.service_account_uid != account.uid:
         return _revoked("ServiceAccountChanged", f"Its service account {account.name} was replaced by another.")
-    if seen.receipt_key_revoked:
-        return _revoked("ReceiptKeyRevoked", "The key that signed its admission receipt was revoked.")
     if grant.spec.expires_at is not None and clock.parse(grant.spec.expires_at) <= now:
         return _revoked("LifetimeOver", f"Its lifetime ended at {grant.spec.expires_at}.")
     return None
 
 
 def next_deadline(grant: WorkloadGrant, seen: Observation) -> datetime | None:
-    """When time alone will change the grant: its lifetime or its drain time is over. None: never."""
+    """When time alone will change the grant: its lifetime or drain time is over, or its node lost. None: never."""
     if grant.status.state == "Revoked" or seen.track is None:
         return None
     moments = [drain_end(seen.track, seen.qualification)]
+    if grant.status.state == "Active":
+        patience = seen.qualification.node_lost_seconds if seen.qualification else None
+        moments.append(lost_at(seen.node, patience))
     if grant.spec.expires_at is not None:
         moments.append(clock.parse(grant.spec.expires_at))
     return min((moment for moment in moments if moment is not None), default=None)
@@ -169,14 +186,29 @@ def drain_end(track: PodTrack, qualification: Qualification | None) -> datetime 
 def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bool:
     """Whether a suspended grant must make way for a new one: all is well, but for other tokens than it lists.
 
-    The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal.
+    The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal, but for that of
+    a pod whose receipt named a key that was restored since: it is judged anew.
     """
-    if grant.status.state != "Suspended" or is_refused(grant.metadata.name):
+    if grant.status.state != "Suspended" or _withheld(seen, now) is not None or is_pending(grant, seen):
         return False
     if seen.track is None or seen.qualification is None or ending(grant, seen, now) is not None:
         return False
+    if is_refused(grant.metadata.name):
+        return grant.status.reason == "ReceiptKeyRevoked"
     is_well = _turned_against(grant, seen.qualification, seen.track) is None
     return is_well and set(seen.qualification.tokens) != set(grant.spec.tokens)
+
+
+def is_pending(grant: WorkloadGrant, seen: Observation) -> bool:
+    """Whether it was judged in another epoch, and what etcd says of it now cannot be believed yet."""
+    return grant.status.epoch != seen.epoch and not seen.reconfirmed
+
+
+def _other_epoch(grant: WorkloadGrant, seen: Observation) -> str:
+    return (
+        f"It was judged in epoch {grant.status.epoch!r}, and this is {seen.epoch!r}: etcd was restored, "
+        "and its node has not been heard from since."
+    )
 
 
 def covers(qualification: Qualification, tokens: tuple[GrantToken, ...]) -> bool:
@@ -186,12 +218,21 @@ def covers(qualification: Qualification, tokens: tuple[GrantToken, ...]) -> bool
 
 
 def status_after(
-    status: WorkloadGrantStatus, transition: Transition | None, track: PodTrack | None, now: datetime
+    status: WorkloadGrantStatus,
+    transition: Transition | None,
+    track: PodTrack | None,
+    now: datetime,
+    *,
+    epoch: str | None = None,
 ) -> WorkloadGrantStatus:
-    """The status with the transition carried out and the pod's generation noted as far as it was seen."""
+    """The status with the transition carried out and the pod's generation noted as far as it was seen.
+
+    `epoch`: the one in which it was judged to the end; None: it was not.
+    """
     seen = max(status.pod_generation, track.writes if track else 0)
+    judged_in = status.epoch if epoch is None else epoch
     if transition is None:
-        return msgspec.structs.replace(status, pod_generation=seen)
+        return msgspec.structs.replace(status, pod_generation=seen, epoch=judged_in)
     conditions = with_condition(
         status.conditions,
         "Ready",
@@ -209,8 +250,27 @@ def status_after(
         caused_by=transition.caused_by,
         changed_at=clock.format_time(now) if status.state != transition.state else status.changed_at,
         pod_generation=seen,
+        epoch=judged_in,
         conditions=conditions,
     )
+
+
+def _withheld(seen: Observation, now: datetime) -> Transition | None:
+    """What suspends an instance though its policies are the same as ever."""
+    if seen.receipt_key_revoked:
+        return _suspended(
+            "ReceiptKeyRevoked", f"The key that signed its admission receipt ({seen.receipt_key_revoked}) was revoked."
+        )
+    node, patience = seen.node, seen.qualification.node_lost_seconds if seen.qualification else None
+    if node is None or patience is None:
+        return None
+    if node.replaced:
+        return _suspended("NodeReplaced", f"It is not the machine that the pod was bound to: {node.replaced}.")
+    lost = lost_at(node, patience)
+    if lost is not None and lost <= now and node.unready_since is not None:
+        since = clock.format_time(node.unready_since)
+        return _suspended("NodeLost", f"Node {node.name} has not been Ready since {since}, for more than {patience} s.")
+    return None
 
 
 def _suspension(grant: WorkloadGrant, seen: Observation, track: PodTrack) -> Transition | None:

@@ -3,7 +3,16 @@
 from typing import Final, Literal
 
 ActiveReason = Literal["Admitted", "QualifiesAgain"]
-SuspendedReason = Literal["NotAdmitted", "NotQualified", "NoLongerQualifies", "EphemeralContainerAdded"]
+SuspendedReason = Literal[
+    "NotAdmitted",
+    "NotQualified",
+    "NoLongerQualifies",
+    "EphemeralContainerAdded",
+    "ReceiptKeyRevoked",
+    "NodeLost",
+    "NodeReplaced",
+    "EpochChanged",
+]
 RevokedReason = Literal[
     "Completed",
     "Failed",
@@ -16,8 +25,9 @@ RevokedReason = Literal[
     "ReceiptMissing",
     "ReceiptInvalid",
     "ReceiptSpent",
-    "ReceiptKeyRevoked",
 ]
+ReceiptReason = Literal["ReceiptMissing", "ReceiptInvalid", "ReceiptSpent", "ReceiptKeyRevoked"]
+"""Why a pod has no acceptable receipt."""
 Reason = ActiveReason | SuspendedReason | RevokedReason
 
 _RESTART: Final = "Delete the pod, so that its controller makes another that is admitted anew."
@@ -29,6 +39,9 @@ REMEDIES: Final[dict[Reason, str]] = {
     "NotQualified": "Resolve what the message names, in the policy or in the pod.",
     "NoLongerQualifies": "Undo the change of policy, or replace the pod by one that satisfies it.",
     "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to). {_RESTART}",
+    "NodeLost": "Bring the node back, or delete the pod, so that it is made anew on another.",
+    "NodeReplaced": f"Whether it still runs, nobody can tell. {_RESTART}",
+    "EpochChanged": "Nothing to do: it comes back when its node was heard from and it was judged anew.",
     "Completed": "Nothing to do: its work is over.",
     "Failed": "Its work is over. Its controller, if it has one, makes another pod.",
     "Deleted": "Nothing to do: the pod is gone or going.",
@@ -39,5 +52,8 @@ REMEDIES: Final[dict[Reason, str]] = {
     "ReceiptMissing": f"It was created while no gate answered, or around it. {_RESTART}",
     "ReceiptInvalid": f"Its receipt was not made for this pod. {_RESTART}",
     "ReceiptSpent": f"Its receipt was copied from another pod, and a receipt counts once. {_RESTART}",
-    "ReceiptKeyRevoked": f"The key that signed its receipt was revoked. {_RESTART}",
+    "ReceiptKeyRevoked": (
+        "The key that signed its receipt was revoked. If that was a mistake: countersign receipt-key restore. "
+        f"Otherwise: {_RESTART}"
+    ),
 }

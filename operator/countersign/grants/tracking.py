@@ -42,6 +42,8 @@ class PodTrack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended: Literal["", "Completed", "Failed"] = ""
     ended_as: str = ""
     """What the node said at the end (status.reason), such as Evicted."""
+    bound_at: str = ""
+    """When it was bound to its node, as first told (a node may rewrite conditions of its pods); empty: not bound."""
     deletion_timestamp: str | None = None
     """When its grace period is over (metadata.deletionTimestamp); None while it is not being deleted."""
     deletion_grace_seconds: int = 0
@@ -113,6 +115,16 @@ def image_difference(before: tuple[tuple[str, str], ...], after: tuple[tuple[str
     return ""
 
 
+def _binding(pod: Pod) -> str:
+    """When the pod was bound; a pod that was created with its node's name has no such condition at first."""
+    if not pod.spec.node_name:
+        return ""
+    scheduled = next(
+        (one for one in pod.status.conditions if one.type == "PodScheduled" and one.status == "True"), None
+    )
+    return (scheduled.last_transition_time if scheduled else None) or pod.metadata.creation_timestamp or ""
+
+
 def _as_of_now(track: PodTrack, pod: Pod) -> PodTrack:
     ended, ended_as = track.ended, track.ended_as
     if not ended and pod.status.phase in ("Succeeded", "Failed"):
@@ -121,6 +133,7 @@ def _as_of_now(track: PodTrack, pod: Pod) -> PodTrack:
     return msgspec.structs.replace(
         track,
         node_name=pod.spec.node_name or track.node_name,
+        bound_at=track.bound_at or _binding(pod),
         ephemeral=tuple(seen),
         ended=ended,
         ended_as=ended_as,

@@ -10,6 +10,7 @@ tests use PyJWT). Only the one spelling that `sign` produces is accepted: known 
 
 import base64
 import binascii
+import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -97,6 +98,30 @@ class ReceiptVerifier:
         if not hmac.compare_digest(signature, _mac(key, signed)):
             raise BadReceiptSignatureError(f"the signature is not that of receipt key {key.id!r}")
         return _decode(payload), key.id
+
+
+def receipt_hash(text: str) -> str:
+    """`sha256:<hex>` of a receipt's text, as its grant remembers it."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def key_id_of(text: str) -> str:
+    """The id of the key that a receipt names, unverified; empty where it names none."""
+    try:
+        return msgspec.json.decode(_decode(text.partition(".")[0].encode("ascii")), type=_Header).kid
+    except (msgspec.MsgspecError, ValueError, MalformedReceiptError):
+        return ""
+
+
+def resting_key(recorded: str, spent_hash: str, annotation: str) -> str:
+    """The id of the key that a grant rests on; empty if that is not known.
+
+    `recorded` is the grant's own record; older grants have none, and then the receipt on the pod tells, if its hash is
+    the one that was verified when the grant was made (`spent_hash`).
+    """
+    if recorded or not spent_hash or receipt_hash(annotation) != spent_hash:
+        return recorded
+    return key_id_of(annotation)
 
 
 @lru_cache(MAX_KEYS)

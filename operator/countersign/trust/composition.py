@@ -11,7 +11,7 @@ import msgspec
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.names import RESERVED_AUDIENCE_SUFFIX
-from countersign.api.policy import EphemeralResponse, TokenSpec
+from countersign.api.policy import EphemeralResponse, Responses, TokenSpec
 from countersign.trust import audiences
 from countersign.trust.compiled import (
     CompiledPolicy,
@@ -39,9 +39,11 @@ class Settings(NamedTuple):
     drain_seconds: int
     max_lifetime_seconds: int | None
     ephemeral_response: EphemeralResponse
+    node_lost_seconds: int | None
+    """How long its node may be lost before the identity is suspended; None: for ever."""
 
 
-NO_SETTINGS: Final = Settings("Keep", "GracePeriod", 60, None, "Report")
+NO_SETTINGS: Final = Settings("Keep", "GracePeriod", 60, None, "Report", None)
 """For a pod that nothing governs."""
 
 
@@ -103,7 +105,10 @@ def claims_of(token: TokenSpec) -> tuple[tuple[str, str], ...]:
 
 
 def stricter_settings(policies: Iterable[CompiledPolicy]) -> Settings:
-    """The stricter of each: Remove > Shorten > Keep, Immediate > GracePeriod, Deny > ... > Report, the shorter time."""
+    """The stricter of each: Remove > Shorten > Keep, Immediate > GracePeriod, Deny > ... > Report, Suspend > Keep.
+
+    Of times the shorter.
+    """
     specs = [policy.spec for policy in policies]
     if not specs:
         return NO_SETTINGS
@@ -115,15 +120,22 @@ def stricter_settings(policies: Iterable[CompiledPolicy]) -> Settings:
             spec.drain_seconds,
             spec.max_lifetime_seconds,
             spec.responses.ephemeral_container,
+            _node_lost(spec.responses),
         )
     lifetimes = [spec.max_lifetime_seconds for spec in specs if spec.max_lifetime_seconds is not None]
+    patience = [seconds for spec in specs if (seconds := _node_lost(spec.responses)) is not None]
     return Settings(
         max((spec.api_token for spec in specs), key=_API_TOKEN.index),
         max((spec.on_termination for spec in specs), key=_ON_TERMINATION.index),
         min(spec.drain_seconds for spec in specs),
         min(lifetimes, default=None),
         max((spec.responses.ephemeral_container for spec in specs), key=_EPHEMERAL.index),
+        min(patience, default=None),
     )
+
+
+def _node_lost(responses: Responses) -> int | None:
+    return responses.node_lost_after_seconds if responses.node_lost == "Suspend" else None
 
 
 def accept(snapshot: PolicySnapshot, namespaces: Mapping[str, NamespaceFacts] | None = None) -> Acceptance:

@@ -30,6 +30,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     drain_seconds: int
     max_lifetime_seconds: int | None
     ephemeral_response: EphemeralResponse
+    node_lost_seconds: int | None
     owner: str
     """Owner named by the policy of the first token, otherwise by the first governing policy."""
     hands_out: bool

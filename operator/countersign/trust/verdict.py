@@ -347,6 +347,7 @@ class _Judgement:
             drain_seconds=settings.drain_seconds,
             max_lifetime_seconds=settings.max_lifetime_seconds,
             ephemeral_response=settings.ephemeral_response,
+            node_lost_seconds=settings.node_lost_seconds,
             owner=first.policy.spec.owner,
             hands_out=any(token.containers for token in planned),
         )

@@ -20,6 +20,8 @@ class Beat(msgspec.Struct, frozen=True):
     holder: str
     renewed: str
     """`renewTime` as written: compared for being another, never for being recent (it is the holder's own clock)."""
+    revision: int = 0
+    """Its resourceVersion, a revision of etcd; 0: not known."""
 
 
 class Heartbeat:
@@ -28,9 +30,15 @@ class Heartbeat:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._moved_at = -NEVER
+        self._newest = 0
+        self.rewound = False
+        """Whether the Lease was seen to be older than before: etcd was restored, and only a new process may go on."""
 
     def on_change(self, change: Change[Beat]) -> None:
         """Take in a change. That a Lease exists proves nothing; that a holder renews it does."""
+        if not isinstance(change, Deleted) and change.new.revision:
+            self.rewound = self.rewound or change.new.revision < self._newest
+            self._newest = max(self._newest, change.new.revision)
         if isinstance(change, Added | Deleted):
             return
         if change.new.holder and change.new.renewed != change.old.renewed:
@@ -75,6 +83,8 @@ class Freshness:
     def problem(self) -> str:
         """What is too old, for people; empty if nothing is."""
         now = self._clock()
+        if self._heartbeat.rewound:
+            return "etcd was restored from a snapshot: give all services another epoch, or restart this one"
         if self._heartbeat.age(now) > self._heartbeat_limit:
             return f"the controller's Lease has not moved for {_seconds(self._heartbeat.age(now))}"
         for name, stream in self._streams:

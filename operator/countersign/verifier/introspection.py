@@ -89,6 +89,7 @@ class Introspection:
         pods: PodLookup,
         may_explain: MayExplain,
         grant_wait_seconds: float,
+        epoch: str,
         clock: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
@@ -100,6 +101,7 @@ class Introspection:
         self._pods = pods
         self._may_explain = may_explain
         self._grant_wait = grant_wait_seconds
+        self._epoch = epoch
         self._clock = clock
         self._wall = wall
 
@@ -190,6 +192,7 @@ class Introspection:
             grant=grant,
             revocations=self._state.orders_against(grant, pod) if grant and pod else (),
             system_namespace=self._state.system_namespace,
+            epoch=self._epoch,
             now=self._wall(),
         )
         return decision, f"{grant.metadata.namespace}/{grant.metadata.name}" if grant else ""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -53,6 +53,14 @@ class VerifierMetrics:
     def turned_away(self, code: int, reason: str) -> None:
         """A request got an error instead of an answer."""
         self._turned_away.labels(str(code), reason).inc()
+
+    def restore_suspected(self, told: Callable[[], float]) -> None:
+        """Read whether etcd seems to have been restored at each scrape."""
+        Gauge(
+            "countersign_verifier_etcd_restore_suspected",
+            "1 once the controller's Lease went back in time: this verifier answers 503 until it is restarted.",
+            registry=self._registry,
+        ).set_function(told)
 
     def read_at_scrape(self, *, ages: Figures, sizes: Figures) -> None:
         """Read the ages of what answers rest on (seconds, by source), and sizes (by kind), at each scrape."""

@@ -143,11 +143,13 @@ class Verifier:
             pods=self._pods,
             may_explain=self._may_explain,
             grant_wait_seconds=settings.grant_wait_seconds,
+            epoch=settings.epoch,
             clock=clock,
             wall=_wall,
         )
         registry = new_registry()
         metrics = VerifierMetrics(registry)
+        metrics.restore_suspected(lambda: float(heartbeat.rewound))
         metrics.read_at_scrape(
             ages=self.freshness.ages,
             sizes=lambda: {"pods": len(pods.cache), "grants": len(grants_of.cache), "tokens": len(tokens)},
@@ -237,7 +239,9 @@ def _same(thing: Any) -> Any:
 
 
 def _beat(lease: Lease) -> Beat:
-    return Beat(lease.spec.holder_identity or "", lease.spec.renew_time or "")
+    version = lease.metadata.resource_version or ""
+    revision = int(version) if version.isdigit() else 0
+    return Beat(lease.spec.holder_identity or "", lease.spec.renew_time or "", revision)
 
 
 def _wall() -> datetime:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countersign.api import names
+from countersign.api.epoch import check_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,12 @@ class VerifierSettings:
     """Requests that it may make at once."""
     drain_seconds: float = 5.0
     """After SIGTERM: how long to go on serving while `/readyz` fails, so that endpoints forget this replica first."""
+    epoch: str = ""
+    """A grant of another epoch (api.epoch) is not active: another name after etcd was restored."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
     """One JSON object a line; otherwise plain text."""
+
+    def __post_init__(self) -> None:
+        check_epoch(self.epoch)

@@ -46,6 +46,7 @@ class Case(NamedTuple):
     grant: WorkloadGrant | None
     revocations: tuple[Revocation, ...]
     now: datetime
+    epoch: str = ""
 
     def decide(self) -> Decision:
         return decide(
@@ -56,6 +57,7 @@ class Case(NamedTuple):
             grant=self.grant,
             revocations=self.revocations,
             system_namespace=SYSTEM,
+            epoch=self.epoch,
             now=self.now,
         )
 
@@ -208,32 +210,37 @@ FLIPS: dict[str, tuple[str, Callable[[Case], Case]]] = {
     "8 grant not judged": ("GrantPending", _with(grant=grant(None))),
     "8 grant suspended": ("GrantSuspended", _with(grant=grant("Suspended"))),
     "8 grant revoked": ("GrantRevoked", _with(grant=grant("Revoked"))),
-    "9 grant in another namespace": ("GrantMismatch", _with(grant=grant(namespace="other"))),
-    "9 grant of another pod name": ("GrantMismatch", _grant_pod(name="other")),
-    "9 grant on another node": ("GrantMismatch", _grant_pod(node_name="n2")),
-    "9 account of the same name, made anew": (
+    "9 judged in another epoch": ("EpochChanged", _with(epoch="2026-restore")),
+    "9 judged in a former epoch": (
+        "EpochChanged",
+        _with(grant=msgspec.structs.replace(grant(), status=msgspec.structs.replace(grant().status, epoch="former"))),
+    ),
+    "10 grant in another namespace": ("GrantMismatch", _with(grant=grant(namespace="other"))),
+    "10 grant of another pod name": ("GrantMismatch", _grant_pod(name="other")),
+    "10 grant on another node": ("GrantMismatch", _grant_pod(node_name="n2")),
+    "10 account of the same name, made anew": (
         "GrantMismatch",
         _claims(service_account=ObjectClaim("api", "sa-uid-2")),
     ),
-    "9 grant of another account": (
+    "10 grant of another account": (
         "GrantMismatch",
         _spec(service_account=GrantServiceAccount(name="other", uid="sa-uid")),
     ),
-    "9 grant without the account's UID": (
+    "10 grant without the account's UID": (
         "GrantMismatch",
         lambda case: _claims(service_account=ObjectClaim("api", ""))(
             _spec(service_account=GrantServiceAccount(name="api", uid=""))(case)
         ),
     ),
-    "10 audience not granted": ("AudienceNotGranted", _spec(tokens=())),
-    "10 granted by a policy that did not judge": (
+    "11 audience not granted": ("AudienceNotGranted", _spec(tokens=())),
+    "11 granted by a policy that did not judge": (
         "AudienceNotGranted",
         _spec(tokens=(GrantToken(audience=AUDIENCE, policy_uid="other", max_expiration_seconds=600),)),
     ),
-    "11 too long": ("LifetimeTooLong", _claims(expires_at=ISSUED + 601)),
-    "12 older than the pod": ("IssuedBeforePod", _pod(created_at=datetime.fromtimestamp(ISSUED + 1, UTC))),
-    "13 lifetime is over": ("GrantExpired", _spec(expires_at=format_time(NOW))),
-    "13 lifetime is unreadable": ("GrantExpired", _spec(expires_at="soon")),
-    "14 digest revoked": ("Revoked", _with(revocations=(revocation(Target(digest=DIGEST)),))),
-    "14 key revoked": ("Revoked", _with(revocations=(revocation(Target(key_fingerprint=KEY)),))),
+    "12 too long": ("LifetimeTooLong", _claims(expires_at=ISSUED + 601)),
+    "13 older than the pod": ("IssuedBeforePod", _pod(created_at=datetime.fromtimestamp(ISSUED + 1, UTC))),
+    "14 lifetime is over": ("GrantExpired", _spec(expires_at=format_time(NOW))),
+    "14 lifetime is unreadable": ("GrantExpired", _spec(expires_at="soon")),
+    "15 digest revoked": ("Revoked", _with(revocations=(revocation(Target(digest=DIGEST)),))),
+    "15 key revoked": ("Revoked", _with(revocations=(revocation(Target(key_fingerprint=KEY)),))),
 }

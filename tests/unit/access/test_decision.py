@@ -53,7 +53,7 @@ def test_step_6_a_pod_in_its_grace_period_is_alive_until_the_grant_says_otherwis
     assert leaving._replace(grant=grant("Revoked")).decide().reason == "GrantRevoked"
 
 
-def test_step_9_a_grant_made_before_the_pod_was_bound_takes_the_pods_own_node() -> None:
+def test_step_10_a_grant_made_before_the_pod_was_bound_takes_the_pods_own_node() -> None:
     unbound = msgspec.structs.replace(grant().spec.pod, node_name="")
     case = active()._replace(grant=grant(pod=unbound))
     assert case.decide().active
@@ -61,17 +61,17 @@ def test_step_9_a_grant_made_before_the_pod_was_bound_takes_the_pods_own_node() 
     assert case._replace(claims=elsewhere).decide().reason == "PodMismatch"
 
 
-def test_step_11_a_token_of_exactly_the_granted_lifetime_is_active() -> None:
+def test_step_12_a_token_of_exactly_the_granted_lifetime_is_active() -> None:
     case = active()
     assert case.claims.lifetime_seconds == 600
     assert case.decide().active
 
 
-def test_step_12_a_token_of_the_pods_own_second_is_active() -> None:
+def test_step_13_a_token_of_the_pods_own_second_is_active() -> None:
     assert active()._replace(pod=pod(created_at=datetime.fromtimestamp(ISSUED + 0.9, UTC))).decide().active
 
 
-def test_step_14_an_order_about_somebody_else_changes_nothing() -> None:
+def test_step_15_an_order_about_somebody_else_changes_nothing() -> None:
     others = (
         revocation(Target(pod=ObjectTarget(namespace="payments", name="other"))),
         revocation(Target(node=NodeTarget(name="n2"))),
@@ -80,7 +80,7 @@ def test_step_14_an_order_about_somebody_else_changes_nothing() -> None:
     assert active()._replace(revocations=others).decide().active
 
 
-def test_step_14_a_node_is_revoked_though_the_grant_is_older_than_the_binding() -> None:
+def test_step_15_a_node_is_revoked_though_the_grant_is_older_than_the_binding() -> None:
     unbound = msgspec.structs.replace(grant().spec.pod, node_name="")
     case = active()._replace(grant=grant(pod=unbound), revocations=(revocation(Target(node=NodeTarget(name="n1"))),))
     assert case.decide().reason == "Revoked"
@@ -116,3 +116,8 @@ def test_an_active_answer_carries_the_standard_members_and_the_evidence() -> Non
             ],
         },
     }
+
+
+def test_step_9_a_grant_of_the_verifiers_own_epoch_counts() -> None:
+    of_epoch = msgspec.structs.replace(grant(), status=msgspec.structs.replace(grant().status, epoch="e2"))
+    assert active()._replace(grant=of_epoch, epoch="e2").decide().active

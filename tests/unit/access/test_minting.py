@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     grant: WorkloadGrant | Judged | None = GRANT
     revocations: tuple[Revocation, ...] = ()
     account: ObjectMeta = ObjectMeta(name="api", namespace="payments", uid="sa-uid")
+    epoch: str = ""
 
     def judge(self) -> MintDecision:
         spec = TokenRequestSpec(audiences=self.audiences, expiration_seconds=self.seconds, bound_object_ref=self.bound)
@@ -46,6 +47,7 @@ class Asked(NamedTuple):
             grant=self.grant,
             revocations=self.revocations,
             system_namespace=SYSTEM,
+            epoch=self.epoch,
             now=NOW,
         )
 
@@ -106,6 +108,7 @@ CASES: dict[str, tuple[str, Asked]] = {
     "7 a grant not judged": ("GrantNotActive", Asked(grant=grant(None))),
     "7 a suspended grant": ("GrantNotActive", Asked(grant=grant("Suspended"))),
     "7 a revoked grant": ("GrantNotActive", Asked(grant=grant("Revoked"))),
+    "7 a grant of another epoch": ("EpochChanged", Asked(epoch="2026-restore")),
     "7 a lifetime that is over": ("GrantExpired", Asked(grant=grant(expires_at=format_time(NOW)))),
     "7 a revoked digest": ("Revoked", Asked(revocations=(revocation(Target(digest=DIGEST)),))),
     "7 a judgement that withholds": (

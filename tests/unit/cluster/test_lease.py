@@ -230,6 +230,25 @@ async def test_a_holder_whose_lease_was_taken_is_out_though_it_is_free_again(ser
         assert holder(server) == ""
 
 
+async def test_a_lease_that_is_older_than_what_was_seen_tells_of_a_restored_etcd(server: FakeApiServer) -> None:
+    told: list[str] = []
+    async with electing(server, "a"):
+        lease = server.objects[("leases", "ns", "lease")]
+        async with ApiClient(server.config()) as client:
+            watcher = LeaseElector(
+                client, "ns", "lease", "b", on_lost=lambda: None, on_rewound=lambda: told.append("b"),
+                duration=1, renew_deadline=0.6, renew_every=0.1,
+            )  # fmt: skip
+            assert not await watcher._try()
+            assert not await watcher._try()
+            assert told == []
+            older = {**lease["metadata"], "resourceVersion": "1"}
+            server.objects[("leases", "ns", "lease")] = {**lease, "metadata": older}
+            await watcher._try()
+            await watcher._try()
+            assert told == ["b"]
+
+
 async def test_of_many_candidates_one_leads(server: FakeApiServer) -> None:
     async with AsyncExitStack() as stack:
         tasks = [asyncio.create_task(stack.enter_async_context(electing(server, f"c{n}"))) for n in range(4)]

@@ -14,7 +14,8 @@ from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.grant import WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import RECEIPT_ANNOTATION
-from countersign.api.pod import Pod
+from countersign.api.node import Node, NodeCondition, NodeStatus
+from countersign.api.pod import Pod, PodCondition
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec
 from countersign.api.revocation import Revocation, RevocationSpec, Target
 from countersign.cluster.events import ObjectReference, Urgency
@@ -86,6 +87,12 @@ class MemoryStore:
     async def read_account(self, namespace: str, name: str) -> Account | None:
         return self.cluster.accounts.get((namespace, name))
 
+    async def read_node(self, name: str) -> Node | None:
+        return self.cluster.nodes.get(name)
+
+    async def node_lease(self, name: str) -> str | None:
+        return self.cluster.leases.get(name)
+
     async def owned(self, group: str, plural: str, namespace: str, name: str, within: float) -> Owned | None:
         return None
 
@@ -104,6 +111,9 @@ class Cluster:
     def __init__(self, policy: Policy | None = GOOD, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.now = BORN + timedelta(seconds=1)
         self.pods: dict[str, Pod] = {}
+        self.nodes: dict[str, Node] = {}
+        self.leases: dict[str, str] = {}
+        self.epoch = ""
         self.accounts = {(NAMESPACE, "api"): Account(ACCOUNT_UID, stamp(-60))}
         self.events: list[tuple[str, str, str]] = []
         self.later: dict[str, float] = {}
@@ -126,7 +136,8 @@ class Cluster:
         self.judging = Judging(self.world, self.store, self, metrics, self._limits)
         self.reconciler = PodReconciler(
             self.world, self.store, self.judging, self, metrics,
-            retention=timedelta(days=1), clock=lambda: self.now, later=self.later.__setitem__, changed=lambda: None,
+            retention=timedelta(days=1), epoch=self.epoch, clock=lambda: self.now, later=self.later.__setitem__,
+            changed=lambda: None,
         )  # fmt: skip
         meta = ObjectMeta(name=NAMESPACE, uid="ns-uid", labels=dict(LABELS), resource_version="1")
         self.see(Namespace(metadata=meta))
@@ -137,21 +148,28 @@ class Cluster:
             )  # fmt: skip
             self.see(ServiceAccount(metadata=made))
 
-    async def restart(self) -> None:
-        """The controller ends and another lists everything."""
+    async def restart(self, *, epoch: str | None = None) -> None:
+        """The controller ends and another, of that epoch if one is named, lists everything."""
+        self.epoch = self.epoch if epoch is None else epoch
         policies, audiences = dict(self.world.policies), dict(self.world.audiences)
         orders = dict(self.world.revocations)
         self.start()
         for one in (*policies.values(), *audiences.values(), *orders.values(), *self.store.grants.values()):
             self.see(one)
-        for pod in self.pods.values():
-            self.see(pod)
+        for seen in (*self.nodes.values(), *self.pods.values()):
+            self.see(seen)
+        self.world.listed = True
         await self.survey()
 
     # Protocols: keys and events
 
     async def refresh_receipt_keys(self) -> None:
         self.refreshes += 1
+        self.receipts.keys = self.key_ring
+
+    def revoke_keys(self, *ids: str) -> None:
+        """These receipt keys are revoked, and no others."""
+        self.key_ring = ReceiptKeys(self.key_ring.keys, frozenset(ids))
         self.receipts.keys = self.key_ring
 
     def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
@@ -196,6 +214,25 @@ class Cluster:
         subject, spent = admitted(self.given, live(uid), nonce=nonce or uid)
         text = ReceiptSigner(signer or self.key_ring, lambda: BORN).sign(encode(spent.receipt))
         return self.store_pod(changed(subject.pod, name=uid, annotations={RECEIPT_ANNOTATION: text}))
+
+    def bind(self, uid: str = "pod-uid", *, node: str = "n1", seconds: float = 0) -> Pod:
+        """The scheduler's part, and the API server's: the pod is bound to the node at that time."""
+        pod = self.pods[uid]
+        bound = PodCondition(type="PodScheduled", status="True", last_transition_time=stamp(seconds))
+        status = msgspec.structs.replace(pod.status, conditions=(bound,))
+        spec = msgspec.structs.replace(pod.spec, node_name=node)
+        return self.store_pod(msgspec.structs.replace(pod, spec=spec, status=status))
+
+    def node(
+        self, name: str = "n1", *, uid: str = "node-uid", ready: str = "True", since: float = -60, created: float = -60
+    ) -> Touched:
+        """A node as it is now."""
+        meta = ObjectMeta(
+            name=name, uid=uid, creation_timestamp=stamp(created), resource_version=str(self.version())
+        )  # fmt: skip
+        condition = NodeCondition(type="Ready", status=ready, last_transition_time=stamp(since))
+        self.nodes[name] = Node(metadata=meta, status=NodeStatus(conditions=(condition,)))
+        return self.see(self.nodes[name])
 
     def slip_in(self, uid: str = "pod-uid") -> Pod:
         """A pod around the gate."""

@@ -9,13 +9,21 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from countersign.api import names
+from countersign.api.secret import Secret
+from countersign.cluster.cache import Added, Key, Modified
 from countersign.cluster.client import ApiClient
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owners
 from countersign.controller.store import NotLeadingError
-from countersign.keys.receipt_keys import ROTATE_AFTER
-from countersign.keys.secrets import decode_receipt_keys, decode_serving, from_secret_data
+from countersign.keys.receipt_keys import ROTATE_AFTER, ReceiptKeys, revoke_receipt_key
+from countersign.keys.secrets import (
+    decode_receipt_keys,
+    decode_serving,
+    encode_receipt_keys,
+    from_secret_data,
+    to_secret_data,
+)
 from tests.fakes.api_server import FakeApiServer, running
 
 OURS = names.SYSTEM_NAMESPACE
@@ -36,6 +44,7 @@ class Bench:
         self.now = datetime(2026, 3, 1, tzinfo=UTC)
         self.leader = Leader()
         self.changes = 0
+        self.marks: list[frozenset[str]] = []
         self._client = client
         self.registry = CollectorRegistry()
         self.metrics = ControllerMetrics(self.registry)
@@ -44,6 +53,7 @@ class Bench:
         return KeyKeeper(
             self._client, self.leader, OURS, self.metrics, owner=Owners(self._client, OURS).namespaced,
             serving={names.GATE_TLS_SECRET: NAMES}, clock=lambda: self.now, changed=self._changed,
+            marked=self.marks.append,
         )  # fmt: skip
 
     def _changed(self) -> None:
@@ -76,12 +86,38 @@ async def test_everything_is_made_once(bench: Bench) -> None:
     assert bench.server.version == writes, "what is right is not written again"
 
 
-async def test_the_ca_bundle_and_the_receipt_keys_are_told_when_they_change(bench: Bench) -> None:
+async def test_the_ca_bundle_is_told_when_it_changes(bench: Bench) -> None:
     keeper = bench.keeper()
     await keeper.ensure()
-    assert bench.changes == 2
+    assert bench.changes == 1
     await keeper.ensure()
-    assert bench.changes == 2
+    assert bench.changes == 1
+
+
+async def test_a_receipt_key_that_a_person_revokes_or_restores_is_told_and_kept(bench: Bench) -> None:
+    keeper = bench.keeper()
+    await keeper.ensure()
+    assert not bench.marks
+    keys = decode_receipt_keys(bench.secret(names.RECEIPT_KEYS_SECRET))
+    revoked = revoke_receipt_key(keys, keys.keys[0].id, bench.now)
+    keeper.on_receipt_keys(_written(keys, revoked))
+    assert bench.marks == [{keys.keys[0].id}]
+    assert keeper.receipts.keys == revoked
+    keeper.on_receipt_keys(_written(revoked, keys))
+    assert bench.marks == [{keys.keys[0].id}] * 2
+
+
+async def test_receipt_keys_that_cannot_be_read_leave_the_last_ones_in_force(bench: Bench) -> None:
+    keeper = bench.keeper()
+    await keeper.ensure()
+    before = keeper.receipts.keys
+    keeper.on_receipt_keys(Added(Key(OURS, names.RECEIPT_KEYS_SECRET), "uid", Secret(data={"keys.json": "bm8="})))
+    assert keeper.receipts.keys == before
+
+
+def _written(old: ReceiptKeys, new: ReceiptKeys) -> Modified[Secret]:
+    one, other = (Secret(data=to_secret_data(encode_receipt_keys(keys))) for keys in (old, new))
+    return Modified(Key(OURS, names.RECEIPT_KEYS_SECRET), "uid", one, other)
 
 
 async def test_a_certificate_is_renewed_in_time_under_the_same_ca(bench: Bench) -> None:

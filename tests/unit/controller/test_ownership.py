@@ -56,7 +56,7 @@ class Bench:
         )  # fmt: skip
         self.keys = KeyKeeper(
             self.client, Leader(), OURS, metrics, owner=owners.namespaced, serving={names.GATE_TLS_SECRET: ["gate"]},
-            clock=lambda: datetime(2026, 3, 1, tzinfo=UTC), changed=lambda: None,
+            clock=lambda: datetime(2026, 3, 1, tzinfo=UTC), changed=lambda: None, marked=lambda _: None,
         )  # fmt: skip
 
     async def write(self) -> None:

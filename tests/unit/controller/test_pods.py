@@ -10,7 +10,7 @@ from countersign.controller.store import StaleError
 from countersign.controller.world import Account
 from countersign.grants.impact import Limits
 from countersign.grants.naming import refused_name
-from countersign.keys.receipt_keys import ReceiptKeys, plan_receipt_keys
+from countersign.keys.receipt_keys import ReceiptKey, ReceiptKeys, plan_receipt_keys
 from tests.unit.controller.cluster import GOOD, Cluster
 from tests.unit.grants.build import at, changed, stamp, with_image
 from tests.unit.trust.build import NAMESPACE, cluster_policy, token
@@ -221,13 +221,78 @@ async def test_an_account_younger_than_the_pod_is_not_the_one_that_it_was_admitt
     assert cluster.state() == ("Revoked", "ServiceAccountChanged")
 
 
-async def test_a_revoked_receipt_key_ends_what_rests_on_it() -> None:
+async def test_a_revoked_receipt_key_suspends_what_rests_on_it_until_it_is_restored() -> None:
     cluster = Cluster()
     await ready(cluster)
     (key,) = cluster.key_ring.keys
-    cluster.receipts.keys = ReceiptKeys(cluster.key_ring.keys, frozenset({key.id}))
+    cluster.revoke_keys(key.id)
+    assert cluster.judging.resting_on({key.id}) == ["pod-uid"]
+    await cluster.settle()
+    assert cluster.state() == ("Suspended", "ReceiptKeyRevoked")
+    await cluster.restart()
+    assert cluster.state() == ("Suspended", "ReceiptKeyRevoked")
+    cluster.revoke_keys()
+    await cluster.settle()
+    assert cluster.state() == ("Active", "QualifiesAgain")
+
+
+async def test_a_grant_of_an_older_release_is_found_by_the_receipt_on_its_pod() -> None:
+    cluster = Cluster()
+    await ready(cluster)
+    ((name, grant),) = cluster.store.grants.items()
+    older = msgspec.structs.replace(grant.spec.pod, receipt_key_id="")
+    meta = msgspec.structs.replace(grant.metadata, resource_version=str(cluster.version()))
+    cluster.store.grants[name] = msgspec.structs.replace(
+        grant, metadata=meta, spec=msgspec.structs.replace(grant.spec, pod=older)
+    )
+    cluster.see(cluster.store.grants[name])
+    (key,) = cluster.key_ring.keys
+    cluster.revoke_keys(key.id)
+    assert cluster.judging.resting_on({key.id}) == ["pod-uid"]
+    await cluster.settle()
+    assert cluster.state() == ("Suspended", "ReceiptKeyRevoked")
+
+
+async def test_the_brake_does_not_hold_back_a_revoked_receipt_key() -> None:
+    cluster = Cluster(limits=Limits(0, 0.0))
+    await ready(cluster)
+    cluster.revoke_keys(cluster.key_ring.keys[0].id)
     await cluster.survey()
-    assert cluster.state() == ("Revoked", "ReceiptKeyRevoked")
+    assert cluster.state() == ("Suspended", "ReceiptKeyRevoked")
+    assert not cluster.judging.impacts
+
+
+async def test_a_pod_whose_receipt_names_a_revoked_key_gets_no_tokens_until_the_key_is_restored() -> None:
+    cluster = Cluster()
+    key = cluster.key_ring.keys[0].id
+    cluster.admit()
+    cluster.revoke_keys(key)
+    await cluster.survey()
+    assert cluster.state() == ("Suspended", "ReceiptKeyRevoked")
+    (record,) = cluster.store.grants.values()
+    assert not record.spec.tokens
+    assert record.spec.pod.receipt_key_id == key
+    assert cluster.judging.resting_on({key}) == ["pod-uid"]
+    await cluster.restart()
+    assert cluster.state() == ("Suspended", "ReceiptKeyRevoked")
+    cluster.revoke_keys()
+    await cluster.settle()
+    assert cluster.state() == ("Active", "Admitted")
+    (granted,) = cluster.store.grants.values()
+    assert granted.spec.tokens
+
+
+async def test_restoring_a_key_does_not_help_a_receipt_that_it_never_signed() -> None:
+    cluster = Cluster()
+    key = cluster.key_ring.keys[0]
+    cluster.revoke_keys(key.id)
+    forger = ReceiptKeys((ReceiptKey(key.id, b"f" * 32, key.created_at),))
+    cluster.admit(signer=forger)
+    await cluster.survey()
+    assert cluster.state() == ("Suspended", "ReceiptKeyRevoked")
+    cluster.revoke_keys()
+    await cluster.settle()
+    assert cluster.state() == ("Revoked", "ReceiptInvalid")
 
 
 async def test_a_receipt_whose_key_was_dropped_after_its_time_still_stands() -> None:

@@ -9,7 +9,7 @@ from countersign.api.objects import to_object
 from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import ClusterError
-from countersign.controller.sweeping import sweep
+from countersign.controller.sweeping import RestoredError, sweep
 from countersign.controller.watching import Sighting
 from countersign.controller.world import Touched, World
 from tests.fakes.api_server import FakeApiServer, Fault, is_list, running
@@ -70,4 +70,16 @@ async def test_an_object_that_cannot_be_read_is_not_taken_for_one_that_is_gone(a
     known.see(Sighting(live(), gone=False, listed=False))
     api[0].put("pods", "api-1", namespace="payments", metadata={"uid": "pod-uid", "labels": 7}, spec={})
     await sweep(api[1], known, lambda _: None)
+    assert not known.pods["pod-uid"].gone
+
+
+async def test_a_list_older_than_the_last_one_tells_of_a_restored_etcd_and_changes_nothing(api: Api) -> None:
+    put(api, live())
+    known = World("countersign-system")
+    await sweep(api[1], known, lambda _: None)
+    await sweep(api[1], known, lambda _: None)
+    api[0].version -= 1
+    api[0].objects.clear()
+    with pytest.raises(RestoredError):
+        await sweep(api[1], known, lambda _: None)
     assert not known.pods["pod-uid"].gone

@@ -182,9 +182,26 @@ def test_of_an_account_that_is_merely_not_known_nothing_follows() -> None:
     assert goes(grant, msgspec.structs.replace(seen, service_account_uid=None)) is None
 
 
-def test_a_revoked_receipt_key_ends_the_identity() -> None:
+def test_a_revoked_receipt_key_suspends_until_it_is_restored() -> None:
     grant, seen = active()
-    assert goes(grant, msgspec.structs.replace(seen, receipt_key_revoked=True)) == ("Revoked", "ReceiptKeyRevoked")
+    revoked = msgspec.structs.replace(seen, receipt_key_revoked="key-1")
+    assert goes(grant, revoked) == ("Suspended", "ReceiptKeyRevoked")
+    suspended = advanced(grant, revoked, at(2))
+    assert goes(suspended, revoked) is None
+    assert not to_be_replaced(suspended, revoked, at(3))
+    assert goes(suspended, seen) == ("Active", "QualifiesAgain")
+
+
+def test_a_hold_on_a_change_of_policy_does_not_hold_back_a_revoked_receipt_key() -> None:
+    grant, seen = active()
+    revoked = msgspec.structs.replace(seen, receipt_key_revoked="key-1", held=True)
+    assert goes(grant, revoked) == ("Suspended", "ReceiptKeyRevoked")
+
+
+def test_what_ends_an_instance_goes_before_a_revoked_receipt_key() -> None:
+    grant, seen = active()
+    revoked = msgspec.structs.replace(after(seen, phase="Succeeded"), receipt_key_revoked="key-1")
+    assert goes(grant, revoked) == ("Revoked", "Completed")
 
 
 def test_an_order_ends_the_identity_and_is_named() -> None:

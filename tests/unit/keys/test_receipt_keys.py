@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.keys.errors import UnknownReceiptKeyError
+from countersign.keys.errors import RevokedReceiptKeyError, UnknownReceiptKeyError
 from countersign.keys.receipt_keys import (
     MAX_KEYS,
     MAX_REVOKED,
@@ -15,9 +15,10 @@ from countersign.keys.receipt_keys import (
     ROTATE_AFTER,
     ReceiptKeys,
     plan_receipt_keys,
+    restore_receipt_key,
     revoke_receipt_key,
 )
-from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
+from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier, key_id_of, receipt_hash, resting_key
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -53,17 +54,66 @@ def test_a_key_is_dropped_when_the_last_receipt_it_signed_is_too_old() -> None:
     assert keys.keys[0] not in after.keys
 
 
-def test_revoking_a_key_leaves_the_others_in_use() -> None:
+def rotated() -> ReceiptKeys:
     keys = plan_receipt_keys(first(), NOW + ROTATE_AFTER)
     assert keys
-    revoked = revoke_receipt_key(keys, keys.keys[1].id, NOW + ROTATE_AFTER)
+    return keys
+
+
+def test_revoking_an_old_key_leaves_the_younger_one_in_use() -> None:
+    keys = rotated()
+    revoked = revoke_receipt_key(keys, keys.keys[0].id, NOW + ROTATE_AFTER)
     assert revoked.keys == keys.keys
-    assert revoked.signing_key(NOW + ROTATE_AFTER + PROPAGATION) == keys.keys[0]
+    assert revoked.signing_key(NOW + ROTATE_AFTER) == keys.keys[1], "published or not: no other may sign"
+
+
+def test_no_key_older_than_a_revoked_one_signs_again_and_a_fresh_one_signs_at_once() -> None:
+    keys = rotated()
+    now = NOW + ROTATE_AFTER + PROPAGATION
+    revoked = revoke_receipt_key(keys, keys.keys[1].id, now)
+    fresh = revoked.signing_key(now)
+    assert fresh is not None
+    assert fresh.id not in {key.id for key in keys.keys}
+    assert plan_receipt_keys(revoked, now) is None, "the controller finds nothing to add"
+
+
+def test_the_mark_of_a_revoked_key_outlives_the_key() -> None:
+    keys = rotated()
+    rotated_id = keys.keys[0].id
+    keys = revoke_receipt_key(keys, rotated_id, NOW)
+    now = NOW + ROTATE_AFTER + PROPAGATION + RETENTION
+    planned = plan_receipt_keys(keys, now)
+    assert planned
+    assert rotated_id in planned.revoked, "a pod that runs for long may rest on it still"
+
+
+def test_a_restored_key_is_believed_again() -> None:
+    keys = first()
+    receipt = ReceiptSigner(keys, lambda: NOW).sign(b"x")
+    revoked = revoke_receipt_key(keys, keys.keys[0].id, NOW)
+    with pytest.raises(RevokedReceiptKeyError):
+        ReceiptVerifier(revoked).verify(receipt)
+    restored = restore_receipt_key(revoked, keys.keys[0].id)
+    assert ReceiptVerifier(restored).verify(receipt)[0] == b"x"
+
+
+@pytest.mark.parametrize("text", ["", "dry-run", "a.b.c", "e30.e30.x", "\u00e9.x.y", "." * 9])
+def test_what_is_no_receipt_names_no_key(text: str) -> None:
+    assert key_id_of(text) == ""
+
+
+def test_a_grant_rests_on_the_key_that_it_records_else_on_that_of_its_own_receipt() -> None:
+    keys = first()
+    receipt = ReceiptSigner(keys, lambda: NOW).sign(b"x")
+    assert resting_key("recorded", receipt_hash(receipt), receipt) == "recorded"
+    assert resting_key("", receipt_hash(receipt), receipt) == keys.keys[0].id
+    assert resting_key("", receipt_hash("another"), receipt) == ""
+    assert resting_key("", "", receipt) == ""
 
 
 def test_revoked_ids_are_bounded() -> None:
     keys = ReceiptKeys(first().keys, frozenset(str(number) for number in range(MAX_REVOKED)))
-    with pytest.raises(ValueError, match="delete the Secret"):
+    with pytest.raises(ValueError, match="restore those"):
         revoke_receipt_key(keys, "one more", NOW)
 
 

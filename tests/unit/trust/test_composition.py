@@ -168,6 +168,23 @@ def test_deny_beats_revoke_beats_suspend_beats_report(responses: tuple[str, str]
     assert judged(snapshot(*policies)).ephemeral_response == expected
 
 
+@pytest.mark.parametrize(
+    ("responses", "expected"),
+    [
+        ((Responses(), Responses()), 300),
+        ((Responses(node_lost="Keep"), Responses(node_lost="Keep")), None),
+        ((Responses(node_lost="Keep", node_lost_after_seconds=30), Responses(node_lost_after_seconds=900)), 900),
+        ((Responses(node_lost_after_seconds=60), Responses(node_lost_after_seconds=900)), 60),
+    ],
+)
+def test_a_policy_that_suspends_for_a_lost_node_beats_one_that_keeps_and_the_shorter_time_beats_the_longer(
+    responses: tuple[Responses, Responses], expected: int | None
+) -> None:
+    policies = [cluster_policy(f"p{index}", responses=response) for index, response in enumerate(responses)]
+    assert judged(snapshot(*policies)).node_lost_seconds == expected
+    assert judged(snapshot(*reversed(policies))).node_lost_seconds == expected
+
+
 def test_an_ephemeral_container_is_denied_where_the_policy_says_so() -> None:
     given = pod(container(), ephemeralContainers=[container("debug")])
     policy = cluster_policy(responses=Responses(ephemeral_container="Deny"))

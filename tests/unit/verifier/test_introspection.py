@@ -14,6 +14,7 @@ from countersign.api.meta import ObjectMeta
 from countersign.api.revocation import ObjectTarget, Target
 from countersign.cluster.cache import Key
 from countersign.cluster.errors import ForbiddenError, TimedOutError
+from countersign.verifier.freshness import Beat
 from countersign.verifier.introspection import Answer, NoAnswerError, OverLimitError
 from tests.unit.access import cases
 from tests.unit.verifier.world import NOW, World, asker_token, payload, rsa_key, sign, token
@@ -219,6 +220,16 @@ async def test_a_heartbeat_that_stands_still_is_503() -> None:
         await ask(world)
     world.beat()
     assert (await ask(world)).active
+
+
+async def test_a_lease_that_went_back_in_time_is_503_until_the_process_ends() -> None:
+    world = World().settle()
+    assert (await ask(world)).active
+    key = Key(cases.SYSTEM, "countersign-controller")
+    for revision in (900, 700, 1000):
+        world.lease.put(key, "lease", f"r{revision}", Beat("holder", f"r{revision}", revision))
+    with pytest.raises(NoAnswerError, match="restored"):
+        await ask(world)
 
 
 async def test_a_lease_that_exists_but_was_never_seen_to_move_is_503() -> None:

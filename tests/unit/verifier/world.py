@@ -180,6 +180,7 @@ class World:
             pods=self.lookup,
             may_explain=self._may_explain,
             grant_wait_seconds=self.grant_wait,
+            epoch="",
             clock=clock,
             wall=lambda: self.now,
         )
