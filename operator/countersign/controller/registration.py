@@ -1,7 +1,8 @@
 """Writes the webhook configurations, and keeps them as they should be.
 
 An entry fails closed only after the gate has answered with a certificate of our CA; once one does, it stays so whether
-the gate answers or not. Nothing here runs at exit: a controller that ends leaves the cluster as protected as it is.
+the gate answers or not. Only a pause opens it, for its time (`trust.pause`). Nothing here runs at exit: a controller
+that ends leaves the cluster as protected as it is.
 """
 
 import asyncio
@@ -20,7 +21,14 @@ from countersign.cluster.resource import Resource
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.resources import MUTATING, VALIDATING
 from countersign.controller.statuses import Registered
-from countersign.controller.webhooks import GateEndpoint, enforces, webhook_configurations
+from countersign.controller.webhooks import (
+    GateEndpoint,
+    differs,
+    enforces,
+    fails_closed,
+    has_failed_closed,
+    webhook_configurations,
+)
 from countersign.controller.world import World
 
 CHECK_SECONDS: Final = 5.0
@@ -60,6 +68,7 @@ class Registrar:
         metrics: ControllerMetrics,
         *,
         ca_bundle: Callable[[], bytes],
+        paused: Callable[[], bool],
         changed: Callable[[], None],
         load_seconds: float = LOAD_SECONDS,
     ) -> None:
@@ -70,6 +79,7 @@ class Registrar:
         self._gate = gate
         self._metrics = metrics
         self._ca_bundle = ca_bundle
+        self._paused = paused
         self._changed = changed
         self._load_seconds = load_seconds
         self._wake = asyncio.Event()
@@ -105,21 +115,23 @@ class Registrar:
             return Registered(False, "The CA does not exist yet.")
         snapshot = self._world.snapshot()
         stored = {resource: await self._read(resource) for resource in (MUTATING, VALIDATING)}
-        self._closed = self._closed or any(_fails_closed(body) for body in stored.values() if body)
+        self._closed = self._closed or any(has_failed_closed(body) for body in stored.values() if body)
         wanted = enforces(snapshot)
         unanswered = ""
         if wanted and not self._closed:
             unanswered = await probe(self._gate, bundle)
             self._closed = not unanswered
-        bodies = webhook_configurations(snapshot, self._world.namespaces, self._gate, bundle, fail_closed=self._closed)
+        paused = self._paused()
+        bodies = webhook_configurations(
+            snapshot, self._world.namespaces, self._gate, bundle, fail_closed=self._closed, paused=paused
+        )
         if await self._write(Desired(MUTATING, bodies[0]), stored[MUTATING]):
             # A pod that is validated must have been mutated: let every API server load the first before the second.
             await asyncio.sleep(self._load_seconds)
         await self._write(Desired(VALIDATING, bodies[1]), stored[VALIDATING])
-        self._metrics.webhooks_fail_closed.set(any(_fails_closed(body) for body in bodies))
-        if unanswered:
-            return Registered(True, f"Nothing fails closed yet, because the gate does not answer: {unanswered}")
-        return Registered(True)
+        self._metrics.webhooks_fail_closed.set(any(fails_closed(body) for body in bodies))
+        problem = f"Nothing fails closed yet, because the gate does not answer: {unanswered}" if unanswered else ""
+        return Registered(True, problem, paused)
 
     async def _read(self, resource: Resource) -> Object | None:
         try:
@@ -130,7 +142,7 @@ class Registrar:
     async def _write(self, desired: Desired, stored: Object | None) -> bool:
         """Whether it was another one before."""
         resource, body = desired
-        if stored is not None and stored.get("webhooks", []) == body["webhooks"]:
+        if stored is not None and not differs(stored, body):
             return False
         self._leadership.fence()
         try:
@@ -163,7 +175,3 @@ async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:
     with suppress(OSError, ssl.SSLError):
         await writer.wait_closed()
     return ""
-
-
-def _fails_closed(configuration: Object) -> bool:
-    return any(entry.get("failurePolicy") == "Fail" for entry in configuration.get("webhooks") or ())

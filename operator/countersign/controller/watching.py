@@ -25,6 +25,7 @@ from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, MIRROR_ANNOTATION, RECEIPT_ANNOTATION, VERSION
+from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -35,7 +36,15 @@ from countersign.controller.lean_kopf import kopf
 _log = structlog.get_logger(__name__)
 
 Watched = (
-    Pod | Namespace | ServiceAccount | ProtectedAudience | ClusterTrustPolicy | TrustPolicy | WorkloadGrant | Revocation
+    Pod
+    | Namespace
+    | ServiceAccount
+    | ProtectedAudience
+    | ClusterTrustPolicy
+    | TrustPolicy
+    | WorkloadGrant
+    | Revocation
+    | AdmissionPause
 )
 
 WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
@@ -44,7 +53,7 @@ WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
     ("", "v1", "serviceaccounts", ServiceAccount),
     *(
         (GROUP, VERSION, kind.PLURAL, kind)
-        for kind in (ProtectedAudience, ClusterTrustPolicy, TrustPolicy, WorkloadGrant, Revocation)
+        for kind in (ProtectedAudience, ClusterTrustPolicy, TrustPolicy, WorkloadGrant, Revocation, AdmissionPause)
     ),
 )
 """Group, version, plural, model."""

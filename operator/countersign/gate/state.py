@@ -1,4 +1,4 @@
-"""What the gate knows of the cluster: policies, audiences, revocations and namespaces, each from a watch.
+"""What the gate knows of the cluster: policies, audiences, revocations, pauses and namespaces, each from a watch.
 
 Changes make a new, immutable `PolicySnapshot` at its next use, so that a burst of them makes one. Until every watch has
 listed once, nothing is judged. Afterwards the last known state stays in use however silent the API server is: a policy
@@ -8,12 +8,15 @@ that is minutes old denies and admits nearly as well, and no answer at all would
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
+from countersign.trust.pause import InForce, in_force
 from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot
 
 _log = structlog.get_logger()
@@ -30,16 +33,18 @@ class Caches:
     policies: WatchCache[Policy]
     audiences: WatchCache[ProtectedAudience]
     revocations: WatchCache[Revocation]
+    pauses: WatchCache[AdmissionPause]
     namespaces: WatchCache[NamespaceFacts]
 
     def named(self) -> tuple[tuple[str, WatchCache[Policy] | WatchCache[ProtectedAudience] | WatchCache[Revocation]
-                                   | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
+                                   | WatchCache[AdmissionPause] | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
         """Each with the kind that it holds."""
         return (
             ("ClusterTrustPolicy", self.cluster_policies),
             ("TrustPolicy", self.policies),
             ("ProtectedAudience", self.audiences),
             ("Revocation", self.revocations),
+            ("AdmissionPause", self.pauses),
             ("Namespace", self.namespaces),
         )
 
@@ -79,6 +84,10 @@ class GateState:
                 system_namespace=self._system_namespace,
             )
         return self._snapshot
+
+    def paused(self, now: datetime) -> InForce | None:
+        """The pause that holds the door open now. One that cannot be read is none."""
+        return in_force(self._caches.pauses.values(), now)
 
     def starting(self) -> str:
         """What has not been listed yet; empty once everything has. From then on the gate judges."""

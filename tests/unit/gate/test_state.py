@@ -1,6 +1,7 @@
 """What the gate knows: whole before it judges, and never less strict because something cannot be read."""
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
@@ -16,6 +17,7 @@ class Setup:
         self.policies: WatchCache[Policy] = WatchCache(clock)
         self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
         self.revocations: WatchCache[Revocation] = WatchCache(clock)
+        self.pauses: WatchCache[AdmissionPause] = WatchCache(clock)
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache(clock)
         self.looked_up: list[str] = []
         self.state = GateState(
@@ -24,6 +26,7 @@ class Setup:
                 policies=self.policies,
                 audiences=self.audiences,
                 revocations=self.revocations,
+                pauses=self.pauses,
                 namespaces=self.namespaces,
             ),
             self.lookup,
@@ -49,9 +52,9 @@ def own_policy(namespace: str, name: str) -> Policy:
 def test_it_starts_when_every_kind_has_been_listed() -> None:
     setup = Setup()
     assert setup.state.starting() == (
-        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, Namespace"
+        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, Namespace"
     )
-    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations):
+    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations, setup.pauses):
         cache.synced.set()
     assert setup.state.starting() == "not listed yet: Namespace"
     setup.namespaces.synced.set()
@@ -60,11 +63,12 @@ def test_it_starts_when_every_kind_has_been_listed() -> None:
 
 def test_its_age_is_that_of_the_most_silent_watch() -> None:
     setup = Setup()
-    for cache in (setup.cluster_policies, setup.audiences, setup.revocations, setup.namespaces, setup.policies):
+    others = (setup.audiences, setup.revocations, setup.pauses, setup.namespaces, setup.policies)
+    for cache in (setup.cluster_policies, *others):
         setup.now += 10
         cache.touch()
     setup.now += 5
-    assert setup.state.age() == 45
+    assert setup.state.age() == 55
 
 
 def test_a_snapshot_is_made_once_for_many_changes_and_anew_after_each() -> None:
