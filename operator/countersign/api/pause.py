@@ -14,7 +14,7 @@ class AdmissionPauseSpec(Model, frozen=True, kw_only=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.reason == oldSelf.reason && self.?requestedBy.orValue('') == oldSelf.?requestedBy.orValue('')",
+            "self.reason == oldSelf.reason && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)",
             "an AdmissionPause is a record: its reason and its asker stay as they are",
         ),
         Rule(

@@ -87,15 +87,21 @@ class Kube:
         return cls(client.ApiClient(configuration), namespace)
 
     def request(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
     ) -> tuple[bytes, Mapping[str, str]]:
-        """The answer's body and headers. A body is sent as JSON."""
+        """The answer's body and headers. A body is sent as JSON, under `content_type`."""
         import urllib3
         from kubernetes.client import ApiException
 
         headers = {"Accept": _ACCEPT}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         call = self._api.param_serialize(
             method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
             auth_settings=["BearerToken"],
@@ -148,6 +154,14 @@ class Kube:
         data, _ = self.request("POST", path, body=body, query={"dryRun": "All"} if dry_run else None)
         created: dict[str, Any] = msgspec.json.decode(data)
         return created
+
+    def merge_patch(self, path: str, patch: Mapping[str, Any]) -> None:
+        """Change members of an object (RFC 7396)."""
+        self.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+    def json_patch(self, path: str, operations: list[dict[str, Any]]) -> None:
+        """Change an object by operations (RFC 6902). A `test` that fails is an ApiError of status 422."""
+        self.request("PATCH", path, body=operations, content_type="application/json-patch+json")
 
 
 def connected(kubeconfig: Path | None, context: str | None) -> Kube:

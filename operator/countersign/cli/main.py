@@ -30,6 +30,9 @@ COMMANDS: dict[str, Command] = {
     "grants": Command("countersign.cli.grants", "grants"),
     "token": Command("countersign.cli.token"),
     "revoke": Command("countersign.cli.revoke", "revoke"),
+    "pause": Command("countersign.cli.pause", "pause"),
+    "resume": Command("countersign.cli.pause", "resume"),
+    "adopt": Command("countersign.cli.adopt", "adopt"),
     "doctor": Command("countersign.cli.doctor", "doctor"),
 }
 

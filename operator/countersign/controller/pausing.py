@@ -8,7 +8,7 @@ controller which was away meanwhile tells them, too, and tells neither twice.
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -19,6 +19,7 @@ from countersign.api.pause import AdmissionPause, AdmissionPauseStatus
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.pods import Events
 from countersign.controller.statuses import Registered, StatusStore
 from countersign.controller.store import StaleError
 from countersign.controller.world import World
@@ -32,18 +33,18 @@ LONGEST_SLEEP_SECONDS: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-class Events(Protocol):
-    """Where people are told (`cluster.events.EventRecorder`)."""
-
-    def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
-        """Fire and forget."""
-
-
-def pause_status(pause: AdmissionPause, registered: Registered, now: datetime) -> AdmissionPauseStatus:
-    """The whole status of a pause."""
+def pause_status(
+    pause: AdmissionPause, registered: Registered, now: datetime, *, another: str = ""
+) -> AdmissionPauseStatus:
+    """The whole status of a pause. `another`: the name of the pause that is in force, be it this one or another."""
     until = open_until(pause, now)
-    if until is None:
-        state: tuple[bool | None, str, str] = (False, "Ended", "It is over: pods are judged and refused as ever.")
+    state: tuple[bool | None, str, str]
+    if until is None and another:
+        state = (False, "Ended", f"It is over. AdmissionPause {another} keeps the door open.")
+    elif until is None and registered.paused:
+        state = (None, "Closing", "It is over: gates refuse as ever, and the webhook configurations are being written.")
+    elif until is None:
+        state = (False, "Ended", "It is over: pods are judged and refused as ever.")
     elif registered.written and registered.paused:
         state = (
             True,
@@ -116,7 +117,7 @@ class PauseKeeper:
         if registered.written and registered.paused is not (current is not None):
             self._turned()
         for pause in pauses:
-            status = pause_status(pause, registered, now)
+            status = pause_status(pause, registered, now, another=current.name if current else "")
             if status == pause.status:
                 continue
             try:

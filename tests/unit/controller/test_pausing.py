@@ -93,9 +93,20 @@ async def test_at_its_end_it_is_shut_and_the_webhooks_are_asked_for() -> None:
     await desk.keeper.keep()
     desk.now += timedelta(hours=1)
     await desk.keeper.keep()
-    assert desk.state() == ("False", "Ended")
+    assert desk.state() == ("Unknown", "Closing")
     assert desk.turned == 1
+    desk.registered = SHUT
+    await desk.keeper.keep()
+    assert desk.state() == ("False", "Ended")
     assert desk.events == ["Warning AdmissionPaused pause-1", "Normal AdmissionResumed pause-1"]
+
+
+async def test_one_that_ends_under_another_says_which_keeps_the_door_open() -> None:
+    desk = Desk(pause("short", expires="2026-03-01T11:59:00Z"), pause("long"))
+    desk.registered = OPEN
+    await desk.keeper.keep()
+    assert (desk.state("short"), desk.state("long")) == (("False", "Ended"), ("True", "Paused"))
+    assert desk.turned == 0
 
 
 async def test_each_turn_is_told_once_by_whatever_process() -> None:
@@ -106,6 +117,7 @@ async def test_each_turn_is_told_once_by_whatever_process() -> None:
         desk.start()
     assert desk.events == ["Warning AdmissionPaused pause-1"]
     desk.now += timedelta(hours=1)
+    desk.registered = SHUT
     desk.start()
     await desk.keeper.keep()
     await desk.keeper.keep()
@@ -141,6 +153,7 @@ async def test_it_wakes_by_itself_at_the_end() -> None:
     assert desk.state() == ("True", "Paused")
     # The wall clock of this test goes with the loop's.
     desk.now = NOW + timedelta(seconds=1)
+    desk.registered = SHUT
     async with asyncio.timeout(5):
         while desk.state() != ("False", "Ended"):
             await asyncio.sleep(0.01)
