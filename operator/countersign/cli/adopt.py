@@ -92,18 +92,15 @@ def adopt(
             fail(f"no policy governs pods of {where[0]}, and none is restarted there")
         found = [one for name in where for one in _Surveyor(kube, name, system_namespace, registries, policy).found()]
         if not yes:
-            print_rows(
-                COLUMNS, [one.row for one in found], output, empty="no pod lacks an identity that it should have"
-            )
+            print_rows(COLUMNS, [one.row for one in found], output, empty=NONE)
             raise typer.Exit(_exit(found, ()))
         outcomes = _restart(kube, found, timeout)
     except ApiError as error:
         ended_by(error, "looking for pods without their identity")
     rows = [{**one.row, "outcome": outcomes.get(one.pod.metadata.uid, "not restarted")} for one in found]
-    print_rows((*COLUMNS, "outcome"), rows, output, empty="no pod lacks an identity that it should have")
-    raise typer.Exit(
-        _exit([one for one in found if outcomes.get(one.pod.metadata.uid) != Adopted.YES], outcomes.values())
-    )
+    print_rows((*COLUMNS, "outcome"), rows, output, empty=NONE)
+    left = [one for one in found if outcomes.get(one.pod.metadata.uid) != Adopted.YES]
+    raise typer.Exit(_exit(left, outcomes.values()))
 
 
 class _Surveyor:
