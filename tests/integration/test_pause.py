@@ -129,7 +129,14 @@ def test_with_everything_of_ours_gone_the_command_opens_the_door_itself(governed
     result = command("pause", "--for=25s", "--reason=all is lost", kubeconfig=lab.kubeconfig)
     assert result.exit_code == 0, result.output
     assert "this command has opened the webhook configurations" in result.stderr
-    lab.wait_for(lambda: governed.create().status == 201, what="a governed pod is admitted")
+    admitted = lab.wait_for(
+        lambda: answer if (answer := governed.create()).status == 201 else None, what="a governed pod is admitted"
+    )
+    pod = governed.node.run(admitted.body)
+    # Its kubelet is given a token, since nobody is there to refuse it.
+    minted = governed.node.request_token(pod, governed.audience)
+    assert minted.status == 201, minted.message
+    token = minted.body["status"]["token"]
     # The pause is over before a controller is there again, and no gate is.
     time.sleep(max(0.0, 26 - (time.monotonic() - began)))
     assert failure_policies(countersign) == {"Ignore"}
@@ -139,6 +146,9 @@ def test_with_everything_of_ours_gone_the_command_opens_the_door_itself(governed
     countersign.start_service("controller")
     lab.wait_for(lambda: failure_policies(countersign) == {"Fail"}, what="the controller shuts the door", timeout=30)
     assert governed.create().status >= 500, "no gate answers, and none is needed to shut the door"
+    countersign.start_service("verifier")
+    assert countersign.grant_of(pod)["status"]["reason"] == "ReceiptMissing"
+    assert not governed.active(token), "what came in without an identity has none afterwards"
 
 
 def test_a_controller_that_comes_back_during_a_pause_leaves_the_door_open(governed: Governed) -> None:

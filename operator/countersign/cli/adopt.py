@@ -38,6 +38,9 @@ from countersign.trust.subject import Subject
 COLUMNS: Final = ("namespace", "pod", "controller", "policy", "grant", "restart", "why")
 NONE: Final = "no pod lacks an identity that it should have"
 
+_UNSURE: Final = frozenset({Adopted.BUDGET, Adopted.LATE, Adopted.GONE})
+"""Outcomes after which another run may well do better."""
+
 
 class Candidate(NamedTuple):
     """A pod without the identity that it should have."""
@@ -196,7 +199,7 @@ def _restart(kube: Kube, found: list[Candidate], timeout: int) -> dict[str, str]
             continue
         note(f"restarting {one.row['namespace']}/{one.row['pod']} ({one.row['controller']})")
         outcomes[uid] = outcome = restart(kube, one.pod, one.workload, timeout)
-        if outcome != Adopted.YES:
+        if outcome not in (Adopted.YES, Adopted.GONE):
             # What went wrong with one pod of a controller is not tried on the next.
             stuck.add(one.workload.uid)
             note(f"{one.row['namespace']}/{one.row['pod']}: {outcome}")
@@ -206,7 +209,7 @@ def _restart(kube: Kube, found: list[Candidate], timeout: int) -> dict[str, str]
 def _exit(left: list[Candidate], outcomes: Any) -> Exit:
     if not left:
         return Exit.YES
-    unsure = any(one.unknown for one in left) or any(one in (Adopted.BUDGET, Adopted.LATE) for one in outcomes)
+    unsure = any(one.unknown for one in left) or any(one in _UNSURE for one in outcomes)
     return Exit.UNKNOWN if unsure else Exit.NO
 
 

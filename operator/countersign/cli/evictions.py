@@ -35,6 +35,7 @@ class Adopted(StrEnum):
     LATE = "evicted, but no replacement was Ready in time"
     NONE = "restarted, but its replacement has no identity: countersign explain pod"
     FAILED = "could not be evicted"
+    GONE = "it went by itself meanwhile: look again"
     SKIPPED = "not tried, since another pod of its controller did not come back well"
 
 
@@ -63,6 +64,8 @@ def restart(kube: Kube, pod: Any, workload: Workload, seconds: float) -> Adopted
     until = time.monotonic() + seconds
     meta: ObjectMeta = pod.metadata
     before = {one.metadata.uid for one in _replicas(kube, workload)}
+    if meta.uid not in before:
+        return Adopted.GONE
     evicted = _evict(kube, meta, until)
     if evicted is not Adopted.YES:
         return evicted

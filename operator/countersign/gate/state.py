@@ -65,12 +65,15 @@ class GateState:
         self._system_namespace = system_namespace
         self._clock = clock
         self._snapshot: PolicySnapshot | None = None
+        self._pauses: tuple[AdmissionPause, ...] | None = None
+        """Those that may be in force; None: look anew."""
         self._last: dict[tuple[str, Key], Policy] = {}
         """Last readable state of policies that went away: a policy does not go by becoming unreadable."""
         caches.cluster_policies.on_change(lambda change: self._policy_changed("ClusterTrustPolicy", change))
         caches.policies.on_change(lambda change: self._policy_changed("TrustPolicy", change))
         caches.audiences.on_change(self._changed)
         caches.revocations.on_change(self._changed)
+        caches.pauses.on_change(self._pause_changed)
 
     @property
     def snapshot(self) -> PolicySnapshot:
@@ -87,7 +90,15 @@ class GateState:
 
     def paused(self, now: datetime) -> InForce | None:
         """The pause that holds the door open now. One that cannot be read is none."""
-        return in_force(self._caches.pauses.values(), now)
+        if self._pauses is None:
+            self._pauses = tuple(self._caches.pauses.values())
+        if not self._pauses:
+            return None
+        found = in_force(self._pauses, now)
+        if found is None:
+            # Those that are over stay as a record, for ever: no review is to wait for a look through them.
+            self._pauses = ()
+        return found
 
     def starting(self) -> str:
         """What has not been listed yet; empty once everything has. From then on the gate judges."""
@@ -146,6 +157,9 @@ class GateState:
 
     def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation]) -> None:
         self._snapshot = None
+
+    def _pause_changed(self, _change: Change[AdmissionPause]) -> None:
+        self._pauses = None
 
     def _still_there(self) -> tuple[Policy, ...]:
         malformed = {

@@ -1,5 +1,7 @@
 """What the gate knows: whole before it judges, and never less strict because something cannot be read."""
 
+from datetime import UTC, datetime
+
 from countersign.api.audience import ProtectedAudience
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
@@ -7,6 +9,7 @@ from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
 from countersign.trust.policies import NamespaceFacts, Policy, PolicyRef
+from tests.unit.trust.build import pause
 
 
 class Setup:
@@ -115,3 +118,21 @@ async def test_a_namespace_that_the_watch_has_not_seen_is_read_live() -> None:
     assert await setup.state.namespace("new", 1.0) == NamespaceFacts("new", {"live": "yes"})
     assert await setup.state.namespace("gone", 1.0) is None
     assert setup.looked_up == ["new", "gone"]
+
+
+def test_a_pause_is_known_from_its_first_sight_to_its_end() -> None:
+    setup = Setup()
+    now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    assert setup.state.paused(now) is None
+    setup.pauses.put(Key("", "old"), "u-old", "1", pause("old", expires="2026-03-01T11:59:00Z"))
+    assert setup.state.paused(now) is None
+    setup.pauses.put(Key("", "new"), "u-new", "2", pause("new"))
+    found = setup.state.paused(now)
+    assert found is not None
+    assert found.name == "new"
+    assert setup.state.paused(found.ends) is None
+    longer = pause("new", expires="2026-03-01T14:00:00Z")
+    setup.pauses.put(Key("", "new"), "u-new", "3", longer)
+    assert setup.state.paused(found.ends) is not None
+    setup.pauses.remove(Key("", "new"))
+    assert setup.state.paused(now) is None
