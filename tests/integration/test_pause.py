@@ -129,14 +129,14 @@ def test_with_everything_of_ours_gone_the_command_opens_the_door_itself(governed
     result = command("pause", "--for=25s", "--reason=all is lost", kubeconfig=lab.kubeconfig)
     assert result.exit_code == 0, result.output
     assert "this command has opened the webhook configurations" in result.stderr
+    # Its author has asked for the protected token himself.
+    asks = {"serviceAccountToken": {"audience": governed.audience, "expirationSeconds": 600, "path": "token"}}
+    pod = governed.pod(volumes=[{"name": "mine", "projected": {"sources": [asks]}}])
     admitted = lab.wait_for(
-        lambda: answer if (answer := governed.create()).status == 201 else None, what="a governed pod is admitted"
+        lambda: answer if (answer := governed.create(pod)).status == 201 else None, what="a governed pod is admitted"
     )
     pod = governed.node.run(admitted.body)
-    # Its kubelet is given a token, since nobody is there to refuse it.
-    minted = governed.node.request_token(pod, governed.audience)
-    assert minted.status == 201, minted.message
-    token = minted.body["status"]["token"]
+    token = governed.token(pod)  # nobody is there to refuse it to the kubelet
     # The pause is over before a controller is there again, and no gate is.
     time.sleep(max(0.0, 26 - (time.monotonic() - began)))
     assert failure_policies(countersign) == {"Ignore"}
@@ -217,6 +217,18 @@ def test_who_may_only_break_the_glass_can(governed: Governed) -> None:
     assert result.exit_code == 2
     assert "cannot be changed" in result.stderr
     assert "gates that run let pods in" in result.stderr
+
+
+def test_of_two_pauses_each_is_ended_for_itself(governed: Governed) -> None:
+    lab = governed.lab
+    first, second = paused(governed), paused(governed, length="10m")
+    result = command("resume", first, kubeconfig=lab.kubeconfig)
+    assert result.exit_code == 1
+    assert f"by AdmissionPause {second}" in result.stderr
+    assert not refused(governed)
+    assert command("resume", kubeconfig=lab.kubeconfig).exit_code == 0
+    assert refused(governed)
+    assert "is over" in command("resume", first, kubeconfig=lab.kubeconfig).stderr
 
 
 def test_an_edit_user_opens_nothing(governed: Governed) -> None:

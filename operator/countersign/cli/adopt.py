@@ -1,7 +1,6 @@
 """`countersign adopt`: pods that run without an identity that a policy would give them, restarted one by one."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -19,6 +18,7 @@ from countersign.cli.judging import Judged, judge_creation
 from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, NamespaceOption, connected, ended_by
 from countersign.cli.output import Format, OutputOption, print_rows
 from countersign.cli.paths import collection
+from countersign.cli.pause import server_time
 from countersign.cli.registries import (
     AddressRangeOption,
     DockerConfigOption,
@@ -215,7 +215,7 @@ def _exit(left: list[Candidate], outcomes: Any) -> Exit:
 
 def _insist_on_a_shut_door(kube: Kube) -> None:
     try:
-        paused = in_force(kube.items(collection(AdmissionPause), AdmissionPause), datetime.now(UTC))
+        paused = in_force(kube.items(collection(AdmissionPause), AdmissionPause), server_time(kube))
     except ApiError as error:
         if error.status != 403:
             raise

@@ -26,7 +26,7 @@ from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption
 from countersign.cli.output import Format, OutputOption, print_json, print_rows
 from countersign.cli.paths import collection
 from countersign.cli.revoke import requester
-from countersign.trust.pause import MAX_PAUSE, ends_at, open_until
+from countersign.trust.pause import MAX_PAUSE, ends_at, in_force, open_until
 
 WAIT_SECONDS: Final = 10.0
 """A controller that runs reports within about two seconds."""
@@ -89,19 +89,23 @@ def resume(
 ) -> None:
     """End a pause early: pods are judged and refused as ever from now on.
 
-    Exit code 0: the controller reports the door shut, or it was. 3: no controller has reported; gates that run shut it
-    by themselves.
+    Exit code 0: the controller reports the door shut, or it was. 1: another pause keeps it open. 3: no controller has
+    reported; gates that run shut it by themselves.
     """
     kube = connected(kubeconfig, context)
     try:
         now = server_time(kube)
         known = [kube.get(f"{_PAUSES}/{name}", AdmissionPause)] if name else list(kube.items(_PAUSES, AdmissionPause))
         ending = [one.metadata.name for one in known if open_until(one, now) is not None]
+        others = [one for one in kube.items(_PAUSES, AdmissionPause) if one.metadata.name not in ending]
         for one in ending:
             kube.merge_patch(f"{_PAUSES}/{one}", {"spec": {"expiresAt": clock.format_time(now)}})
             note(f"AdmissionPause {one} ends now")
     except ApiError as error:
         ended_by(error, "ending the pause")
+    still = in_force(others, now)
+    if still is not None:
+        fail(f"the door stays open until {clock.format_time(still.ends)}, by AdmissionPause {still.name}", Exit.NO)
     if not ending:
         note(f"AdmissionPause {name} is over" if name else "admission is not paused")
         return

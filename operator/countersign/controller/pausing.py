@@ -37,26 +37,22 @@ def pause_status(
     pause: AdmissionPause, registered: Registered, now: datetime, *, another: str = ""
 ) -> AdmissionPauseStatus:
     """The whole status of a pause. `another`: the name of the pause that is in force, be it this one or another."""
-    until = open_until(pause, now)
+    until, said = open_until(pause, now), condition(pause.status.conditions, "Open")
+    before = said.status if said is not None else ""
+    # Until this process has compared the configurations, what was said of them stands.
+    unknown = not registered.written
     state: tuple[bool | None, str, str]
     if until is None and another:
         state = (False, "Ended", f"It is over. AdmissionPause {another} keeps the door open.")
-    elif until is None and registered.paused:
+    elif until is None and before != "False" and (registered.paused or unknown):
         state = (None, "Closing", "It is over: gates refuse as ever, and the webhook configurations are being written.")
     elif until is None:
         state = (False, "Ended", "It is over: pods are judged and refused as ever.")
-    elif registered.written and registered.paused:
-        state = (
-            True,
-            "Paused",
-            f"Until {format_time(until)} no pod is refused, and none that is created gets an identity.",
-        )
+    elif before == "True" if unknown else registered.paused:
+        message = f"Until {format_time(until)} no pod is refused, and none that is created gets an identity."
+        state = (True, "Paused", message)
     else:
-        state = (
-            None,
-            "Opening",
-            f"The webhook configurations do not say so yet. {registered.problem}".strip(),
-        )
+        state = (None, "Opening", f"The webhook configurations do not say so yet. {registered.problem}".strip())
     generation = pause.metadata.generation
     conditions = with_condition(pause.status.conditions, "Open", *state, generation=generation, now=now)
     return AdmissionPauseStatus(conditions=conditions, observed_generation=generation)

@@ -97,7 +97,8 @@ class Registrar:
                 outcome = await self.register()
             except ClusterError as error:
                 _log.warning("webhooks not registered, will be tried again", error=str(error))
-                outcome = Registered(False, f"The webhook configurations could not be written: {error}")
+                problem = f"The webhook configurations could not be written: {error}"
+                outcome = Registered(False, problem, self.registered.paused)
             if outcome != self.registered:
                 self.registered = outcome
                 self._changed()

@@ -228,6 +228,23 @@ def test_aggregation_can_be_turned_off() -> None:
     assert "aggregate-to" not in text
 
 
+def test_nobody_may_break_the_glass_unless_an_admin_says_so(objects: list[Object]) -> None:
+    (role,) = [one for one in of_kind(objects, "ClusterRole") if one["metadata"]["name"] == "countersign-breakglass"]
+    (rule,) = role["rules"]
+    assert (rule["resources"], rule["verbs"]) == (["admissionpauses"], ["create", "get", "list", "patch"])
+    assert not [label for label in role["metadata"]["labels"] if "aggregate-to" in label]
+    bindings = of_kind(objects, "ClusterRoleBinding") + of_kind(objects, "RoleBinding")
+    assert "countersign-breakglass" not in {one["roleRef"]["name"] for one in bindings}
+    others = [one for one in of_kind(objects, "ClusterRole") if one is not role]
+    writers = [
+        one["metadata"]["name"]
+        for one in others
+        for rule in one["rules"]
+        if "admissionpauses" in rule.get("resources", ()) and {"create", "patch", "update", "*"} & set(rule["verbs"])
+    ]
+    assert writers == []
+
+
 # Guards
 
 

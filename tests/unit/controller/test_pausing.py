@@ -131,6 +131,35 @@ async def test_one_that_came_and_went_unseen_is_told_of_at_least_at_its_end() ->
     assert desk.events == ["Normal AdmissionResumed pause-1"]
 
 
+async def test_a_new_process_goes_on_saying_that_it_is_open_until_it_knows_better() -> None:
+    desk = Desk(pause())
+    desk.registered = OPEN
+    await desk.keeper.keep()
+    for registered, state in ((Registered(), ("True", "Paused")), (SHUT, ("Unknown", "Opening"))):
+        desk.registered = registered
+        desk.start()
+        await desk.keeper.keep()
+        assert desk.state() == state
+
+
+async def test_what_was_open_is_not_called_shut_before_the_webhooks_are_known() -> None:
+    desk = Desk(pause())
+    desk.registered = OPEN
+    await desk.keeper.keep()
+    desk.now += timedelta(hours=1)
+    desk.registered = Registered()
+    desk.start()
+    await desk.keeper.keep()
+    assert desk.state() == ("Unknown", "Closing")
+    desk.registered = SHUT
+    await desk.keeper.keep()
+    assert desk.state() == ("False", "Ended")
+    desk.registered = Registered()
+    desk.start()
+    await desk.keeper.keep()
+    assert desk.state() == ("False", "Ended"), "what is over stays over"
+
+
 async def test_what_was_not_written_is_not_told() -> None:
     desk = Desk(pause())
     desk.fail = StaleError("gone")

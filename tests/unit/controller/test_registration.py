@@ -181,6 +181,32 @@ async def test_when_a_pause_is_over_the_door_is_shut_though_no_gate_answers_and_
     assert not stored(api)["metadata"].get("annotations")
 
 
+async def test_a_write_that_fails_does_not_make_the_door_look_shut(api: Api) -> None:
+    async with gate() as endpoint:
+        await registrar(api, endpoint).register()
+        paused = [True]
+        keeper = Registrar(
+            world(), api[1], Leader(), endpoint, ControllerMetrics(CollectorRegistry()),
+            ca_bundle=lambda: BUNDLE, paused=lambda: paused[0], changed=lambda: None, load_seconds=0.0,
+        )  # fmt: skip
+        running_ = asyncio.create_task(keeper.run())
+        async with asyncio.timeout(10):
+            while not keeper.registered.paused:
+                await asyncio.sleep(0.01)
+            api[0].faults.append(Fault(lambda request: request.method == "PUT", status=500))
+            paused[0] = False
+            keeper.wake()
+            while keeper.registered.written:
+                await asyncio.sleep(0.01)
+            assert keeper.registered.paused
+            while keeper.registered.paused:
+                await asyncio.sleep(0.01)
+        running_.cancel()
+        with suppress(asyncio.CancelledError):
+            await running_
+    assert policies(api) == {"Fail"}
+
+
 async def test_a_pause_before_any_gate_has_answered_closes_nothing_at_its_end(api: Api) -> None:
     await registrar(api, NOWHERE, paused=True).register()
     assert "annotations" not in stored(api)["metadata"]
