@@ -96,7 +96,7 @@ class OpenDoor:
                 answer = failed()
             if answer.reason in _AS_EVER:
                 return answer
-            return _admitted(answer, pause)
+            return _admitted(answer, pause, created=request.operation == "CREATE")
 
         return admit
 
@@ -104,9 +104,10 @@ class OpenDoor:
 _Instead = Callable[[AdmissionRequest, float, InForce], Awaitable[Answer]]
 
 
-def _admitted(answer: Answer, pause: InForce) -> Answer:
+def _admitted(answer: Answer, pause: InForce, *, created: bool) -> Answer:
     """Let in, whatever the verdict; with what it was."""
-    lead = f"countersign: AdmissionPause {pause.name} ends at {format_time(pause.ends)}: admitted without identity"
+    what = "admitted without identity" if created else "let through"
+    lead = f"countersign: AdmissionPause {pause.name} ends at {format_time(pause.ends)}: {what}"
     refused = () if answer.allowed else (f"would have been refused: {answer.message}",)
     audit = {key: value for key, value in answer.audit.items() if key != "audiences"}
     return Answer(
