@@ -6,11 +6,13 @@ here, too: that the guards stand in nobody's way who does their ordinary work.
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from countersign.api.clock import format_time
 from countersign.api.meta import LabelSelector
 from countersign.api.names import API_VERSION, RECEIPT_ANNOTATION, SYSTEM_NAMESPACE, VERIFIER_AUDIENCE
 from tests.lab.http import Answer, HttpClient
@@ -708,6 +710,64 @@ class TestReceipts:
         assert lab.admin.patch(path, {"metadata": {"finalizers": None}}).ok
         lab.node().remove(finished)
         assert lab.admin.get(path).status == 404
+
+
+# Pauses
+
+
+class TestPauses:
+    @pytest.fixture
+    def responder(self, lab: Lab) -> HttpClient:
+        """Somebody with the chart's role for break-glass, and nothing else."""
+        lab.grant_cluster_role("responder", "countersign-breakglass")
+        return lab.api("responder")
+
+    def pause(self, api: HttpClient, length: timedelta = timedelta(hours=1), **spec: Any) -> Answer:
+        obj = make.admission_pause(format_time(datetime.now(UTC) + length), **spec)
+        return api.post(collection_path(obj), obj)
+
+    def test_the_asker_is_stamped(self, responder: HttpClient) -> None:
+        answer = self.pause(responder)
+        assert answer.status == 201, answer
+        assert answer.body["spec"]["requestedBy"] == "responder"
+
+    @pytest.mark.parametrize("claimed", ["lab-admin", "system:serviceaccount:a:b"])
+    def test_nobody_asks_in_anothers_name(self, responder: HttpClient, claimed: str) -> None:
+        answer = self.pause(responder, requestedBy=claimed)
+        assert answer.status == 403
+        assert "spec.requestedBy must be who asks: leave it out, or set it to responder" in answer.message
+
+    def test_none_lasts_longer_than_a_day_not_even_an_admins(self, lab: Lab, responder: HttpClient) -> None:
+        assert self.pause(responder, timedelta(hours=23, minutes=59)).status == 201
+        for asker in (responder, lab.admin):
+            answer = self.pause(asker, timedelta(hours=24, seconds=30))
+            assert answer.status == 422
+            assert "a pause lasts 24 hours at the most" in answer.message
+
+    def test_a_forged_creation_time_makes_none_longer(self, lab: Lab, responder: HttpClient) -> None:
+        far = datetime.now(UTC) + timedelta(days=30)
+        obj = make.admission_pause(format_time(far))
+        obj["metadata"]["creationTimestamp"] = format_time(far)
+        assert responder.post(collection_path(obj), obj).status == 422
+
+    def test_an_end_moves_earlier_and_never_later(self, responder: HttpClient) -> None:
+        made = self.pause(responder).body
+        now = datetime.now(UTC)
+        later = {"spec": {"expiresAt": format_time(now + timedelta(hours=2))}}
+        answer = responder.patch(object_path(made), later)
+        assert answer.status == 422
+        assert "expiresAt may only be moved earlier" in answer.message
+        assert responder.patch(object_path(made), {"spec": {"expiresAt": format_time(now)}}).ok
+        assert responder.patch(object_path(made), {"spec": {"expiresAt": made["spec"]["expiresAt"]}}).status == 422
+
+    @pytest.mark.parametrize("role", ["edit", "admin"])
+    def test_the_roles_of_a_namespace_pause_nothing(self, lab: Lab, namespace: str, role: str) -> None:
+        lab.grant_role(namespace, f"{role}or", role)
+        assert self.pause(lab.api(f"{role}or")).status == 403
+
+    def test_who_may_break_the_glass_may_not_say_that_the_door_is_open(self, responder: HttpClient) -> None:
+        made = self.pause(responder).body
+        assert responder.patch(f"{object_path(made)}/status", {"status": {"observedGeneration": 9}}).status == 403
 
 
 # Revocations

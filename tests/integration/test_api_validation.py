@@ -34,11 +34,13 @@ GRANT: Object = {
     "serviceAccount": {"name": "api", "uid": "2"},
 }
 REVOCATION: Object = {"target": {"pod": {"name": "api-0"}}, "reason": "leak", "requestedBy": "lab-admin"}
+PAUSE: Object = {"reason": "outage", "expiresAt": "2026-01-02T03:04:05Z", "requestedBy": "lab-admin"}
 VALID = {
     "ProtectedAudience": AUDIENCE,
     "ClusterTrustPolicy": POLICY,
     "TrustPolicy": POLICY,
     "Revocation": REVOCATION,
+    "AdmissionPause": PAUSE,
 }
 
 
@@ -224,6 +226,9 @@ REFUSED = [
     ("signer", "Revocation", "target", {"signer": {"issuer": "i"}}, "`signer` is not supported by this release"),
     ("fingerprint", "Revocation", "target", {"keyFingerprint": "abc"}, "should match"),
     ("no-reason", "Revocation", "reason", "", "spec.reason"),
+    ("pause-no-reason", "AdmissionPause", "reason", "", "spec.reason"),
+    ("pause-no-time", "AdmissionPause", "expiresAt", "tomorrow", "spec.expiresAt"),
+    ("pause-too-long", "AdmissionPause", "expiresAt", "2099-01-01T00:00:00Z", "a pause lasts 24 hours at the most"),
 ]
 
 
@@ -243,6 +248,9 @@ IMMUTABLE = [
     ("ProtectedAudience", "audience", "other.example.com", "audience is immutable"),
     ("Revocation", "reason", "another", "a Revocation is create-only"),
     ("Revocation", "target", {"node": {"name": "n1"}}, "a Revocation is create-only"),
+    ("AdmissionPause", "reason", "another", "its reason and its asker stay as they are"),
+    ("AdmissionPause", "requestedBy", "somebody", "its reason and its asker stay as they are"),
+    ("AdmissionPause", "expiresAt", "2026-01-02T03:04:06Z", "expiresAt may only be moved earlier"),
 ]
 
 

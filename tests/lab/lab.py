@@ -267,6 +267,18 @@ class Lab:
         }
         self.admin.post(path, body, expect=201)
 
+    def grant_cluster_role(self, user: str, role: str) -> None:
+        """Bind a ClusterRole to a user for the whole cluster."""
+        path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+        body = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"generateName": f"{role}-"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }
+        self.admin.post(path, body, expect=201)
+
     def wait_for(self, probe: Callable[[], Any], *, what: str, timeout: float = 15.0) -> Any:
         """The first answer of `probe` that is neither None nor False."""
         return wait_for(probe, what=what, timeout=timeout)

@@ -157,6 +157,16 @@ def revocation(namespace: str, target: Object, reason: str = "leaked") -> Object
     }
 
 
+def admission_pause(expires_at: str, reason: str = "outage", **spec: Any) -> Object:
+    """Break-glass."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "AdmissionPause",
+        "metadata": {"generateName": "pause-"},
+        "spec": {"reason": reason, "expiresAt": expires_at, **spec},
+    }
+
+
 _PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
 _CLUSTER_SCOPED = frozenset(
     {
@@ -166,6 +176,7 @@ _CLUSTER_SCOPED = frozenset(
         "ClusterRoleBinding",
         "ClusterTrustPolicy",
         "ProtectedAudience",
+        "AdmissionPause",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
         "MutatingAdmissionPolicy",

@@ -42,3 +42,7 @@ CA_CONFIGMAP: Final = "countersign-ca"
 
 WEBHOOK_CONFIGURATION: Final = "countersign"
 """Name of both the mutating and the validating webhook configuration."""
+CLOSED_ANNOTATION: Final = f"{GROUP}/fails-closed-after-pause"
+"""On a webhook configuration that a pause keeps open: its entries failed closed before, and will again."""
+POD_ENTRIES: Final = "pods-"
+"""How the names of the webhook entries about pods begin: those that a pause opens."""

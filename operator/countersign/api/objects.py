@@ -7,10 +7,11 @@ import msgspec
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import API_VERSION
+from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 
-CustomResource = ProtectedAudience | ClusterTrustPolicy | TrustPolicy | WorkloadGrant | Revocation
+CustomResource = ProtectedAudience | ClusterTrustPolicy | TrustPolicy | WorkloadGrant | Revocation | AdmissionPause
 
 KINDS: Final[tuple[type[CustomResource], ...]] = (
     ProtectedAudience,
@@ -18,6 +19,7 @@ KINDS: Final[tuple[type[CustomResource], ...]] = (
     TrustPolicy,
     WorkloadGrant,
     Revocation,
+    AdmissionPause,
 )
 
 

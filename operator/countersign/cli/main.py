@@ -31,6 +31,9 @@ COMMANDS: dict[str, Command] = {
     "token": Command("countersign.cli.token"),
     "revoke": Command("countersign.cli.revoke", "revoke"),
     "receipt-key": Command("countersign.cli.receipt_key"),
+    "pause": Command("countersign.cli.pause", "pause"),
+    "resume": Command("countersign.cli.pause", "resume"),
+    "adopt": Command("countersign.cli.adopt", "adopt"),
     "doctor": Command("countersign.cli.doctor", "doctor"),
 }
 

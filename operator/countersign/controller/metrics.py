@@ -63,6 +63,16 @@ class ControllerMetrics:
             "1 while some webhook entry refuses requests when no gate answers.",
             registry=registry,
         )
+        self.paused = Gauge(
+            "countersign_admission_paused",
+            "1 while an AdmissionPause is in force: no pod is refused, none gets an identity.",
+            registry=registry,
+        )
+        self.pause_end = Gauge(
+            "countersign_admission_pause_end_timestamp_seconds",
+            "When the AdmissionPause in force ends, in seconds since 1970; 0: none is in force.",
+            registry=registry,
+        )
         self._registry = registry
 
     def queue_depth(self, depth: Callable[[], float]) -> None:

@@ -1,7 +1,8 @@
 """Writes the webhook configurations, and keeps them as they should be.
 
 An entry fails closed only after the gate has answered with a certificate of our CA; once one does, it stays so whether
-the gate answers or not. Nothing here runs at exit: a controller that ends leaves the cluster as protected as it is.
+the gate answers or not. Only a pause opens it, for its time (`trust.pause`). Nothing here runs at exit: a controller
+that ends leaves the cluster as protected as it is.
 """
 
 import asyncio
@@ -22,7 +23,14 @@ from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owner, references, repaired
 from countersign.controller.resources import MUTATING, VALIDATING
 from countersign.controller.statuses import Registered
-from countersign.controller.webhooks import GateEndpoint, enforces, webhook_configurations
+from countersign.controller.webhooks import (
+    GateEndpoint,
+    differs,
+    enforces,
+    fails_closed,
+    has_failed_closed,
+    webhook_configurations,
+)
 from countersign.controller.world import World
 
 CHECK_SECONDS: Final = 2.0
@@ -63,6 +71,7 @@ class Registrar:
         *,
         owner: Owner,
         ca_bundle: Callable[[], bytes],
+        paused: Callable[[], bool],
         changed: Callable[[], None],
         load_seconds: float = LOAD_SECONDS,
     ) -> None:
@@ -74,6 +83,7 @@ class Registrar:
         self._metrics = metrics
         self._owner = owner
         self._ca_bundle = ca_bundle
+        self._paused = paused
         self._changed = changed
         self._load_seconds = load_seconds
         self._wake = asyncio.Event()
@@ -92,7 +102,8 @@ class Registrar:
                 outcome = await self.register()
             except ClusterError as error:
                 _log.warning("webhooks not registered, will be tried again", error=str(error))
-                outcome = Registered(False, f"The webhook configurations could not be written: {error}")
+                problem = f"The webhook configurations could not be written: {error}"
+                outcome = Registered(False, problem, self.registered.paused)
             if outcome != self.registered:
                 self.registered = outcome
                 self._changed()
@@ -111,21 +122,23 @@ class Registrar:
         snapshot = self._world.snapshot()
         owner = await self._owner.find()
         stored = {resource: await self._read(resource) for resource in (MUTATING, VALIDATING)}
-        self._closed = self._closed or any(_fails_closed(body) for body in stored.values() if body)
+        self._closed = self._closed or any(has_failed_closed(body) for body in stored.values() if body)
         wanted = enforces(snapshot)
         unanswered = ""
         if wanted and not self._closed:
             unanswered = await probe(self._gate, bundle)
             self._closed = not unanswered
-        bodies = webhook_configurations(snapshot, self._world.namespaces, self._gate, bundle, fail_closed=self._closed)
+        paused = self._paused()
+        bodies = webhook_configurations(
+            snapshot, self._world.namespaces, self._gate, bundle, fail_closed=self._closed, paused=paused
+        )
         if await self._write(Desired(MUTATING, bodies[0]), stored[MUTATING], owner):
             # A pod that is validated must have been mutated: let every API server load the first before the second.
             await asyncio.sleep(self._load_seconds)
         await self._write(Desired(VALIDATING, bodies[1]), stored[VALIDATING], owner)
-        self._metrics.webhooks_fail_closed.set(any(_fails_closed(body) for body in bodies))
-        if unanswered:
-            return Registered(True, f"Nothing fails closed yet, because the gate does not answer: {unanswered}")
-        return Registered(True)
+        self._metrics.webhooks_fail_closed.set(any(fails_closed(body) for body in bodies))
+        problem = f"Nothing fails closed yet, because the gate does not answer: {unanswered}" if unanswered else ""
+        return Registered(True, problem, paused)
 
     async def _read(self, resource: Resource) -> Object | None:
         try:
@@ -141,7 +154,7 @@ class Registrar:
                 self._leadership.fence()
                 await self._client.create(resource, _with_meta(body, {"ownerReferences": references(owner)}))
             else:
-                same = stored.get("webhooks", []) == body["webhooks"]
+                same = not differs(stored, body)
                 if not same:
                     stored = await self._replace(resource, body, stored, stored["metadata"].get("ownerReferences"))
                 await self._own(resource, body, stored, owner)
@@ -189,10 +202,6 @@ async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:
     with suppress(OSError, ssl.SSLError):
         await writer.wait_closed()
     return ""
-
-
-def _fails_closed(configuration: Object) -> bool:
-    return any(entry.get("failurePolicy") == "Fail" for entry in configuration.get("webhooks") or ())
 
 
 def _with_meta(body: Object, more: Object) -> Object:

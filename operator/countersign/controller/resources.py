@@ -6,6 +6,7 @@ from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, VERSION
 from countersign.api.objects import CustomResource
+from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cluster.resource import Resource
@@ -21,5 +22,6 @@ AUDIENCES: Final = of_kind(ProtectedAudience)
 CLUSTER_POLICIES: Final = of_kind(ClusterTrustPolicy)
 POLICIES: Final = of_kind(TrustPolicy)
 REVOCATIONS: Final = of_kind(Revocation)
+PAUSES: Final = of_kind(AdmissionPause)
 MUTATING: Final = Resource("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", False)
 VALIDATING: Final = Resource("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", False)

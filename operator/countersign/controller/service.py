@@ -12,7 +12,7 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
               batch                          jobs cronjobs                                   get
               ""                             replicationcontrollers                          get
               countersign.dev                protectedaudiences clustertrustpolicies
-                                             trustpolicies revocations                       get list watch
+                                             trustpolicies revocations admissionpauses       get list watch
               countersign.dev                the same with /status                           patch
               countersign.dev                workloadgrants                     get list watch create delete
               countersign.dev                workloadgrants/status                           patch
@@ -59,6 +59,7 @@ from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owners
+from countersign.controller.pausing import PauseKeeper
 from countersign.controller.pods import PodReconciler
 from countersign.controller.registration import Registrar
 from countersign.controller.settings import ControllerSettings
@@ -74,6 +75,7 @@ from countersign.runtime.health import HealthServer
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
+from countersign.trust.pause import in_force
 
 FIRST_SWEEP_RETRY_SECONDS: Final = 1.0
 RELIST_PAUSE_SECONDS: Final = 1.0
@@ -176,6 +178,7 @@ class Controller:
             metrics,
             owner=self._owners.cluster,
             ca_bundle=lambda: self._keys.ca_bundle,
+            paused=self._paused,
             changed=self._status_changed,
         )
         self._events = EventRecorder(client, "countersign.dev/controller", self._identity())
@@ -200,8 +203,17 @@ class Controller:
             self._store,
             metrics,
             impacts=lambda: self._judging.impacts,
-            registered=lambda: self._registrar.registered if settings.register_webhooks else Registered(True),
+            registered=self._registered,
             clock=_now,
+        )
+        self._pauses = PauseKeeper(
+            world,
+            self._store,
+            self._events,
+            metrics,
+            registered=self._registered,
+            clock=_now,
+            turned=self._registrar.wake,
         )
 
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
@@ -260,6 +272,7 @@ class Controller:
             self._keys.run(self._settings.certificate_check_seconds),
             self._keep_judging(),
             self._statuses.run(),
+            self._pauses.run(),
         ]
         if self._settings.register_webhooks:
             work.append(self._registrar.run())
@@ -341,9 +354,22 @@ class Controller:
             self._registrar.wake()
         if touched.status or touched.policies:
             self._statuses.changed()
+        if touched.pauses:
+            self._registrar.wake()
+            self._pauses.wake()
 
     def _status_changed(self) -> None:
         self._statuses.changed()
+        self._pauses.wake()
+
+    def _registered(self) -> Registered:
+        if self._settings.register_webhooks:
+            return self._registrar.registered
+        # Somebody else keeps the configurations; the gates open and shut the door for themselves.
+        return Registered(True, paused=self._paused())
+
+    def _paused(self) -> bool:
+        return in_force(self._world.pauses.values(), _now()) is not None
 
     def _look_again(self, uid: str, seconds: float) -> None:
         self._queue.add_after(uid, seconds)

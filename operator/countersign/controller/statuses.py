@@ -51,6 +51,8 @@ class Registered(NamedTuple):
     """The webhook configurations cover the policies and audiences of now."""
     problem: str = ""
     """Why they do not, or not as strictly as a policy wants."""
+    paused: bool = False
+    """They were written for a pause: nothing about pods fails closed."""
 
 
 class StatusStore(Protocol):

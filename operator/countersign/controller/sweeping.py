@@ -14,12 +14,13 @@ from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.node import Node
+from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cluster.client import ApiClient
 from countersign.cluster.resource import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
-from countersign.controller.resources import AUDIENCES, CLUSTER_POLICIES, GRANTS, POLICIES, REVOCATIONS
+from countersign.controller.resources import AUDIENCES, CLUSTER_POLICIES, GRANTS, PAUSES, POLICIES, REVOCATIONS
 from countersign.controller.watching import Sighting, Watched, slim
 from countersign.controller.world import NOTHING, Touched, World, merged
 
@@ -33,6 +34,7 @@ _KINDS: Final[tuple[tuple[Resource, type[Watched]], ...]] = (
     (POLICIES, TrustPolicy),
     (AUDIENCES, ProtectedAudience),
     (REVOCATIONS, Revocation),
+    (PAUSES, AdmissionPause),
     (NAMESPACES, Namespace),
     (SERVICE_ACCOUNTS, ServiceAccount),
     (NODES, Node),

@@ -26,6 +26,7 @@ from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, MIRROR_ANNOTATION, RECEIPT_ANNOTATION, VERSION
 from countersign.api.node import Node
+from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -45,6 +46,7 @@ Watched = (
     | TrustPolicy
     | WorkloadGrant
     | Revocation
+    | AdmissionPause
 )
 
 WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
@@ -54,7 +56,7 @@ WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
     ("", "v1", "serviceaccounts", ServiceAccount),
     *(
         (GROUP, VERSION, kind.PLURAL, kind)
-        for kind in (ProtectedAudience, ClusterTrustPolicy, TrustPolicy, WorkloadGrant, Revocation)
+        for kind in (ProtectedAudience, ClusterTrustPolicy, TrustPolicy, WorkloadGrant, Revocation, AdmissionPause)
     ),
 )
 """Group, version, plural, model."""

@@ -3,6 +3,8 @@
 - Each policy's namespaceSelector is passed through, so that a namespace is covered by its labels at the moment of the
   request. What selectors cannot say is covered by `kubernetes.io/metadata.name`: TrustPolicies, bound service accounts.
 - An entry fails closed only where a policy enforces, and only once the gate has answered (`fail_closed`).
+- While admission is paused the entries about pods fail open, and the configurations remember whether they failed closed
+  before. Those about tokens stay as they are: a pause gives no identity.
 - kube-system & co. and our own namespace are never asked about for pods. Token requests are kept apart by audience
   alone: nothing of the cluster's own asks for a protected one.
 - Two entries that cover one namespace make the API server call twice, which costs time and changes nothing. So a name
@@ -17,7 +19,7 @@ import msgspec
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.meta import LabelSelector, SelectorRequirement
-from countersign.api.names import EXEMPT_NAMESPACES, WEBHOOK_CONFIGURATION
+from countersign.api.names import CLOSED_ANNOTATION, EXEMPT_NAMESPACES, POD_ENTRIES, WEBHOOK_CONFIGURATION
 from countersign.api.policy import ClusterTrustPolicySpec
 from countersign.controller import cel
 from countersign.trust.policies import Policy, PolicySnapshot
@@ -68,25 +70,49 @@ def webhook_configurations(
     ca_bundle: bytes,
     *,
     fail_closed: bool,
+    paused: bool = False,
 ) -> tuple[Object, Object]:
     """The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration, complete.
 
-    `snapshot` holds accepted policies and every audience; `namespaces` is labels by name.
+    `snapshot` holds accepted policies and every audience; `namespaces` is labels by name. `fail_closed`: a gate has
+    answered; `paused`: pods come in all the same.
     """
+    pods_closed = fail_closed and not paused
     covered = coverage(snapshot, namespaces)
     mutate = gate.client_config("/mutate", ca_bundle)
     validate = gate.client_config("/validate", ca_bundle)
     mutating = [
-        _pods(f"pods-{index}.mutate", mutate, one, fail_closed) | {"reinvocationPolicy": "IfNeeded"}
+        _pods(f"{POD_ENTRIES}{index}.mutate", mutate, one, pods_closed) | {"reinvocationPolicy": "IfNeeded"}
         for index, one in enumerate(covered)
     ]
-    validating = [_pods(f"pods-{index}.validate", validate, one, fail_closed) for index, one in enumerate(covered)]
+    validating = [
+        _pods(f"{POD_ENTRIES}{index}.validate", validate, one, pods_closed) for index, one in enumerate(covered)
+    ]
     validating += [_templates(f"templates-{index}.validate", validate, one) for index, one in enumerate(covered)]
     validating += _tokens(validate, snapshot.audiences, fail_closed)
     return (
-        _configuration("MutatingWebhookConfiguration", mutating),
-        _configuration("ValidatingWebhookConfiguration", validating),
+        _configuration("MutatingWebhookConfiguration", mutating, remember=fail_closed and paused),
+        _configuration("ValidatingWebhookConfiguration", validating, remember=fail_closed and paused),
     )
+
+
+def has_failed_closed(configuration: Object) -> bool:
+    """Whether entries of a stored configuration fail closed, or did before a pause that keeps them open."""
+    return fails_closed(configuration) or _remembers(configuration)
+
+
+def fails_closed(configuration: Object) -> bool:
+    """Whether some entry refuses requests when no gate answers."""
+    return any(entry.get("failurePolicy") == "Fail" for entry in configuration.get("webhooks") or ())
+
+
+def differs(stored: Object, wanted: Object) -> bool:
+    """Whether a stored configuration must be written anew."""
+    return stored.get("webhooks", []) != wanted["webhooks"] or _remembers(stored) is not _remembers(wanted)
+
+
+def _remembers(configuration: Object) -> bool:
+    return CLOSED_ANNOTATION in (configuration["metadata"].get("annotations") or {})
 
 
 def enforces(snapshot: PolicySnapshot) -> bool:
@@ -251,8 +277,8 @@ def _rule(groups: list[str], versions: list[str], resources: list[str], operatio
     }
 
 
-def _configuration(kind: str, webhooks: list[Object]) -> Object:
-    return {
+def _configuration(kind: str, webhooks: list[Object], *, remember: bool) -> Object:
+    made: Object = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": kind,
         "metadata": {
@@ -261,3 +287,6 @@ def _configuration(kind: str, webhooks: list[Object]) -> Object:
         },
         "webhooks": webhooks,
     }
+    if remember:
+        made["metadata"]["annotations"] = {CLOSED_ANNOTATION: "true"}
+    return made

@@ -14,6 +14,7 @@ from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.node import Node
+from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -53,6 +54,8 @@ class Touched(NamedTuple):
     """Policies, audiences, orders or labels that they select by may have changed: judge everything anew."""
     status: bool = False
     """Figures in somebody's status may have changed."""
+    pauses: bool = False
+    """A pause began, moved or is gone."""
 
 
 NOTHING = Touched()
@@ -126,6 +129,7 @@ class World:
         self.policies: dict[str, AnyPolicyResource] = {}
         self.audiences: dict[str, ProtectedAudience] = {}
         self.revocations: dict[str, Revocation] = {}
+        self.pauses: dict[str, AdmissionPause] = {}
         self._namespace_uids: dict[str, str] = {}
         self._by_pod: dict[str, dict[Name, None]] = {}
         self._compiled: dict[str, tuple[int, Policy]] = {}
@@ -159,6 +163,8 @@ class World:
                 return self._see_account(found, sighting.gone)
             case Node():
                 return self._see_node(found, sighting.gone)
+            case AdmissionPause():
+                return self._see_pause(found, sighting.gone)
             case _:
                 return self._see_rule(found, sighting.gone)
 
@@ -193,6 +199,8 @@ class World:
             return set(self.audiences)
         if kind is Revocation:
             return set(self.revocations)
+        if kind is AdmissionPause:
+            return set(self.pauses)
         return {uid for uid, one in self.policies.items() if type(one) is kind}
 
     def vanished(self, kind: type[object], before: Collection[str], listed: Collection[str]) -> Touched:
@@ -237,6 +245,9 @@ class World:
         if kind is Node:
             node = next((one for one in self.nodes.values() if one.uid == uid), None)
             return self._drop_node(node) if node else NOTHING
+        if kind is AdmissionPause:
+            pause = self.pauses.get(uid)
+            return self._see_pause(pause, gone=True) if pause else NOTHING
         rule = self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid)
         return self._see_rule(rule, gone=True) if rule else NOTHING
 
@@ -352,6 +363,13 @@ class World:
             self._snapshot = None
         return Touched(policies=changed, status=changed)
 
+    def _see_pause(self, pause: AdmissionPause, gone: bool) -> Touched:
+        if gone:
+            self.pauses.pop(pause.metadata.uid, None)
+        else:
+            self.pauses[pause.metadata.uid] = pause
+        return Touched(pauses=True)
+
     def _policy(self, resource: AnyPolicyResource) -> Policy:
         """The policy made once per generation, so that what was worked out of it is kept."""
         meta = resource.metadata
@@ -374,7 +392,11 @@ def account_of(account: ServiceAccount) -> Account:
 def merged(one: Touched, other: Touched) -> Touched:
     """Both."""
     return Touched(
-        one.pods + other.pods, one.ended or other.ended, one.policies or other.policies, one.status or other.status
+        one.pods + other.pods,
+        one.ended or other.ended,
+        one.policies or other.policies,
+        one.status or other.status,
+        one.pauses or other.pauses,
     )
 
 

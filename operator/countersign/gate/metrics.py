@@ -60,6 +60,7 @@ class GateMetrics:
             "Time since the last sign of life of the oldest watch that policies come from.",
             registry=registry,
         )
+        self._registry = registry
         # Looking a child up by its labels costs microseconds on the path of each request; the sets are small.
         self._children: dict[Labels, Counter] = {}
         self._timers: dict[str, Histogram] = {}
@@ -103,6 +104,15 @@ class GateMetrics:
     def read_in_flight(self, read: Callable[[], int]) -> None:
         """Read the number of reviews being judged at each scrape."""
         self._in_flight.set_function(read)
+
+    def paused(self, read: Callable[[], bool]) -> None:
+        """Read whether a pause holds the door open at each scrape. The controller has the same gauge, if it runs."""
+        gauge = Gauge(
+            "countersign_admission_paused",
+            "1 while an AdmissionPause is in force: no pod is refused, none gets an identity.",
+            registry=self._registry,
+        )
+        gauge.set_function(read)
 
     def watch_age(self, read: Callable[[], float]) -> None:
         """Read the snapshot's age, in seconds, at each scrape."""

@@ -3,7 +3,8 @@
 What it must be allowed to do, and no more:
 
     cluster        countersign.dev  clustertrustpolicies, trustpolicies,
-                                    protectedaudiences, revocations            list watch
+                                    protectedaudiences, revocations,
+                                    admissionpauses                            list watch
     cluster        countersign.dev  workloadgrants                             get
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
@@ -31,6 +32,7 @@ from aiohttp import web
 from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
+from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.api.secret import Secret
@@ -45,6 +47,7 @@ from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
 from countersign.gate.own_secrets import OwnSecrets
+from countersign.gate.paused import OpenDoor
 from countersign.gate.pull_secrets import LivePullSecrets
 from countersign.gate.receipts import Receipts
 from countersign.gate.settings import GateSettings
@@ -109,6 +112,7 @@ class Gate:
         own = Reflector(self._client, _resource(TrustPolicy), TrustPolicy, from_resource)
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
+        pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
         certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
         receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
@@ -117,6 +121,7 @@ class Gate:
             own.run(),
             audiences.run(),
             revocations.run(),
+            pauses.run(),
             namespaces.run(),
             certificate.run(),
             receipt_keys.run(),
@@ -129,6 +134,7 @@ class Gate:
             policies=own.cache,
             audiences=audiences.cache,
             revocations=revocations.cache,
+            pauses=pauses.cache,
             namespaces=namespaces.cache,
         )
         self._state = GateState(caches, reads.namespace, system_namespace=settings.namespace)
@@ -136,6 +142,7 @@ class Gate:
         registry = new_registry()
         metrics = GateMetrics(registry)
         metrics.watch_age(self._state.age)
+        metrics.paused(lambda: self._state.paused(_now()) is not None)
         self._transport = Transport(
             AddressPolicy(allowed_ranges=settings.allowed_address_ranges),
             insecure_hosts=settings.insecure_registries,
@@ -148,10 +155,16 @@ class Gate:
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
         validator = Validator(self._state, subjects, self._evidence, receipts, metrics)
+        # Nothing is patched while the door is open, so a pod is judged as it came.
+        told = Validator(self._state, subjects, self._evidence, receipts, metrics, stage="mutate")
+        door = OpenDoor(self._state, told.routes(), metrics, clock=_now)
         tokens = TokenGuard(self._state, subjects, receipts, reads, metrics=metrics, clock=_now, epoch=settings.epoch)
         templates = TemplateAdviser(self._state, subjects, self._evidence)
         self._app = GateApp(
-            {"/mutate": mutator.routes(), "/validate": validator.routes() | tokens.routes() | templates.routes()},
+            {
+                "/mutate": door.around_mutate(mutator.routes()),
+                "/validate": door.around_validate(validator.routes()) | tokens.routes() | templates.routes(),
+            },
             ready=self._judges,
             metrics=metrics,
         )
@@ -226,7 +239,9 @@ class Gate:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _resource(kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation]) -> Resource:
+def _resource(
+    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause],
+) -> Resource:
     return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
 
 

@@ -1,4 +1,4 @@
-"""What the gate knows of the cluster: policies, audiences, revocations and namespaces, each from a watch.
+"""What the gate knows of the cluster: policies, audiences, revocations, pauses and namespaces, each from a watch.
 
 Changes make a new, immutable `PolicySnapshot` at its next use, so that a burst of them makes one. Until every watch has
 listed once, nothing is judged. Afterwards the last known state stays in use however silent the API server is: a policy
@@ -8,12 +8,15 @@ that is minutes old denies and admits nearly as well, and no answer at all would
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
+from countersign.trust.pause import InForce, in_force
 from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot
 
 _log = structlog.get_logger()
@@ -30,16 +33,18 @@ class Caches:
     policies: WatchCache[Policy]
     audiences: WatchCache[ProtectedAudience]
     revocations: WatchCache[Revocation]
+    pauses: WatchCache[AdmissionPause]
     namespaces: WatchCache[NamespaceFacts]
 
     def named(self) -> tuple[tuple[str, WatchCache[Policy] | WatchCache[ProtectedAudience] | WatchCache[Revocation]
-                                   | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
+                                   | WatchCache[AdmissionPause] | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
         """Each with the kind that it holds."""
         return (
             ("ClusterTrustPolicy", self.cluster_policies),
             ("TrustPolicy", self.policies),
             ("ProtectedAudience", self.audiences),
             ("Revocation", self.revocations),
+            ("AdmissionPause", self.pauses),
             ("Namespace", self.namespaces),
         )
 
@@ -60,12 +65,15 @@ class GateState:
         self._system_namespace = system_namespace
         self._clock = clock
         self._snapshot: PolicySnapshot | None = None
+        self._pauses: tuple[AdmissionPause, ...] | None = None
+        """Those that may be in force; None: look anew."""
         self._last: dict[tuple[str, Key], Policy] = {}
         """Last readable state of policies that went away: a policy does not go by becoming unreadable."""
         caches.cluster_policies.on_change(lambda change: self._policy_changed("ClusterTrustPolicy", change))
         caches.policies.on_change(lambda change: self._policy_changed("TrustPolicy", change))
         caches.audiences.on_change(self._changed)
         caches.revocations.on_change(self._changed)
+        caches.pauses.on_change(self._pause_changed)
 
     @property
     def snapshot(self) -> PolicySnapshot:
@@ -79,6 +87,18 @@ class GateState:
                 system_namespace=self._system_namespace,
             )
         return self._snapshot
+
+    def paused(self, now: datetime) -> InForce | None:
+        """The pause that holds the door open now. One that cannot be read is none."""
+        if self._pauses is None:
+            self._pauses = tuple(self._caches.pauses.values())
+        if not self._pauses:
+            return None
+        found = in_force(self._pauses, now)
+        if found is None:
+            # Those that are over stay as a record, for ever: no review is to wait for a look through them.
+            self._pauses = ()
+        return found
 
     def starting(self) -> str:
         """What has not been listed yet; empty once everything has. From then on the gate judges."""
@@ -137,6 +157,9 @@ class GateState:
 
     def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation]) -> None:
         self._snapshot = None
+
+    def _pause_changed(self, _change: Change[AdmissionPause]) -> None:
+        self._pauses = None
 
     def _still_there(self) -> tuple[Policy, ...]:
         malformed = {

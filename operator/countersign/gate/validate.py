@@ -27,7 +27,7 @@ from countersign.trust.findings import Finding
 from countersign.trust.images import changed, extract
 from countersign.trust.needs import evidence_needs
 from countersign.trust.receipt import Receipt
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.verdict import Stage, Verdict, judge
 
 _STRICTNESS: Final[dict[Mode, int]] = {"Audit": 0, "Warn": 1, "Enforce": 2}
 _ONLY_AT_CREATION: Final = frozenset({"TokenNotInjected", "TokenClash", "ApiTokenKept", "RequesterNotBound"})
@@ -46,12 +46,16 @@ class Validator:
         evidence: EvidenceSource,
         receipts: Receipts,
         metrics: GateMetrics,
+        *,
+        stage: Stage = "validate",
     ) -> None:
+        """`stage`: `mutate` judges pods that nobody has patched, as while admission is paused."""
         self._state = state
         self._subjects = subjects
         self._evidence = evidence
         self._receipts = receipts
         self._metrics = metrics
+        self._stage = stage
 
     def routes(self) -> dict[Asked, Handler]:
         """What it judges."""
@@ -75,7 +79,7 @@ class Validator:
             self._metrics.receipt("used")
         needs = evidence_needs(found.policies, pod)
         evidence = await evidence_for(self._evidence, needs, carried.receipt, found.subject, until)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage="validate")
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage)
         if carried.problem:
             verdict = _with_tampered_receipt(verdict, request.namespace, carried.problem)
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
@@ -122,7 +126,7 @@ class Validator:
         wanted = {use.image for use in extract(subject.pod) if change.brought_in or use.container in change.containers}
         needs = [need for need in evidence_needs(found.policies, subject.pod) if need.image in wanted]
         evidence = await evidence_for(self._evidence, needs, receipt, subject, until)
-        verdict = judge(self._state.snapshot, subject, evidence, stage="validate")
+        verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage)
         findings = tuple(finding for finding in verdict.findings if change.causes(finding))
         verdict = msgspec.structs.replace(verdict, findings=findings)
         refused = refusal(verdict, subject, unresolved=found.unresolved)

@@ -346,6 +346,23 @@ def test_aggregation_can_be_turned_off() -> None:
     assert "aggregate-to" not in text
 
 
+def test_nobody_may_break_the_glass_unless_an_admin_says_so(objects: list[Object]) -> None:
+    (role,) = [one for one in of_kind(objects, "ClusterRole") if one["metadata"]["name"] == "countersign-breakglass"]
+    (rule,) = role["rules"]
+    assert (rule["resources"], rule["verbs"]) == (["admissionpauses"], ["create", "get", "list", "patch"])
+    assert not [label for label in role["metadata"]["labels"] if "aggregate-to" in label]
+    bindings = of_kind(objects, "ClusterRoleBinding") + of_kind(objects, "RoleBinding")
+    assert "countersign-breakglass" not in {one["roleRef"]["name"] for one in bindings}
+    others = [one for one in of_kind(objects, "ClusterRole") if one is not role]
+    writers = [
+        one["metadata"]["name"]
+        for one in others
+        for rule in one["rules"]
+        if "admissionpauses" in rule.get("resources", ()) and {"create", "patch", "update", "*"} & set(rule["verbs"])
+    ]
+    assert writers == []
+
+
 # Guards
 
 
@@ -353,7 +370,7 @@ def test_each_guard_denies_and_fails_closed(objects: list[Object]) -> None:
     bindings = {b["spec"]["policyName"]: b["spec"] for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")}
     policies = of_kind(objects, "ValidatingAdmissionPolicy")
     expected = {"crds", "grants", "minting", "namespace-labels", "owners", "owners-namespaced"}
-    expected |= {"receipts", "reserved-labels", "revocations"}
+    expected |= {"pauses", "receipts", "reserved-labels", "revocations"}
     assert {policy["metadata"]["name"] for policy in policies} == {f"countersign-{name}" for name in expected}
     for policy in policies:
         assert policy["spec"]["failurePolicy"] == "Fail"

@@ -19,7 +19,13 @@ class FakeCluster(Kube):
         self.on_create: Any = None
 
     def request(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
     ) -> tuple[bytes, Mapping[str, str]]:
         if method == "POST":
             self.created.append((path, body, query or {}))

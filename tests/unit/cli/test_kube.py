@@ -20,7 +20,13 @@ class Paged(Kube):
         self.asked: list[Mapping[str, str]] = []
 
     def request(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
     ) -> tuple[bytes, Mapping[str, str]]:
         self.asked.append(dict(query or {}))
         names, token = (["a", "b"], "next") if "continue" not in (query or {}) else (["c"], "")

@@ -52,7 +52,8 @@ class Bench:
         metrics, owners = ControllerMetrics(CollectorRegistry()), Owners(self.client, OURS)
         self.registrar = Registrar(
             World(OURS), self.client, Leader(), GateEndpoint("", "", url="https://127.0.0.1:1"), metrics,
-            owner=owners.cluster, ca_bundle=lambda: BUNDLE, changed=lambda: None, load_seconds=0.0,
+            owner=owners.cluster, ca_bundle=lambda: BUNDLE, paused=lambda: False,
+            changed=lambda: None, load_seconds=0.0,
         )  # fmt: skip
         self.keys = KeyKeeper(
             self.client, Leader(), OURS, metrics, owner=owners.namespaced, serving={names.GATE_TLS_SECRET: ["gate"]},

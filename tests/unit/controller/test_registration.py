@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from countersign.api.names import WEBHOOK_CONFIGURATION
+from countersign.api.names import CLOSED_ANNOTATION, WEBHOOK_CONFIGURATION
 from countersign.cluster.client import ApiClient
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owners
@@ -63,10 +63,13 @@ def world(*, governed: bool = True) -> World:
     return known
 
 
-def registrar(api: Api, endpoint: GateEndpoint, known: World | None = None, bundle: bytes = BUNDLE) -> Registrar:
+def registrar(
+    api: Api, endpoint: GateEndpoint, known: World | None = None, bundle: bytes = BUNDLE, *, paused: bool = False
+) -> Registrar:
     return Registrar(
         known or world(), api[1], Leader(), endpoint, ControllerMetrics(CollectorRegistry()),
-        owner=Owners(api[1], "ours").cluster, ca_bundle=lambda: bundle, changed=lambda: None, load_seconds=0.0,
+        owner=Owners(api[1], "ours").cluster, ca_bundle=lambda: bundle, paused=lambda: paused,
+        changed=lambda: None, load_seconds=0.0,
     )  # fmt: skip
 
 
@@ -159,3 +162,56 @@ async def test_what_validates_is_written_after_what_mutates(api: Api) -> None:
     await registrar(api, NOWHERE).register()
     kinds = [kind for kind, _, _ in api[0].objects]
     assert kinds.index("mutatingwebhookconfigurations") < kinds.index("validatingwebhookconfigurations")
+
+
+async def test_a_pause_opens_what_failed_closed_and_remembers_that_it_did(api: Api) -> None:
+    async with gate() as endpoint:
+        await registrar(api, endpoint).register()
+        outcome = await registrar(api, endpoint, paused=True).register()
+    assert outcome.paused
+    assert policies(api) == {"Ignore"}
+    assert CLOSED_ANNOTATION in stored(api)["metadata"]["annotations"]
+
+
+async def test_when_a_pause_is_over_the_door_is_shut_though_no_gate_answers_and_the_controller_is_new(api: Api) -> None:
+    async with gate() as endpoint:
+        await registrar(api, endpoint).register()
+        await registrar(api, endpoint, paused=True).register()
+    outcome = await registrar(api, endpoint).register()
+    assert (outcome.paused, outcome.problem) == (False, "")
+    assert policies(api) == {"Fail"}
+    assert not stored(api)["metadata"].get("annotations")
+
+
+async def test_a_write_that_fails_does_not_make_the_door_look_shut(api: Api) -> None:
+    async with gate() as endpoint:
+        await registrar(api, endpoint).register()
+        paused = [True]
+        keeper = Registrar(
+            world(), api[1], Leader(), endpoint, ControllerMetrics(CollectorRegistry()),
+            owner=Owners(api[1], "ours").cluster, ca_bundle=lambda: BUNDLE, paused=lambda: paused[0],
+            changed=lambda: None, load_seconds=0.0,
+        )  # fmt: skip
+        running_ = asyncio.create_task(keeper.run())
+        async with asyncio.timeout(10):
+            while not keeper.registered.paused:
+                await asyncio.sleep(0.01)
+            api[0].faults.append(Fault(lambda request: request.method == "PUT", status=500))
+            paused[0] = False
+            keeper.wake()
+            while keeper.registered.written:
+                await asyncio.sleep(0.01)
+            assert keeper.registered.paused
+            while keeper.registered.paused:
+                await asyncio.sleep(0.01)
+        running_.cancel()
+        with suppress(asyncio.CancelledError):
+            await running_
+    assert policies(api) == {"Fail"}
+
+
+async def test_a_pause_before_any_gate_has_answered_closes_nothing_at_its_end(api: Api) -> None:
+    await registrar(api, NOWHERE, paused=True).register()
+    assert "annotations" not in stored(api)["metadata"]
+    await registrar(api, NOWHERE).register()
+    assert policies(api) == {"Ignore"}

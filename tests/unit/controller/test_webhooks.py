@@ -28,10 +28,14 @@ EXEMPT = ("kube-system", "kube-public", "kube-node-lease", "countersign-system")
 
 
 def written(
-    given: PolicySnapshot, *, fail_closed: bool = True, namespaces: Mapping[str, Mapping[str, str]] | None = None
+    given: PolicySnapshot,
+    *,
+    fail_closed: bool = True,
+    paused: bool = False,
+    namespaces: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Every entry of both configurations by name."""
-    configurations = webhook_configurations(given, namespaces or {}, GATE, CA, fail_closed=fail_closed)
+    configurations = webhook_configurations(given, namespaces or {}, GATE, CA, fail_closed=fail_closed, paused=paused)
     return {
         entry["name"].removesuffix(".countersign.dev"): entry for one in configurations for entry in one["webhooks"]
     }
@@ -188,3 +192,13 @@ def test_writes_that_change_nothing_of_ours_are_kept_away() -> None:
     }
     assert set(conditions) == {"not-being-deleted", "not-a-mirror-pod", "changes-what-counts"}
     assert "deletionTimestamp" in conditions["not-being-deleted"]
+
+
+def test_a_pause_opens_the_entries_about_pods_and_no_other() -> None:
+    given = snapshot(cluster_policy(), audiences=(protected("a.example.com", outage="Refuse"),))
+    entries = written(given, paused=True)
+    assert {name: entry["failurePolicy"] for name, entry in entries.items() if not name.startswith("templates-")} == {
+        "pods-0.mutate": "Ignore",
+        "pods-0.validate": "Ignore",
+        "tokens-refuse-0.validate": "Fail",
+    }

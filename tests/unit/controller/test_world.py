@@ -7,13 +7,14 @@ import msgspec
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
+from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy
 from countersign.controller.watching import Sighting, slim
 from countersign.controller.world import NOTHING, Touched, World
 from tests.unit.controller.cluster import GOOD, resource_of
 from tests.unit.grants.build import active, changed, live, with_image
-from tests.unit.trust.build import audience
+from tests.unit.trust.build import audience, pause
 
 
 def world() -> World:
@@ -180,3 +181,13 @@ def test_of_a_pods_annotations_only_ours_are_kept() -> None:
     noted = changed(live(), annotations={"countersign.dev/receipt": "x", "kubectl.kubernetes.io/last-applied": "y" * 9})
     kept = slim(noted)
     assert kept.metadata.annotations == {"countersign.dev/receipt": "x"}
+
+
+def test_a_pause_concerns_the_door_and_no_judgement_and_one_that_vanished_unseen_is_over() -> None:
+    known = world()
+    assert see(known, pause()) == Touched(pauses=True)
+    assert see(known, pause(expires="2026-03-01T12:10:00Z"), 2) == Touched(pauses=True)
+    assert known.pauses["uid-pause-1"].spec.expires_at == "2026-03-01T12:10:00Z"
+    assert known.vanished(AdmissionPause, known.uids(AdmissionPause), set()) == Touched(pauses=True)
+    assert known.pauses == {}
+    assert see(known, pause(), 3) == NOTHING, "a list that was begun before it went does not open the door again"

@@ -1,11 +1,15 @@
 """What the gate knows: whole before it judges, and never less strict because something cannot be read."""
 
+from datetime import UTC, datetime
+
 from countersign.api.audience import ProtectedAudience
+from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
 from countersign.trust.policies import NamespaceFacts, Policy, PolicyRef
+from tests.unit.trust.build import pause
 
 
 class Setup:
@@ -16,6 +20,7 @@ class Setup:
         self.policies: WatchCache[Policy] = WatchCache(clock)
         self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
         self.revocations: WatchCache[Revocation] = WatchCache(clock)
+        self.pauses: WatchCache[AdmissionPause] = WatchCache(clock)
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache(clock)
         self.looked_up: list[str] = []
         self.state = GateState(
@@ -24,6 +29,7 @@ class Setup:
                 policies=self.policies,
                 audiences=self.audiences,
                 revocations=self.revocations,
+                pauses=self.pauses,
                 namespaces=self.namespaces,
             ),
             self.lookup,
@@ -49,9 +55,9 @@ def own_policy(namespace: str, name: str) -> Policy:
 def test_it_starts_when_every_kind_has_been_listed() -> None:
     setup = Setup()
     assert setup.state.starting() == (
-        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, Namespace"
+        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, Namespace"
     )
-    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations):
+    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations, setup.pauses):
         cache.synced.set()
     assert setup.state.starting() == "not listed yet: Namespace"
     setup.namespaces.synced.set()
@@ -60,11 +66,12 @@ def test_it_starts_when_every_kind_has_been_listed() -> None:
 
 def test_its_age_is_that_of_the_most_silent_watch() -> None:
     setup = Setup()
-    for cache in (setup.cluster_policies, setup.audiences, setup.revocations, setup.namespaces, setup.policies):
+    others = (setup.audiences, setup.revocations, setup.pauses, setup.namespaces, setup.policies)
+    for cache in (setup.cluster_policies, *others):
         setup.now += 10
         cache.touch()
     setup.now += 5
-    assert setup.state.age() == 45
+    assert setup.state.age() == 55
 
 
 def test_a_snapshot_is_made_once_for_many_changes_and_anew_after_each() -> None:
@@ -111,3 +118,21 @@ async def test_a_namespace_that_the_watch_has_not_seen_is_read_live() -> None:
     assert await setup.state.namespace("new", 1.0) == NamespaceFacts("new", {"live": "yes"})
     assert await setup.state.namespace("gone", 1.0) is None
     assert setup.looked_up == ["new", "gone"]
+
+
+def test_a_pause_is_known_from_its_first_sight_to_its_end() -> None:
+    setup = Setup()
+    now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    assert setup.state.paused(now) is None
+    setup.pauses.put(Key("", "old"), "u-old", "1", pause("old", expires="2026-03-01T11:59:00Z"))
+    assert setup.state.paused(now) is None
+    setup.pauses.put(Key("", "new"), "u-new", "2", pause("new"))
+    found = setup.state.paused(now)
+    assert found is not None
+    assert found.name == "new"
+    assert setup.state.paused(found.ends) is None
+    longer = pause("new", expires="2026-03-01T14:00:00Z")
+    setup.pauses.put(Key("", "new"), "u-new", "3", longer)
+    assert setup.state.paused(found.ends) is not None
+    setup.pauses.remove(Key("", "new"))
+    assert setup.state.paused(now) is None

@@ -18,6 +18,7 @@ from countersign.api.admission import AdmissionRequest, AdmissionReview, Service
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.revocation import Revocation
 from countersign.api.secret import Secret
@@ -29,6 +30,7 @@ from countersign.gate.app import Asked, Handler
 from countersign.gate.evidence import EvidenceRequest
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
+from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import Caches, GateState
 from countersign.gate.subjects import Subjects
@@ -121,12 +123,14 @@ class Workbench:
         self.policies: WatchCache[Policy] = WatchCache()
         self.audiences: WatchCache[ProtectedAudience] = WatchCache()
         self.revocations: WatchCache[Revocation] = WatchCache()
+        self.pauses: WatchCache[AdmissionPause] = WatchCache()
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache()
         caches = Caches(
             cluster_policies=self.cluster_policies,
             policies=self.policies,
             audiences=self.audiences,
             revocations=self.revocations,
+            pauses=self.pauses,
             namespaces=self.namespaces,
         )
         for _, cache in caches.named():
@@ -140,14 +144,16 @@ class Workbench:
         facts = NamespaceFacts(build.NAMESPACE, build.LABELS)
         self.namespaces.put(Key("", build.NAMESPACE), "ns-1", "1", facts)
         self.state = GateState(caches, self.cluster.namespace, system_namespace="countersign-system")
-        metrics = GateMetrics(self.registry)
+        metrics = self.metrics = GateMetrics(self.registry)
         subjects = Subjects(self.state, ControllerLinks(self.cluster))
         clock = lambda: self.wall  # noqa: E731
         self.signer, self.verifier = ReceiptSigner(KEYS, clock), ReceiptVerifier(KEYS)
         receipts = Receipts(self.signer, self.verifier, clock, metrics)
-        self._mutate = Mutator(self.state, subjects, self.registries, receipts, metrics).routes()
+        told = Validator(self.state, subjects, self.registries, receipts, metrics, stage="mutate")
+        door = OpenDoor(self.state, told.routes(), metrics, clock=clock)
+        self._mutate = door.around_mutate(Mutator(self.state, subjects, self.registries, receipts, metrics).routes())
         self._validate: dict[Asked, Handler] = {
-            **Validator(self.state, subjects, self.registries, receipts, metrics).routes(),
+            **door.around_validate(Validator(self.state, subjects, self.registries, receipts, metrics).routes()),
             **TokenGuard(self.state, subjects, receipts, self.cluster, metrics=metrics, clock=clock).routes(),
             **TemplateAdviser(self.state, subjects, self.registries).routes(),
         }
@@ -157,6 +163,10 @@ class Workbench:
             cache = self.cluster_policies if policy.is_cluster else self.policies
             version = f"{policy.ref.generation}-{number}-{time.monotonic_ns()}"
             cache.put(Key(policy.ref.namespace, policy.ref.name), policy.ref.uid, version, policy)
+
+    def pause(self, pause: AdmissionPause) -> None:
+        key = Key("", pause.metadata.name)
+        self.pauses.put(key, pause.metadata.uid, str(time.monotonic_ns()), pause)
 
     async def mutate(self, pod: Json, **request: Any) -> Answer:
         return await _ask(self._mutate, _request(pod, **request))

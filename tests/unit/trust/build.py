@@ -11,6 +11,7 @@ import msgspec
 from countersign.api.admission import UserInfo
 from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
 from countersign.api.meta import LabelSelector, ObjectMeta
+from countersign.api.pause import AdmissionPause, AdmissionPauseSpec
 from countersign.api.pod import Pod
 from countersign.api.policy import (
     Authority,
@@ -258,3 +259,20 @@ def denied(verdict: Verdict) -> list[str]:
 
 def audiences_of(verdict: Verdict) -> list[str]:
     return [granted.audience for granted in verdict.tokens]
+
+
+def pause(
+    name: str = "pause-1",
+    *,
+    created: str = "2026-03-01T11:50:00Z",
+    expires: str = "2026-03-01T12:30:00Z",
+    deleted: str | None = None,
+    generation: int = 1,
+) -> AdmissionPause:
+    meta = ObjectMeta(
+        name=name, uid=f"uid-{name}", creation_timestamp=created, deletion_timestamp=deleted, generation=generation
+    )
+    return AdmissionPause(
+        metadata=meta,
+        spec=AdmissionPauseSpec(reason="the registry is down", expires_at=expires, requested_by="night-shift"),
+    )

@@ -18,6 +18,7 @@ GUARDS: Final = (
     "namespace-labels",
     "owners",
     "owners-namespaced",
+    "pauses",
     "receipts",
     "reserved-labels",
     "revocations",
