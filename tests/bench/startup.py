@@ -4,6 +4,7 @@ Services run inside the unpacked image (tests/lab/image/chroot.py), which takes 
 and the table says so. Beside them, in the same place: Python doing nothing, and an aiohttp server that does nothing.
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -34,6 +36,14 @@ web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
 """
 
 
+class Start(NamedTuple):
+    """One start: seconds to ready, seconds of processor time by then, memory then in MiB."""
+
+    seconds: float
+    cpu: float = 0.0
+    memory: float = 0.0
+
+
 def measure(setting: Setting, say: Callable[[str], None]) -> Table:
     """Build the image, then start each service in it several times."""
     say("building the image")
@@ -42,8 +52,8 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
         container = Unpacked(image, Path(folder)) if image and not unpacked.cannot_run() else None
         rows = [*_sizes(image), *_starts(setting, container, say)]
     where = "in the image, read-only, as user 65532" if container else "from the source tree"
-    table = Table(title=f"Image and start-up ({where}; {RUNS} starts each)")
-    for header in ("", "p50", "max", "memory when ready"):
+    table = Table(title=f"Image and start-up ({where}; {RUNS} starts each; load {os.getloadavg()[0]:.0f})")
+    for header in ("", "p50", "max", "processor time", "memory when ready"):
         table.add_column(header, justify="right" if header else "left")
     for row in rows:
         table.add_row(*row)
@@ -74,22 +84,23 @@ def _starts(setting: Setting, container: Unpacked | None, say: Callable[[str], N
     return rows
 
 
-def _row(name: str, runs: Sequence[tuple[float, float]]) -> tuple[str, ...]:
-    times, memory = [run[0] for run in runs], [run[1] for run in runs]
-    held = f"{statistics.median(memory):.0f} MiB" if any(memory) else ""
-    return name, f"{statistics.median(times) * 1000:.0f} ms", f"{max(times) * 1000:.0f} ms", held
+def _row(name: str, runs: Sequence[Start]) -> tuple[str, ...]:
+    p50, cpu, memory = (statistics.median(figures) for figures in zip(*runs, strict=True))
+    most = max(run.seconds for run in runs)
+    held = (f"{cpu * 1000:.0f} ms", f"{memory:.0f} MiB") if memory else ("", "")
+    return name, f"{p50 * 1000:.0f} ms", f"{most * 1000:.0f} ms", *held
 
 
-def _nothing(setting: Setting, python: Sequence[str]) -> tuple[float, float]:
+def _nothing(setting: Setting, python: Sequence[str]) -> Start:
     began = time.perf_counter()
     process = setting.lab.processes.start("nothing", [*python, "-c", "pass"], _log(setting, "nothing"))
     process.popen.wait()
     took = time.perf_counter() - began
     setting.lab.processes.stop(process)
-    return took, 0.0
+    return Start(took)
 
 
-def _empty_server(setting: Setting, python: Sequence[str]) -> tuple[float, float]:
+def _empty_server(setting: Setting, python: Sequence[str]) -> Start:
     port = free_port()
     began = time.perf_counter()
     process = setting.lab.processes.start(
@@ -97,12 +108,12 @@ def _empty_server(setting: Setting, python: Sequence[str]) -> tuple[float, float
     )
     try:
         _await_ready(port)
-        return time.perf_counter() - began, resident_mib(process.pid)
+        return _held(began, process.pid)
     finally:
         setting.lab.processes.stop(process)
 
 
-def _service(setting: Setting, container: Unpacked | None, name: str) -> tuple[float, float]:
+def _service(setting: Setting, container: Unpacked | None, name: str) -> Start:
     """One start of this service in the place of the one that runs."""
     countersign = setting.countersign
     ordinary = countersign.program
@@ -112,12 +123,20 @@ def _service(setting: Setting, container: Unpacked | None, name: str) -> tuple[f
     try:
         service = countersign.start_service(name, wait=False)
         _await_ready(service.health_port)
-        took, memory = time.perf_counter() - service.started, resident_mib(service.pid)
+        start = _held(service.started, service.pid)
     finally:
         countersign.program = ordinary
     countersign.stop(name)
     countersign.start_service(name)
-    return took, memory
+    return start
+
+
+def _held(began: float, pid: int) -> Start:
+    """Of a process that is ready now (proc(5), /proc/pid/stat: utime and stime are fields 14 and 15)."""
+    seconds = time.perf_counter() - began
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return Start(seconds, cpu, resident_mib(pid))
 
 
 def _await_ready(port: int) -> None:

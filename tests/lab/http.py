@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import urllib.parse
@@ -15,6 +16,7 @@ _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY = "application/apply-patch+yaml"
 
+_PIECEWISE_BYTES = 1 << 20
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=60.0)
 
 
@@ -106,7 +108,11 @@ class HttpClient:
         sent = {**self._headers, **(headers or {})}
         if data is not None:
             sent.setdefault("Content-Type", content_type)
-        response = self._pool.request(method, url, body=data, headers=sent, redirect=False)
+        stream: bytes | io.BytesIO | None = data
+        if data is not None and len(data) > _PIECEWISE_BYTES:
+            # A layer of an image in one write would have to be taken within the time allowed for one piece.
+            stream, sent["Content-Length"] = io.BytesIO(data), str(len(data))
+        response = self._pool.request(method, url, body=stream, headers=sent, redirect=False)
         answer = Answer(response.status, response.headers, response.data)
         if expect is not None and answer.status != expect:
             raise UnexpectedStatusError(f"{method} {path}: {answer.status}, expected {expect}: {answer.message}")

@@ -53,7 +53,7 @@ class Package:
     @property
     def purl(self) -> str:
         """Package URL (purl-spec, types/deb-definition)."""
-        version = self.version.replace("+", "%2B").replace(":", "%3A").replace("~", "~")
+        version = self.version.replace("+", "%2B").replace(":", "%3A")
         name = self.name.replace("+", "%2B")
         return f"pkg:deb/debian/{name}@{version}?arch={self.architecture}&distro=debian-12"
 
