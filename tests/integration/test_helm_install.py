@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
 from tests.lab.http import Answer
 from tests.lab.lab import Lab
-from tests.render import render
+from tests.render import RELEASE, render
 from tests.stack import objects
 from tests.stack.commandline import countersign as run_countersign
 from tests.stack.helm import HelmInstallation
@@ -89,6 +90,31 @@ def test_what_helm_test_runs_under_may_make_each_check_that_it_makes(
     assert rest.exit_code == 0, rest.stdout + rest.stderr
 
 
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_helm_test_ends_as_its_pod_ends(countersign: HelmInstallation, helm_lab: Lab, exit_code: int) -> None:
+    countersign.install()
+    node = helm_lab.node("testing")
+    path = f"/api/v1/namespaces/{countersign.namespace}/pods/countersign-test"
+
+    def run() -> None:
+        with countersign.helm() as helm:
+            helm.test(RELEASE, timeout=60)
+
+    with ThreadPoolExecutor(1) as executor:
+        tested = executor.submit(run)
+        pod = helm_lab.wait_for(partial(_body, helm_lab, path), what="Helm made the test's pod", timeout=30)
+        node.finish(node.run(pod), exit_code=exit_code)
+        helm_lab.wait_for(tested.done, what="Helm has seen the end", timeout=60)
+    if exit_code:
+        assert isinstance(tested.exception(), helm_python.HelmError)
+        assert helm_lab.admin.get(path).ok, "it stays, for its log"
+        helm_lab.admin.delete(path, expect=200)
+    else:
+        assert tested.exception() is None
+    node.remove(pod)
+    assert helm_lab.admin.get(path).status == 404
+
+
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 def test_pods_are_admitted_where_pod_security_is_restricted(helm_lab: Lab, values: Object) -> None:
     level = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -139,3 +165,8 @@ def _counted(lab: Lab, path: str, healthy: int) -> bool:
     status = lab.admin.get(path, expect=200).body.get("status", {})
     seen = [status.get(member) for member in ("observedGeneration", "expectedPods", "currentHealthy")]
     return seen == [1, 1, healthy]
+
+
+def _body(lab: Lab, path: str) -> Object | None:
+    answer = lab.admin.get(path)
+    return dict(answer.body) if answer.ok else None

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from tests.lab.lab import Lab
+from tests.render import CRDS, MAIN, MANIFESTS
 from tests.stack import objects
 from tests.stack.governed import Governed, govern
 from tests.stack.helm import HelmInstallation, documented
@@ -96,6 +97,20 @@ def test_the_crds_that_guards_read_cannot_go_before_the_guards(countersign: Helm
     answer = countersign.lab.admin.delete(path)
     assert answer.status == 403
     assert "Uninstall Countersign first" in answer.message
+
+
+def test_what_kubectl_applied_without_helm_goes_by_kubectl(helm_lab: Lab) -> None:
+    with HelmInstallation(helm_lab) as countersign:
+        helm_lab.kubectl("apply", "--server-side", "-f", str(MANIFESTS / CRDS))
+        helm_lab.kubectl("apply", "--server-side", "-f", str(MANIFESTS / MAIN))
+        helm_lab.wait_for(countersign.mints, what="the API server has loaded the guards")
+        countersign.start_all()
+        helm_lab.kubectl("delete", "--wait=false", "-f", str(MANIFESTS / MAIN))
+        helm_lab.wait_for(lambda: not countersign.left_behind(), what="nothing is left behind", timeout=60)
+        time.sleep(QUIET_SECONDS)
+        assert not countersign.left_behind()
+        namespace = f"/api/v1/namespaces/{countersign.namespace}"
+        helm_lab.wait_for(lambda: helm_lab.admin.get(namespace).status == 404, what="the namespace is gone", timeout=60)
 
 
 def test_an_api_server_that_starts_after_the_removal_of_everything_mints_tokens(governed: Governed) -> None:

@@ -77,7 +77,7 @@ class HelmInstallation(Installation):
         """`helm install`, and wait until tokens are minted again (the API server loads the guards)."""
         with self.helm() as helm:
             helm.install(self.chart, RELEASE, self.values, namespace=self.namespace, create_namespace=True, **options)
-        self.lab.wait_for(self._mints, what="the API server has loaded the guards")
+        self.lab.wait_for(self.mints, what="the API server has loaded the guards")
 
     def upgrade(self, values: Mapping[str, Any] | None = None, *, chart: Path | None = None, **options: Any) -> None:
         """`helm upgrade`, to this chart and these values if any are given."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import urllib3
 
-from countersign.api.names import SYSTEM_NAMESPACE, VERIFIER_AUDIENCE
+from countersign.api.names import GROUP, SYSTEM_NAMESPACE, VERIFIER_AUDIENCE
 from tests.lab.http import Answer, HttpClient
 from tests.lab.lab import Lab
 from tests.lab.processes import Process, free_port
@@ -105,7 +105,7 @@ class Installation:
 
     def await_guards(self) -> None:
         """Wait until an API server that has just started, or just learnt of our kinds, knows the guards' parameters."""
-        self.lab.wait_for(self._mints, what="the API server has loaded the guards", timeout=60)
+        self.lab.wait_for(self.mints, what="the API server has loaded the guards", timeout=60)
 
     def start_all(self) -> None:
         """Start gate, controller and verifier, and wait until the webhook configurations are there."""
@@ -286,7 +286,14 @@ class Installation:
     def _await_ready(self, service: Service) -> None:
         service.process.wait_until(service.ready, what="/readyz answers 200", timeout=READY_SECONDS)
 
-    def _mints(self) -> bool:
+    def mints(self) -> bool:
+        """Whether the API server goes by the guards, and gives out a token of one of our accounts.
+
+        It looks for new guards once a second, then refuses what they match until it has read their parameters.
+        """
+        crd = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/protectedaudiences.{GROUP}"
+        if self.lab.admin.delete(crd, query={"dryRun": "All"}).status != 403:
+            return False
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/countersign-gate/token"
         asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         return self.lab.admin.post(path, asked, query={"dryRun": "All"}).ok
