@@ -28,7 +28,7 @@ REMEDIES: Final[dict[Reason, str]] = {
     "NotAdmitted": f"It was created before a policy governed it. {_RESTART}",
     "NotQualified": "Resolve what the message names, in the policy or in the pod.",
     "NoLongerQualifies": "Undo the change of policy, or replace the pod by one that satisfies it.",
-    "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to). {_RESTART}",
+    "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to --share-processes=false). {_RESTART}",
     "Completed": "Nothing to do: its work is over.",
     "Failed": "Its work is over. Its controller, if it has one, makes another pod.",
     "Deleted": "Nothing to do: the pod is gone or going.",
