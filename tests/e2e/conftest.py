@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.e2e.cluster import Cluster
 from tests.e2e.registries import GivenRegistry, ImageStore
 from tests.e2e.release import REGISTRY_CA, Release, values_for
-from tests.e2e.scene import Ledger, Scene, make_scene
+from tests.e2e.scene import Ledger, NewScene, Scene, make_scene
 from tests.lab import builder
 from tests.lab.cosign import Cosign
 from tests.lab.image.build import countersign_image
@@ -91,10 +92,16 @@ def ledger(cluster: Cluster, release: Release, store: ImageStore) -> Ledger:
     return Ledger(cluster, release, store)
 
 
+@pytest.fixture(scope="session")
+def new_scene(cluster: Cluster, release: Release, ledger: Ledger, store: ImageStore, cosign: Cosign) -> NewScene:
+    """Makes a governed namespace under a policy with these further members."""
+    return partial(make_scene, cluster, release, ledger, store, cosign)
+
+
 @pytest.fixture(scope="module")
-def scene(cluster: Cluster, release: Release, ledger: Ledger, store: ImageStore, cosign: Cosign) -> Scene:
+def scene(new_scene: NewScene) -> Scene:
     """A governed namespace, one for each module of tests."""
-    return make_scene(cluster, release, ledger, store, cosign)
+    return new_scene()
 
 
 def prepare_namespace(release: Release, store: ImageStore) -> None:
