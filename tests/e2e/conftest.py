@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.registries import ImageStore
 from tests.e2e.release import Release
-from tests.e2e.scene import Ledger, Scene, make_scene
+from tests.e2e.scene import Ledger, NewScene, Scene, make_scene
 from tests.e2e.setting import IncompleteError, Setting, given, on_lab
 from tests.lab.cosign import Cosign
 from tests.lab.realnode import requirements
@@ -73,7 +74,13 @@ def ledger(cluster: Cluster, release: Release, store: ImageStore) -> Ledger:
     return Ledger(cluster, release, store)
 
 
+@pytest.fixture(scope="session")
+def new_scene(cluster: Cluster, release: Release, ledger: Ledger, store: ImageStore, cosign: Cosign) -> NewScene:
+    """Makes a governed namespace under a policy with these further members."""
+    return partial(make_scene, cluster, release, ledger, store, cosign)
+
+
 @pytest.fixture(scope="module")
-def scene(cluster: Cluster, release: Release, ledger: Ledger, store: ImageStore, cosign: Cosign) -> Scene:
+def scene(new_scene: NewScene) -> Scene:
     """A governed namespace, one for each module of tests."""
-    return make_scene(cluster, release, ledger, store, cosign)
+    return new_scene()

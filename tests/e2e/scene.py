@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -99,8 +99,9 @@ class Scene:
         return made
 
     def spec(self, *args: str, image: str = "", **more: Any) -> Object:
-        """A pod's spec with that container, which ends at once when it is told to."""
-        return objects.pod_spec(self.container(*args, image=image), service_account=ACCOUNT, **{**QUICK_END, **more})
+        """A pod's spec with that container (or `containers`), which ends at once when it is told to."""
+        containers = more.pop("containers", None) or [self.container(*args, image=image)]
+        return objects.pod_spec(*containers, service_account=ACCOUNT, **{**QUICK_END, **more})
 
     def pod(self, name: str, *args: str, image: str = "", **more: Any) -> Object:
         """A bare pod, labelled app=NAME."""
@@ -122,6 +123,15 @@ class Scene:
         made = self.cluster.phase(self.create(obj), "Running")
         self.grant(made, "Active")
         return made
+
+    def pod_of(self, name: str, *, phase: str = "Running") -> Object:
+        """The one pod that a controller makes with the label app=NAME, once it is in that phase."""
+
+        def probe() -> Object | None:
+            found = self.cluster.pods(self.namespace, f"app={name}")
+            return found[0] if found else None
+
+        return self.cluster.phase(self.cluster.wait(probe, what=f"a pod of {name}"), phase)
 
     # What became of it
 
@@ -160,6 +170,9 @@ class Scene:
         self.cluster.create(objects.revocation(self.namespace, target, reason))
 
 
+NewScene = Callable[..., Scene]
+"""`make_scene` on the cluster of the run."""
+
 QUICK_END: Object = {"terminationGracePeriodSeconds": 5}
 
 
@@ -171,10 +184,11 @@ def make_scene(
     cosign: Cosign,
     *,
     tokens: Sequence[Object] | None = None,
+    containers: Sequence[str] = ("app",),
     labels: Mapping[str, str] | None = None,
     **policy: Any,
 ) -> Scene:
-    """A fresh one. `policy` are further members of the ClusterTrustPolicy's spec."""
+    """A fresh one. `containers` receive the token; `policy` are further members of the ClusterTrustPolicy's spec."""
     name = f"scene-{next(_NUMBERS)}"
     audience = f"{name}.ledger.example.com"
     cluster.create_namespace(name, {"scene": name, **(labels or {})})
@@ -186,7 +200,7 @@ def make_scene(
     image = repository.push("v1", workload(name))
     unsigned = repository.push("unsigned", workload(f"{name}-unsigned"))
     cosign.sign(store, image, key, form=Form.BUNDLE)
-    given = [objects.token(audience, containers=["app"])] if tokens is None else list(tokens)
+    given = [objects.token(audience, containers=list(containers))] if tokens is None else list(tokens)
     stated = objects.cluster_policy(
         name,
         namespaces={"scene": name},

@@ -129,6 +129,9 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
         return _revoked("RevokedByOrder", f"Revoked by order: {seen.revocation_reason}", seen.revocation)
     if track is not None and track.ended:
         said = f" ({track.ended_as})" if track.ended_as else ""
+        if track.deletion_timestamp is not None:
+            # How its containers exit says nothing of its work: they were told to.
+            return _revoked("Deleted", f"The pod was deleted, and its containers have ended{said}.")
         how = "completed" if track.ended == "Completed" else "failed"
         return _revoked(track.ended, f"The pod has {how}{said}.")
     if seen.gone:

@@ -151,13 +151,17 @@ def _is_host_process(options: WindowsOptions | None) -> bool:
     return options is not None and bool(options.host_process)
 
 
-def privilege_problem(found: list[str]) -> Problem:
-    """The problem that these privileges are for a policy which hands out tokens."""
+def privilege_problem(found: list[str], *, debugged: bool = False) -> Problem:
+    """The problem that these privileges are for a policy which hands out tokens.
+
+    `debugged`: the pod has ephemeral containers. The default profile of `kubectl debug` adds SYS_PTRACE.
+    """
+    remedy = "remove it, or run what needs it in a pod without tokens"
     return Problem(
         "PodTooPrivileged",
         "a pod in which no container can read another's files",
         ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else ""),
-        "remove it, or run what needs it in a pod without tokens",
+        f"{remedy}; for a debug container: kubectl debug --profile=restricted" if debugged else remedy,
     )
 
 

@@ -64,6 +64,18 @@ class ImageFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(dict.fromkeys((self.digest, *below)))
 
 
+def joined(one: ImageFacts, other: ImageFacts) -> ImageFacts:
+    """The answers to two questions about one digest. About two digests there is nothing to join: the latter's."""
+    if (one.image, one.digest) != (other.image, other.digest):
+        return other
+    return msgspec.structs.replace(
+        one,
+        vouches=tuple(dict.fromkeys((*one.vouches, *other.vouches))),
+        checked_keys=tuple(dict.fromkeys((*one.checked_keys, *other.checked_keys))),
+        configs=one.configs or other.configs,
+    )
+
+
 class Unverifiable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The question could not be answered. Never a reason to admit, and never to be remembered."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from countersign.api.pod import Pod
-from countersign.trust.facts import ImageFacts
+from countersign.trust.facts import ImageFacts, joined
 from countersign.trust.image_verdict import Evidence
 from countersign.trust.images import ImageUse, extract, read_reference
 
@@ -26,12 +26,17 @@ def pins(uses: tuple[ImageUse, ...], evidence: Evidence) -> dict[str, str]:
 
 
 def facts_by_image(pod: Pod, before: Pod, evidence: Evidence) -> dict[str, ImageFacts]:
-    """The facts by the image strings of the pinned `pod`, given those by the strings of the pod as it came."""
+    """The facts by the image strings of the pinned `pod`, given those by the strings of the pod as it came.
+
+    Where several of those became one (by tag here, already pinned there), what was found for either is kept: each was
+    asked only what its own container needs.
+    """
     facts: dict[str, ImageFacts] = {}
     for use, old in zip(extract(pod), extract(before), strict=True):
         found = evidence.get(old.image)
         if isinstance(found, ImageFacts):
-            facts[use.image] = found
+            known = facts.get(use.image)
+            facts[use.image] = found if known is None or known is found else joined(known, found)
     return facts
 
 

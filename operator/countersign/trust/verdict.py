@@ -226,7 +226,7 @@ class _Judgement:
             for problem in binding.problems(policy, self.subject):
                 state.add(problem)
         if state.receiving and (privileges := exposure.privileges(pod)):
-            state.add(exposure.privilege_problem(privileges))
+            state.add(exposure.privilege_problem(privileges, debugged=bool(pod.spec.ephemeral_containers)))
         if pod.spec.ephemeral_containers and policy.spec.responses.ephemeral_container == "Deny":
             for container in pod.spec.ephemeral_containers:
                 state.add(_ephemeral_problem(container))
@@ -397,7 +397,7 @@ def _ephemeral_problem(container: Container) -> Problem:
         "EphemeralContainerDenied",
         "no ephemeral container",
         f"ephemeral container {container.name}",
-        "debug a copy of the pod (kubectl debug --copy-to), which receives no identity",
+        "debug a copy, which is judged anew: kubectl debug --copy-to=NAME --share-processes=false --profile=restricted",
         container.name,
         container.image,
     )

@@ -95,6 +95,15 @@ def test_with_a_grace_period_the_identity_lasts_as_long_as_the_pod_may() -> None
     assert goes(grant, deleting(seen, 30), 40) == ("Revoked", "Deleted")
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_deleted_pod_whose_containers_end_was_deleted_however_they_exit(phase: str) -> None:
+    # A kubelet gives such a pod a terminal phase before the object goes (pkg/kubelet/kubelet_pods.go, getPhase); a
+    # program that is told to end commonly exits with 143, which is no failure of its work.
+    grant, seen = active()
+    ended = after(seen, phase=phase, deletion_timestamp=stamp(40), deletion_grace_period_seconds=30)
+    assert goes(grant, ended, 12) == ("Revoked", "Deleted")
+
+
 def test_drain_seconds_bound_a_long_grace_period() -> None:
     grant, seen = active()
     assert next_deadline(grant, deleting(seen, 3600)) == at(70)  # drainSeconds: 60 after the request

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from countersign.api.policy import Runtime
 from countersign.trust.images import changed, extract
 from countersign.trust.needs import EvidenceNeed, covers, evidence_needs
@@ -130,3 +132,16 @@ def test_facts_follow_the_image_to_its_pinned_name() -> None:
     before, after = pod(), pod(container(image=PINNED))
     known = facts(vouches=[vouch()], configs=[config()])
     assert facts_by_image(after, before, {TAGGED: known}) == {PINNED: known}
+
+
+@pytest.mark.parametrize("first", [TAGGED, PINNED])
+def test_an_image_named_by_tag_here_and_by_digest_there_keeps_what_was_found_for_either(first: str) -> None:
+    # A copy of an admitted pod with a further container (kubectl debug --copy-to) names it both ways.
+    second = PINNED if first == TAGGED else TAGGED
+    before = pod(container(image=first), container("web", second))
+    after = pod(container(image=PINNED), container("web", PINNED))
+    by_tag = facts(configs=[], checked=(1, 2))
+    by_digest = facts(vouches=[], checked=(3,))
+    found = facts_by_image(after, before, {TAGGED: by_tag, PINNED: by_digest})[PINNED]
+    assert (found.vouches, found.configs) == ((vouch(),), (config(),))
+    assert set(found.checked_keys) == {fingerprint(number) for number in (1, 2, 3)}

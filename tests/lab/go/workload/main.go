@@ -4,6 +4,7 @@
 //	workload ask [TOKEN]                                      call it once, with this token if one is given
 //	workload cat FILE                                         print a file
 //	workload stat FILE                                        print a file's mode, owner and group
+//	workload crash                                            make the container's `work` end at once, with status 3
 //	workload ledger                                           the relying party: serve, and ask the verifier about each caller's token
 package main
 
@@ -40,6 +41,8 @@ func main() {
 		os.Stdout.Write(content)
 	case "stat":
 		stat(arguments[0])
+	case "crash":
+		exitOn(syscall.Kill(1, syscall.SIGUSR1))
 	case "ledger":
 		exitOn(ledger())
 	default:
@@ -57,6 +60,8 @@ func work(arguments []string) {
 	exitOn(flags.Parse(arguments))
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)
+	crash := make(chan os.Signal, 1)
+	signal.Notify(crash, syscall.SIGUSR1)
 	var over <-chan time.Time
 	if *duration > 0 {
 		over = time.After(*duration)
@@ -74,6 +79,8 @@ func work(arguments []string) {
 				time.Sleep(min(*every, time.Until(end)))
 			}
 			return
+		case <-crash:
+			os.Exit(3)
 		case <-over:
 			os.Exit(*status)
 		case <-time.After(*every):
