@@ -50,7 +50,7 @@ bench: dev ## Measure, with each figure's baseline in the same run
 	$(BIN)/python -m tests.bench
 
 generate: dev ## Write the CRDs, manifests/ and docs/commands.md anew from what they are made of
-	$(BIN)/python -m countersign.api.crds charts/countersign/crds
+	$(BIN)/python -m countersign.api.crds charts/countersign/files/crds
 	$(BIN)/python -m tests.render manifests
 	$(BIN)/python -m tests.commands docs/commands.md
 

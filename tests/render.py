@@ -27,12 +27,15 @@ Object = dict[str, Any]
 
 ROOT: Final = Path(__file__).parent.parent
 CHART: Final = ROOT / "charts" / "countersign"
+CRD_FILES: Final = CHART / "files" / "crds"
 MANIFESTS: Final = ROOT / "manifests"
 RELEASE: Final = "countersign"
 NOTES: Final = "NOTES.txt"
 CRDS, MAIN, ASKER = "crds.yaml", "countersign.yaml", "revocation-asker.yaml"
 CURRENT: Final[Mapping[str, Any]] = {"guards": {"mutatingAdmissionPolicy": "v1"}}
 """What `auto` finds on Kubernetes 1.36, the lab's."""
+PLAIN: Final[Mapping[str, Any]] = {"crds": {"install": False}, "test": {"enabled": False}}
+"""What `manifests/` leave out: the CRDs have a file of their own, and only Helm runs the test."""
 
 _NOT_FROM_HELM = re.compile(r"^ +app\.kubernetes\.io/managed-by: Helm\n", re.MULTILINE)
 
@@ -46,8 +49,9 @@ def render(values: Mapping[str, Any] | None = None, namespace: str = SYSTEM_NAME
     if find_spec("helm_python") is None and not values and namespace == SYSTEM_NAMESPACE:
         documents = [(MANIFESTS / name).read_text() for name in (CRDS, MAIN, ASKER)]
     else:
-        documents = [*_crds(), *templates({**CURRENT, **(values or {})}, namespace).values()]
-    return [obj for document in documents for obj in yaml.safe_load_all(document) if obj]
+        documents = list(templates({**CURRENT, **(values or {})}, namespace).values())
+    objects = [obj for document in documents for obj in yaml.safe_load_all(document) if obj]
+    return sorted(objects, key=lambda obj: obj["kind"] != "CustomResourceDefinition")
 
 
 def notes(values: Mapping[str, Any] | None = None, namespace: str = SYSTEM_NAMESPACE) -> str:
@@ -66,8 +70,8 @@ def templates(values: Mapping[str, Any] | None = None, namespace: str = SYSTEM_N
 
 def manifests() -> dict[str, str]:
     """The files of `manifests/`, by name."""
-    plain = {name: _plain(text) for name, text in templates().items()}
-    with_asker = templates(CURRENT)
+    plain = {name: _plain(text) for name, text in templates(PLAIN).items()}
+    with_asker = templates({**PLAIN, **CURRENT})
     asker = next(_plain(text) for name, text in with_asker.items() if name not in plain)
     return {
         CRDS: _file("Custom resources of Countersign. Apply this first, delete it last.", _crds()),
@@ -98,7 +102,7 @@ def _rendered(values: Mapping[str, Any] | None, namespace: str) -> dict[str, str
 
 
 def _crds() -> list[str]:
-    return [path.read_text() for path in sorted((CHART / "crds").glob("*.yaml"))]
+    return [path.read_text() for path in sorted(CRD_FILES.glob("*.yaml"))]
 
 
 def _namespace() -> str:

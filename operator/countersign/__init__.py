@@ -1,3 +1,3 @@
 """Countersign: workload identity that rests on evidence about this very pod."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

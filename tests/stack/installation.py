@@ -60,6 +60,8 @@ class Installation:
         self.namespace = namespace
         self.values = dict(values or {})
         self.services: dict[str, Service] = {}
+        self.environment: dict[str, str] = {}
+        """Variables of the processes that are started from now on."""
         # The webhook configurations name the gate by URL: it keeps its port over a restart.
         self._ports = {"gate": free_port(), "verifier": free_port()}
         self._askers: dict[tuple[str, str], str] = {}
@@ -122,7 +124,10 @@ class Installation:
         args = [f"--{option}={value}" for option, values in options.items() for value in values]
         log = self.lab.folder / "logs" / f"{key or name}.log"
         process = self.lab.processes.start(
-            key or name, [sys.executable, "-m", "countersign.cli.main", name, *args], log, env={**os.environ}
+            key or name,
+            [sys.executable, "-m", "countersign.cli.main", name, *args],
+            log,
+            env={**os.environ, **self.environment},
         )
         service = Service(name, process, port, health_port)
         self.services[key or name] = service

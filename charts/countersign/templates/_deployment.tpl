@@ -33,6 +33,9 @@ spec:
     metadata:
       labels:
         {{- include "countersign.labels" (list $root .name) | nindent 8 }}
+        {{- with .values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       annotations:
         kubectl.kubernetes.io/default-container: {{ .name }}
         {{- with .values.podAnnotations }}
@@ -46,26 +49,22 @@ spec:
         - name: {{ . }}
         {{- end }}
       {{- end }}
-      {{- with .values.priorityClassName }}
+      {{- with include "countersign.priorityClassName" (list $root .values) }}
       priorityClassName: {{ . }}
       {{- end }}
-      securityContext:
-        runAsNonRoot: true
-        runAsUser: 65532
-        runAsGroup: 65532
-        seccompProfile:
-          type: RuntimeDefault
-      enableServiceLinks: false
+      {{- include "countersign.podSecurity" $root | nindent 6 }}
       terminationGracePeriodSeconds: 30
+      {{- with $root.Values.topologySpread.keys }}
       topologySpreadConstraints:
-        {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+        {{- range . }}
         - topologyKey: {{ . }}
           maxSkew: 1
-          whenUnsatisfiable: ScheduleAnyway
+          whenUnsatisfiable: {{ $root.Values.topologySpread.whenUnsatisfiable }}
           labelSelector:
             matchLabels:
               {{- include "countersign.selector" (list $root $.name) | nindent 14 }}
         {{- end }}
+      {{- end }}
       {{- with .values.nodeSelector }}
       nodeSelector:
         {{- toYaml . | nindent 8 }}
@@ -96,22 +95,14 @@ spec:
             {{- end }}
             - name: health
               containerPort: 8081
-          livenessProbe:
-            httpGet: {path: /healthz, port: health}
-            periodSeconds: 10
-            timeoutSeconds: 5
-            failureThreshold: 6
-          readinessProbe:
-            httpGet: {path: /readyz, port: health}
-            periodSeconds: 2
-            timeoutSeconds: 2
+          {{- range $probe, $path := dict "startup" "/healthz" "liveness" "/healthz" "readiness" "/readyz" }}
+          {{ $probe }}Probe:
+            httpGet: {path: {{ $path }}, port: health}
+            {{- toYaml (index $root.Values.probes $probe) | nindent 12 }}
+          {{- end }}
           resources:
             {{- toYaml .values.resources | nindent 12 }}
-          securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities:
-              drop: [ALL]
+          {{- include "countersign.containerSecurity" $root | nindent 10 }}
           {{- with .mounts }}
           volumeMounts:
             {{- toYaml . | nindent 12 }}
@@ -120,8 +111,9 @@ spec:
       volumes:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+{{- if $root.Values.podDisruptionBudget.enabled }}
 ---
-# A drain takes one pod of this service at a time.
+# A drain takes one pod of this service at a time: also the only one, and any that is not ready.
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
@@ -131,9 +123,11 @@ metadata:
     {{- include "countersign.labels" (list $root .name) | nindent 4 }}
 spec:
   maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
       {{- include "countersign.selector" (list $root .name) | nindent 6 }}
+{{- end }}
 {{- end -}}
 
 {{- /* Binds the Role or ClusterRole countersign-NAME to its account. Call with (list $ "gate" "ClusterRole"). */ -}}
@@ -170,4 +164,24 @@ subjects:
 - apiGroups: [""]
   resources: [replicationcontrollers]
   verbs: [get]
+{{- end -}}
+
+{{- /* What the restricted Pod Security Standard asks of a pod. */ -}}
+{{- define "countersign.podSecurity" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+enableServiceLinks: false
+{{- end -}}
+
+{{- /* And of a container. */ -}}
+{{- define "countersign.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
 {{- end -}}

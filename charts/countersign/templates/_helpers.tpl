@@ -27,3 +27,9 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* The PriorityClass of a service's pods: its own value, else the chart's, else nothing. Call with (list $ .Values.gate). */ -}}
+{{- define "countersign.priorityClassName" -}}
+{{- $root := index . 0 -}}
+{{- (index . 1).priorityClassName | default (ternary "countersign" "" $root.Values.priorityClass.create) -}}
+{{- end -}}

@@ -268,7 +268,7 @@ class _Dumper(yaml.SafeDumper):
 def main(argv: list[str] | None = None) -> int:
     """Command line: write the files and print their paths."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the files go, such as charts/countersign/crds")
+    parser.add_argument("folder", type=Path, help="where the files go, such as charts/countersign/files/crds")
     for path in write(parser.parse_args(argv).folder):
         sys.stdout.write(f"{path}\n")
     return 0

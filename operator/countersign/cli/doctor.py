@@ -1,14 +1,14 @@
 """`countersign doctor`: is everything in place that a verdict rests on? One line a check, with what to do."""
 
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, Final
 
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.cli.diagnosis import api_server, policies, services
 from countersign.cli.diagnosis.check import Check, Cluster
-from countersign.cli.exits import Exit
+from countersign.cli.exits import Exit, fail
 from countersign.cli.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
 from countersign.cli.output import Format, OutputOption, print_rows
 
@@ -25,10 +25,17 @@ CHECKS: tuple[Callable[[Cluster, str], Iterator[Check]], ...] = (
     policies.coverage,
 )
 
+NAMES: Final = {one.__name__.replace("_", "-"): one for one in CHECKS}
+"""As `--skip` names them."""
+
 
 def doctor(
     *,
     system_namespace: Annotated[str, typer.Option(help="Countersign's own namespace.")] = SYSTEM_NAMESPACE,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK", help=f"Leave a check out, repeatable: {', '.join(NAMES)}."),
+    ] = None,
     output: OutputOption = Format.TABLE,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -38,9 +45,11 @@ def doctor(
     Changes nothing: the gate is tried by a server-side dry run. Exit code 0: nothing failed. 1: something did.
     3: something could not be looked at.
     """
+    if unknown := set(skip or ()) - NAMES.keys():
+        fail(f"--skip: no check is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     cluster = connected(kubeconfig, context)
     try:
-        found = list(examine(cluster, system_namespace))
+        found = list(examine(cluster, system_namespace, without=skip or ()))
     except ApiError as error:
         ended_by(error, "examining the cluster")
     print_rows(Check._fields, [check._asdict() for check in found], output)
@@ -48,9 +57,12 @@ def doctor(
     raise typer.Exit(Exit.NO if "fail" in results else Exit.UNKNOWN if "unknown" in results else Exit.YES)
 
 
-def examine(cluster: Cluster, system_namespace: str) -> Iterator[Check]:
-    """Run every check. One that cannot be run says so, and the others go on. Raises ApiError if no cluster answers."""
-    for check in CHECKS:
+def examine(cluster: Cluster, system_namespace: str, *, without: Collection[str] = ()) -> Iterator[Check]:
+    """Run every check but those that `without` names. Raises ApiError if no cluster answers.
+
+    A check that cannot be run says so, and the others go on.
+    """
+    for check in (check for name, check in NAMES.items() if name not in without):
         try:
             yield from check(cluster, system_namespace)
         except ApiError as error:

@@ -19,8 +19,9 @@ import msgspec
 import structlog
 
 from countersign.api.clock import format_micro
+from countersign.api.meta import OwnerReference
 from countersign.cluster.client import ApiClient
-from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import LEASES
 
 LEASE_DURATION: Final = 4
@@ -49,6 +50,7 @@ class LeaseMeta(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     name: str
     namespace: str
     resource_version: str | None = None
+    owner_references: tuple[OwnerReference, ...] = ()
 
 
 class Lease(msgspec.Struct, frozen=True, rename={"api_version": "apiVersion"}):
@@ -149,9 +151,13 @@ class LeaseElector:
         renew_deadline: float = RENEW_DEADLINE,
         renew_every: float = RENEW_EVERY,
         check_every: float = CHECK_EVERY,
+        owner: OwnerReference | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`identity` must be unique among all candidates, and of this process alone. Raises ValueError."""
+        """`identity` must be unique among all candidates, and of this process alone. Raises ValueError.
+
+        `owner`: with this object the garbage collector removes the Lease. Without one, its references stay as they are.
+        """
         if not 0 < renew_every < renew_deadline:
             raise ValueError(f"renewing each {renew_every} s cannot meet a deadline of {renew_deadline} s")
         self._candidacy = Candidacy(identity, duration=duration, renew_deadline=renew_deadline)
@@ -162,6 +168,8 @@ class LeaseElector:
         self._renew_every = renew_every
         self._check_every = check_every
         self._clock = clock
+        self._owners = () if owner is None else (owner,)
+        self._stored_owners: tuple[OwnerReference, ...] = ()
         self._version: str | None = None
         self._request_seconds = renew_deadline / 3
         self._leaving = asyncio.Event()
@@ -227,6 +235,11 @@ class LeaseElector:
             return await self._bid()
         except (ConflictError, AlreadyExistsError):
             self._version = None
+        except ForbiddenError as error:
+            self._version = None
+            # OwnerReferencesPermissionEnforcement: an owner is changed only by whoever may delete the Lease.
+            self._owners = ()
+            _log.warning("lease request refused", lease=self._name, error=str(error))
         except ClusterError as error:
             # The write may have been carried out: find out before the next.
             self._version = None
@@ -240,6 +253,7 @@ class LeaseElector:
         except NotFoundError:
             return
         self._version = lease.metadata.resource_version
+        self._stored_owners = lease.metadata.owner_references
         self._candidacy.observed(lease.spec, self._version, self._clock())
 
     async def _bid(self) -> bool:
@@ -248,20 +262,25 @@ class LeaseElector:
         if spec is None:
             self._version = None
             return False
-        lease = Lease(LeaseMeta(self._name, self._namespace, self._version), spec)
+        lease = self._lease(spec)
         where, within = self._namespace, self._request_seconds
         if self._version is None:
             written = await self._client.create(LEASES, lease, namespace=where, within=within)
         else:
             written = await self._client.replace(LEASES, self._name, lease, namespace=where, within=within)
         self._version = written.metadata.resource_version
+        self._stored_owners = written.metadata.owner_references
         self._candidacy.won(written.spec, self._version, asked_at, self._clock())
         return True
+
+    def _lease(self, spec: LeaseSpec) -> Lease:
+        meta = LeaseMeta(self._name, self._namespace, self._version, self._owners or self._stored_owners)
+        return Lease(meta, spec)
 
     async def _release(self) -> None:
         if not self.leads or self._version is None:
             return
-        lease = Lease(LeaseMeta(self._name, self._namespace, self._version), self._candidacy.resigned(_wall()))
+        lease = self._lease(self._candidacy.resigned(_wall()))
         try:
             await self._client.replace(
                 LEASES, self._name, lease, namespace=self._namespace, within=self._request_seconds

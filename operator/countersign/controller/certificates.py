@@ -12,10 +12,12 @@ from typing import Any, Final
 import structlog
 
 from countersign.api import names
+from countersign.api.meta import OwnerReference
 from countersign.cluster.client import ApiClient, Object
-from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import CONFIG_MAPS, SECRETS, Resource
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.ownership import Owner, references, repaired
 from countersign.controller.registration import Leadership
 from countersign.keys.authority import (
     AuthoritySet,
@@ -39,6 +41,8 @@ from countersign.keys.secrets import (
     to_secret_data,
 )
 
+RETRY_SECONDS: Final = 1.0
+"""After a failure: an object that was collected between reading and writing is made anew at once."""
 FIRST_REFRESH_SECONDS: Final = 1.0
 """Receipt keys are read anew for an unknown key id, but no more often than this."""
 LABELS: Final = {"app.kubernetes.io/name": "countersign", "app.kubernetes.io/managed-by": "countersign-controller"}
@@ -56,6 +60,7 @@ class KeyKeeper:
         namespace: str,
         metrics: ControllerMetrics,
         *,
+        owner: Owner,
         serving: dict[str, Sequence[str]],
         clock: Callable[[], datetime],
         changed: Callable[[], None],
@@ -69,26 +74,36 @@ class KeyKeeper:
         self._leadership = leadership
         self._namespace = namespace
         self._metrics = metrics
+        self._owner = owner
         self._serving = serving
         self._clock = clock
         self._changed = changed
         self._refreshed_at = float("-inf")
+        self._owned_by: OwnerReference | None = None
+        self._failures = 0
+        self._told = False
 
     async def run(self, every: float) -> None:
         """Keep them until cancelled."""
         while True:
-            await self.ensure()
-            await asyncio.sleep(every)
+            done = await self.ensure()
+            await asyncio.sleep(every if done else min(every, RETRY_SECONDS))
 
     async def ensure(self) -> bool:
         """Bring everything up to date; False if some of it failed: logged, counted, tried again by `run`."""
+        failures = self._failures
+        try:
+            self._owned_by = await self._owner.find()
+        except ClusterError as error:
+            self._failed("owner", error)
+            return False
         authorities = await self._try(names.CA_SECRET, self._ensure_authorities())
         if authorities is not None:
             for secret, hosts in self._serving.items():
                 await self._try(secret, self._ensure_serving(secret, hosts, authorities))
             await self._try(f"configmap/{names.CA_CONFIGMAP}", self._ensure_configmap(authorities))
-        keys = await self._try(names.RECEIPT_KEYS_SECRET, self._ensure_receipt_keys())
-        return authorities is not None and keys is not None
+        await self._try(names.RECEIPT_KEYS_SECRET, self._ensure_receipt_keys())
+        return self._failures == failures
 
     async def refresh_receipt_keys(self) -> None:
         """Read the receipt keys anew, for a receipt whose key is not known."""
@@ -104,9 +119,13 @@ class KeyKeeper:
         try:
             return await attempt
         except (ClusterError, UnreadableKeysError) as error:
-            self._metrics.certificate_errors.labels(what).inc()
-            _log.error("keys not kept", object=what, error=str(error))
+            self._failed(what, error)
             return None
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self._failures += 1
+        self._metrics.certificate_errors.labels(what).inc()
+        _log.error("keys not kept", object=what, error=str(error))
 
     async def _ensure_authorities(self) -> AuthoritySet:
         stored = await self._read(SECRETS, names.CA_SECRET)
@@ -114,6 +133,7 @@ class KeyKeeper:
         planned = plan_authorities(current, self._clock())
         if planned is not None:
             await self._write_secret(names.CA_SECRET, encode_authorities(planned), stored)
+        await self._own(SECRETS, names.CA_SECRET, stored)
         authorities = planned or current
         assert authorities is not None  # noqa: S101 - a plan for nothing is a new set
         bundle = authorities.trust_bundle()
@@ -135,6 +155,7 @@ class KeyKeeper:
         if planned is not None:
             await self._write_secret(name, encode_serving(planned), stored, kind="kubernetes.io/tls")
             _log.info("certificate written", object=name)
+        await self._own(SECRETS, name, stored)
         if serving := planned or current:
             self._observe(name, serving.certificate)
 
@@ -145,6 +166,7 @@ class KeyKeeper:
             await self._create(CONFIG_MAPS, "ConfigMap", names.CA_CONFIGMAP, {"data": data})
         elif stored.get("data") != data:
             await self._patch(CONFIG_MAPS, names.CA_CONFIGMAP, {"data": data}, stored)
+        await self._own(CONFIG_MAPS, names.CA_CONFIGMAP, stored)
 
     async def _ensure_receipt_keys(self) -> ReceiptKeys:
         stored = await self._read(SECRETS, names.RECEIPT_KEYS_SECRET)
@@ -152,6 +174,7 @@ class KeyKeeper:
         planned = plan_receipt_keys(current, self._clock())
         if planned is not None:
             await self._write_secret(names.RECEIPT_KEYS_SECRET, encode_receipt_keys(planned), stored)
+        await self._own(SECRETS, names.RECEIPT_KEYS_SECRET, stored)
         keys = planned or current
         assert keys is not None  # noqa: S101 - a plan for nothing is a new set
         self._adopt(keys)
@@ -183,12 +206,33 @@ class KeyKeeper:
 
     async def _create(self, resource: Resource, kind: str, name: str, content: Object) -> None:
         self._leadership.fence()
-        meta = {"name": name, "namespace": self._namespace, "labels": LABELS}
+        meta = {
+            "name": name,
+            "namespace": self._namespace,
+            "labels": LABELS,
+            "ownerReferences": references(self._owned_by),
+        }
         body = {"apiVersion": "v1", "kind": kind, "metadata": meta, **content}
         try:
             await self._client.create(resource, body, namespace=self._namespace)
         except AlreadyExistsError as error:
             raise ConflictError(409, "Conflict", f"{name} was made meanwhile: {error}") from error
+
+    async def _own(self, resource: Resource, name: str, stored: Object | None) -> None:
+        """A write of its own: it may be refused where the keys may be written, and those must go on being kept."""
+        wanted = repaired(stored, self._owned_by) if stored is not None else None
+        if stored is None or wanted is None:
+            return
+        self._leadership.fence()
+        # The UID makes it conditional: another object of that name is looked at by the next check.
+        patch = {"metadata": {"uid": stored["metadata"]["uid"], "ownerReferences": wanted}}
+        try:
+            await self._client.merge_patch(resource, name, patch, dict[str, Any], namespace=self._namespace)
+        except ForbiddenError as error:
+            # OwnerReferencesPermissionEnforcement wants the right to delete, which the controller does not need.
+            if not self._told:
+                _log.warning("owner not set, this will outlive an uninstall", object=name, error=str(error))
+                self._told = True
 
     async def _patch(self, resource: Resource, name: str, content: Object, stored: Object) -> None:
         self._leadership.fence()

@@ -13,18 +13,20 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from countersign.api.meta import OwnerReference
 from countersign.api.names import WEBHOOK_CONFIGURATION
 from countersign.cluster.client import ApiClient, Object
-from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import Resource
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.ownership import Owner, references, repaired
 from countersign.controller.resources import MUTATING, VALIDATING
 from countersign.controller.statuses import Registered
 from countersign.controller.webhooks import GateEndpoint, enforces, webhook_configurations
 from countersign.controller.world import World
 
-CHECK_SECONDS: Final = 5.0
-"""How often the stored configurations are compared, whatever happened."""
+CHECK_SECONDS: Final = 2.0
+"""How often the stored configurations are compared, whatever happened. Deleted ones are back within this."""
 WAITING_SECONDS: Final = 1.0
 """How often while the gate is waited for, or after an error."""
 PROBE_SECONDS: Final = 2.0
@@ -59,6 +61,7 @@ class Registrar:
         gate: GateEndpoint,
         metrics: ControllerMetrics,
         *,
+        owner: Owner,
         ca_bundle: Callable[[], bytes],
         changed: Callable[[], None],
         load_seconds: float = LOAD_SECONDS,
@@ -69,11 +72,13 @@ class Registrar:
         self._leadership = leadership
         self._gate = gate
         self._metrics = metrics
+        self._owner = owner
         self._ca_bundle = ca_bundle
         self._changed = changed
         self._load_seconds = load_seconds
         self._wake = asyncio.Event()
         self._closed = False
+        self._told = False
 
     def wake(self) -> None:
         """Policies, audiences, namespaces or the CA may be others now."""
@@ -104,6 +109,7 @@ class Registrar:
         if not bundle:
             return Registered(False, "The CA does not exist yet.")
         snapshot = self._world.snapshot()
+        owner = await self._owner.find()
         stored = {resource: await self._read(resource) for resource in (MUTATING, VALIDATING)}
         self._closed = self._closed or any(_fails_closed(body) for body in stored.values() if body)
         wanted = enforces(snapshot)
@@ -112,10 +118,10 @@ class Registrar:
             unanswered = await probe(self._gate, bundle)
             self._closed = not unanswered
         bodies = webhook_configurations(snapshot, self._world.namespaces, self._gate, bundle, fail_closed=self._closed)
-        if await self._write(Desired(MUTATING, bodies[0]), stored[MUTATING]):
+        if await self._write(Desired(MUTATING, bodies[0]), stored[MUTATING], owner):
             # A pod that is validated must have been mutated: let every API server load the first before the second.
             await asyncio.sleep(self._load_seconds)
-        await self._write(Desired(VALIDATING, bodies[1]), stored[VALIDATING])
+        await self._write(Desired(VALIDATING, bodies[1]), stored[VALIDATING], owner)
         self._metrics.webhooks_fail_closed.set(any(_fails_closed(body) for body in bodies))
         if unanswered:
             return Registered(True, f"Nothing fails closed yet, because the gate does not answer: {unanswered}")
@@ -127,23 +133,43 @@ class Registrar:
         except NotFoundError:
             return None
 
-    async def _write(self, desired: Desired, stored: Object | None) -> bool:
-        """Whether it was another one before."""
+    async def _write(self, desired: Desired, stored: Object | None, owner: OwnerReference | None) -> bool:
+        """Whether its entries were others before."""
         resource, body = desired
-        if stored is not None and stored.get("webhooks", []) == body["webhooks"]:
-            return False
-        self._leadership.fence()
         try:
             if stored is None:
-                await self._client.create(resource, body)
+                self._leadership.fence()
+                await self._client.create(resource, _with_meta(body, {"ownerReferences": references(owner)}))
             else:
-                meta = body["metadata"] | {"resourceVersion": stored["metadata"]["resourceVersion"]}
-                await self._client.replace(resource, WEBHOOK_CONFIGURATION, body | {"metadata": meta})
+                same = stored.get("webhooks", []) == body["webhooks"]
+                if not same:
+                    stored = await self._replace(resource, body, stored, stored["metadata"].get("ownerReferences"))
+                await self._own(resource, body, stored, owner)
+                if same:
+                    return False
         except (ConflictError, AlreadyExistsError):
             self.wake()  # somebody wrote meanwhile: look again
             return False
         _log.info("webhooks registered", kind=resource.plural, entries=len(body["webhooks"]))
         return True
+
+    async def _own(self, resource: Resource, body: Object, stored: Object, owner: OwnerReference | None) -> None:
+        """A write of its own: it may be refused where the entries may be written."""
+        wanted = repaired(stored, owner)
+        if wanted is None:
+            return
+        try:
+            await self._replace(resource, body, stored, wanted)
+        except ForbiddenError as error:
+            # OwnerReferencesPermissionEnforcement wants the right to delete, which the controller does not need.
+            if not self._told:
+                _log.warning("owner not set, this will outlive an uninstall", kind=resource.plural, error=str(error))
+                self._told = True
+
+    async def _replace(self, resource: Resource, body: Object, stored: Object, owners: list[Object] | None) -> Object:
+        self._leadership.fence()
+        meta = {"resourceVersion": stored["metadata"]["resourceVersion"], "ownerReferences": owners or []}
+        return await self._client.replace(resource, WEBHOOK_CONFIGURATION, _with_meta(body, meta))
 
 
 async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:
@@ -167,3 +193,7 @@ async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:
 
 def _fails_closed(configuration: Object) -> bool:
     return any(entry.get("failurePolicy") == "Fail" for entry in configuration.get("webhooks") or ())
+
+
+def _with_meta(body: Object, more: Object) -> Object:
+    return body | {"metadata": body["metadata"] | more}

@@ -20,6 +20,7 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
               admissionregistration.k8s.io   mutatingwebhookconfigurations
                                              validatingwebhookconfigurations                 create
                                              those named `countersign`                       get update
+              rbac.authorization.k8s.io      clusterroles named `countersign-controller`     get
     own       ""                             secrets                                         create
     namespace                                countersign-ca countersign-gate-tls
                                              countersign-verifier-tls
@@ -42,6 +43,7 @@ from typing import Final
 import structlog
 
 from countersign.api import names
+from countersign.api.meta import OwnerReference
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.errors import ClusterError
@@ -50,6 +52,7 @@ from countersign.cluster.lease import LeaseElector
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.ownership import Owners
 from countersign.controller.pods import PodReconciler
 from countersign.controller.registration import Registrar
 from countersign.controller.settings import ControllerSettings
@@ -130,11 +133,13 @@ class Controller:
         settings, world, metrics = self._settings, self._world, self._metrics
         gate = GateEndpoint(settings.namespace, settings.gate_service, url=settings.gate_url)
         self._store = Store(client, self._is_leader)
+        self._owners = Owners(client, settings.namespace)
         self._keys = KeyKeeper(
             client,
             self._store,
             settings.namespace,
             metrics,
+            owner=self._owners.namespaced,
             serving={
                 names.GATE_TLS_SECRET: self._names_of(settings.gate_service),
                 names.VERIFIER_TLS_SECRET: self._names_of(settings.verifier_service),
@@ -148,6 +153,7 @@ class Controller:
             self._store,
             gate,
             metrics,
+            owner=self._owners.cluster,
             ca_bundle=lambda: self._keys.ca_bundle,
             changed=self._status_changed,
         )
@@ -179,7 +185,14 @@ class Controller:
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
         lost = asyncio.Event()
-        elector = LeaseElector(client, self._settings.namespace, names.LEASE_NAME, self._identity(), on_lost=lost.set)
+        elector = LeaseElector(
+            client,
+            self._settings.namespace,
+            names.LEASE_NAME,
+            self._identity(),
+            on_lost=lost.set,
+            owner=await self._lease_owner(),
+        )
         assert self._watching is not None  # noqa: S101 - set by run
         elected = asyncio.create_task(parts.enter_async_context(elector))
         ends = {asyncio.create_task(event.wait()): what for event, what in (
@@ -200,6 +213,14 @@ class Controller:
             await asyncio.gather(elected, *ends, return_exceptions=True)
             self._leading = False
             self._metrics.leading.set(0)
+
+    async def _lease_owner(self) -> OwnerReference | None:
+        """Once is enough: were the account made again, this process's own token would be worth nothing."""
+        try:
+            return await self._owners.namespaced.find()
+        except ClusterError as error:
+            _log.warning("the Lease keeps the owner that it has", error=str(error))
+            return None
 
     async def _lead(self, ends: list[asyncio.Task[bool]], parts: AsyncExitStack) -> None:
         """Everything that writes. Returns when one of `ends` is done; raises what a part raised."""

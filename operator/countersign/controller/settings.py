@@ -42,7 +42,7 @@ class ControllerSettings:
     """How long a final grant outlives its pod."""
     sweep_seconds: float = 60.0
     """How often everything is listed and compared, whatever the watches said."""
-    certificate_check_seconds: float = 15.0
+    certificate_check_seconds: float = 5.0
     """How often Secrets are compared with what they should hold."""
     workers: int = 16
     """Pods that are worked on at once."""

@@ -11,7 +11,7 @@ from countersign.api import crds
 from countersign.api.objects import KINDS
 from countersign.api.schema import Model, Reserved, Rule, doc
 
-CHART_CRDS = Path(__file__).parents[3] / "charts" / "countersign" / "crds"
+CHART_CRDS = Path(__file__).parents[3] / "charts" / "countersign" / "files" / "crds"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND)

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from countersign.api import names
+from countersign.api.objects import KINDS
+from countersign.cli import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render
@@ -30,11 +32,16 @@ EVERYTHING: Object = {
         "tolerations": [{"operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
         "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "security"},
     },
     "controller": {"gateURL": "https://192.0.2.1:8443", "certificateNames": ["192.0.2.1"], "registerWebhooks": False},
     "verifier": {"issuers": ["https://former.example.com"]},
     "networkPolicy": {"enabled": True},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+    "priorityClass": {"create": False},
+    "topologySpread": {"keys": ["kubernetes.io/hostname"], "whenUnsatisfiable": "DoNotSchedule"},
+    "probes": {"liveness": {"initialDelaySeconds": 5, "periodSeconds": 30, "timeoutSeconds": 5, "failureThreshold": 9}},
 }
 
 
@@ -74,7 +81,7 @@ def test_without_helm_the_manifests_stand_in_for_the_default_values(monkeypatch:
     def keys(objects: list[Object]) -> set[tuple[str, str]]:
         return {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
 
-    rendered = keys(render())
+    rendered = keys(render({"test": {"enabled": False}}))
     monkeypatch.setattr(rendering, "find_spec", lambda name: None)
     assert keys(render()) == rendered | {("Namespace", names.SYSTEM_NAMESPACE)}
 
@@ -113,6 +120,10 @@ def test_every_value_stands_in_the_schema_with_a_description() -> None:
         ({"gate": {"registries": {"insecure": ["http://registry"]}}}, "/gate/registries/insecure/0"),
         ({"controller": {"gateURL": "http://gate"}}, "/controller/gateURL"),
         ({"controller": {"impactShare": 25}}, "/controller/impactShare"),
+        ({"gate": {"podLabels": {"app.kubernetes.io/name": "mine"}}}, "invalid propertyName 'app.kubernetes.io/name'"),
+        ({"probes": {"startup": {"periodSeconds": 0}}}, "/probes/startup/periodSeconds"),
+        ({"topologySpread": {"whenUnsatisfiable": "Never"}}, "/topologySpread/whenUnsatisfiable"),
+        ({"priorityClass": {"value": 2000000000}}, "/priorityClass/value"),
         ({"guards": {"mutatingAdmissionPolicy": "yes"}}, "/guards/mutatingAdmissionPolicy"),
     ],
 )
@@ -126,6 +137,33 @@ def test_the_namespace_is_the_releases_everywhere() -> None:
     text = yaml.safe_dump([obj for obj in render({}, "elsewhere") if obj["kind"] != "CustomResourceDefinition"])
     assert names.SYSTEM_NAMESPACE not in text
     assert "system:serviceaccount:elsewhere:countersign-controller" in text
+
+
+def test_every_object_carries_the_recommended_labels(objects: list[Object]) -> None:
+    # kubernetes.io/docs/concepts/overview/working-with-objects/common-labels
+    for obj in [*objects, *(o["spec"]["template"] for o in of_kind(objects, "Deployment"))]:
+        labels = obj["metadata"]["labels"]
+        for label in ("name", "instance", "component", "part-of", "version", "managed-by"):
+            assert labels.get(f"app.kubernetes.io/{label}"), f"{obj.get('kind')} {obj['metadata']}: no {label}"
+
+
+def test_helms_linter_has_nothing_against_the_chart() -> None:
+    import helm_python
+
+    for values in ({}, EVERYTHING):
+        report = helm_python.lint(CHART, values, strict=True)
+        said = [one for one in report["messages"] if one["error"] != "icon is recommended"]
+        assert not report["errors"]
+        assert not said
+
+
+def test_the_crds_stay_when_the_release_goes_and_can_be_left_out(objects: list[Object]) -> None:
+    crds = of_kind(objects, "CustomResourceDefinition")
+    assert len(crds) == len(KINDS)
+    assert {crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds} == {"keep"}
+    assert not of_kind(render({"crds": {"install": False}}), "CustomResourceDefinition")
+    # Helm installs what lies there, and never upgrades it.
+    assert not (CHART / "crds").exists()
 
 
 # Services
@@ -142,8 +180,9 @@ def test_each_flag_is_one_that_the_service_knows(objects: list[Object], service:
 
 def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -> None:
     # kubernetes.io/docs/concepts/security/pod-security-standards, "Restricted".
-    for deployment in of_kind(objects, "Deployment"):
-        spec = deployment["spec"]["template"]["spec"]
+    pods = [deployment["spec"]["template"] for deployment in of_kind(objects, "Deployment")]
+    for pod in [*pods, *of_kind(objects, "Pod")]:
+        spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
@@ -168,6 +207,80 @@ def test_each_service_survives_a_drain(objects: list[Object]) -> None:
         assert spec["selector"]["matchLabels"].items() <= labels.items()
         for spread in spec["template"]["spec"]["topologySpreadConstraints"]:
             assert spread["labelSelector"] == spec["selector"]
+
+
+def test_a_budget_never_blocks_a_drain(objects: list[Object]) -> None:
+    for budget in of_kind(objects, "PodDisruptionBudget"):
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert not of_kind(render({"podDisruptionBudget": {"enabled": False}}), "PodDisruptionBudget")
+
+
+def test_pods_have_a_priority_of_their_own_unless_told_otherwise() -> None:
+    def named(values: Object) -> set[str | None]:
+        return {d["spec"]["template"]["spec"].get("priorityClassName") for d in of_kind(render(values), "Deployment")}
+
+    assert named({}) == {made["metadata"]["name"] for made in of_kind(render(), "PriorityClass")}
+    assert named({"gate": {"priorityClassName": "system-cluster-critical"}}) == {
+        "countersign",
+        "system-cluster-critical",
+    }
+    assert named({"priorityClass": {"create": False}}) == {None}
+    assert not of_kind(render({"priorityClass": {"create": False}}), "PriorityClass")
+
+
+def test_pods_are_spread_as_the_values_say() -> None:
+    def spread(values: Object) -> set[tuple[str, str]]:
+        return {
+            (one["topologyKey"], one["whenUnsatisfiable"])
+            for d in of_kind(render({"topologySpread": values}), "Deployment")
+            for one in d["spec"]["template"]["spec"].get("topologySpreadConstraints", ())
+        }
+
+    zone, host = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
+    assert spread({}) == {(zone, "ScheduleAnyway"), (host, "ScheduleAnyway")}
+    assert spread({"keys": [zone], "whenUnsatisfiable": "DoNotSchedule"}) == {(zone, "DoNotSchedule")}
+    assert not spread({"keys": []})
+
+
+def test_a_process_has_two_minutes_to_come_up_before_liveness_counts(objects: list[Object]) -> None:
+    for deployment in of_kind(objects, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        startup, liveness = container["startupProbe"], container["livenessProbe"]
+        assert startup["httpGet"] == liveness["httpGet"] == {"path": "/healthz", "port": "health"}
+        assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
+        assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_the_pods_own_labels_come_on_top() -> None:
+    (gate,) = [
+        d
+        for d in of_kind(render({"gate": {"podLabels": {"team": "x"}}}), "Deployment")
+        if "gate" in str(d["metadata"]["name"])
+    ]
+    labels = gate["spec"]["template"]["metadata"]["labels"]
+    assert labels["team"] == "x"
+    assert gate["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_what_helm_test_runs_under_reads_no_secret_and_writes_nothing(objects: list[Object]) -> None:
+    granted = [rule for _, rule in rules(objects, "countersign-test")]
+    assert granted
+    for rule in granted:
+        assert set(rule["verbs"]) <= {"get", "list"}
+        assert not {"secrets", "configmaps", "pods"} & set(rule["resources"])
+    assert not [obj for obj in render({"test": {"enabled": False}}) if "test" in obj["metadata"]["name"]]
+
+
+def test_helm_test_runs_a_command_that_the_program_knows(objects: list[Object]) -> None:
+    (pod,) = of_kind(objects, "Pod")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    command, *flags = pod["spec"]["containers"][0]["args"]
+    assert command == "doctor"
+    skipped = {flag.removeprefix("--skip=") for flag in flags if flag.startswith("--skip=")}
+    assert skipped <= set(doctor.NAMES)
+    assert set(flags) == {f"--skip={name}" for name in skipped} | {"--system-namespace=countersign-system"}
 
 
 def test_the_chart_leaves_webhook_configurations_to_the_controller(objects: list[Object]) -> None:

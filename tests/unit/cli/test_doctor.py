@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from countersign import __version__
 from countersign.api import clock
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.cli.diagnosis import api_server, policies, services
 from countersign.cli.diagnosis.check import Check
-from countersign.cli.doctor import examine
+from countersign.cli.doctor import CHECKS, examine
 from countersign.cli.kube import ApiError
+from countersign.cli.main import application
 from countersign.keys.authority import AUTHORITY_LIFETIME, new_authority
 from tests.unit.cli.fake_cluster import FakeCluster
 
@@ -277,3 +279,14 @@ def test_a_cluster_that_does_not_answer_ends_the_examination() -> None:
     cluster = FakeCluster({"/version": ApiError(0, "Unreachable", "connection refused")})
     with pytest.raises(ApiError, match="refused"):
         list(examine(cluster, SYSTEM))
+
+
+def test_a_check_that_is_left_out_asks_nothing() -> None:
+    every = {one.__name__.replace("_", "-") for one in CHECKS}
+    assert list(examine(FakeCluster({}), SYSTEM, without=every)) == []
+
+
+def test_a_check_that_does_not_exist_cannot_be_left_out() -> None:
+    result = CliRunner().invoke(application("doctor"), ["doctor", "--skip=gaet"])
+    assert result.exit_code == 2
+    assert "no check is called gaet" in result.stderr

@@ -12,6 +12,7 @@ from countersign.api import names
 from countersign.cluster.client import ApiClient
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.ownership import Owners
 from countersign.controller.store import NotLeadingError
 from countersign.keys.receipt_keys import ROTATE_AFTER
 from countersign.keys.secrets import decode_receipt_keys, decode_serving, from_secret_data
@@ -41,8 +42,8 @@ class Bench:
 
     def keeper(self) -> KeyKeeper:
         return KeyKeeper(
-            self._client, self.leader, OURS, self.metrics, serving={names.GATE_TLS_SECRET: NAMES},
-            clock=lambda: self.now, changed=self._changed,
+            self._client, self.leader, OURS, self.metrics, owner=Owners(self._client, OURS).namespaced,
+            serving={names.GATE_TLS_SECRET: NAMES}, clock=lambda: self.now, changed=self._changed,
         )  # fmt: skip
 
     def _changed(self) -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from countersign.api.names import WEBHOOK_CONFIGURATION
 from countersign.cluster.client import ApiClient
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.ownership import Owners
 from countersign.controller.registration import Registrar, probe
 from countersign.controller.watching import Sighting
 from countersign.controller.webhooks import GateEndpoint
@@ -65,7 +66,7 @@ def world(*, governed: bool = True) -> World:
 def registrar(api: Api, endpoint: GateEndpoint, known: World | None = None, bundle: bytes = BUNDLE) -> Registrar:
     return Registrar(
         known or world(), api[1], Leader(), endpoint, ControllerMetrics(CollectorRegistry()),
-        ca_bundle=lambda: bundle, changed=lambda: None, load_seconds=0.0,
+        owner=Owners(api[1], "ours").cluster, ca_bundle=lambda: bundle, changed=lambda: None, load_seconds=0.0,
     )  # fmt: skip
 
 
