@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.cluster import Cluster
-from tests.e2e.conftest import prepare_namespace
 from tests.e2e.registries import ImageStore
-from tests.e2e.release import Release, Values, values_for
+from tests.e2e.release import REGISTRY_CA, Release, Values, values_for
 from tests.e2e.scene import Ledger, Scene, make_scene
 from tests.lab.image.build import countersign_image
 from tests.lab.lab import Lab
@@ -32,7 +31,11 @@ class Own:
     def release(self, extra: Values | None = None) -> Release:
         """A release of this image, with its namespace prepared; not installed yet."""
         made = Release(self.cluster, values_for(self.image, self.store, extra))
-        prepare_namespace(made, self.store)
+        self.cluster.create_namespace(made.namespace, {"pod-security.kubernetes.io/enforce": "restricted"})
+        if self.store.ca_file:
+            meta = {"name": REGISTRY_CA, "namespace": made.namespace}
+            data = {"ca.crt": self.store.ca_file.read_text()}
+            self.cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
         return made
 
     def scene(self, release: Release, ledger: Ledger, **options: Any) -> Scene:
