@@ -49,20 +49,29 @@ class Ledger:
         cluster.create_namespace(self.namespace)
         for account in ("api", "client"):
             cluster.create(objects.service_account(account, self.namespace))
-        authority = cluster.get(f"/api/v1/namespaces/{release.namespace}/configmaps/{CA_CONFIGMAP}")
-        meta = {"name": CA_CONFIGMAP, "namespace": self.namespace}
-        cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": authority["data"]})
         cluster.apply(_service(self.namespace))
-        cluster.create(_ledger_pod(self.namespace, image, self._address_of(release.namespace, "countersign-verifier")))
+        self._image = image
+        self.meet(release)
         self.url = f"http://{self._address_of(self.namespace, LEDGER)}/"
         spec = objects.pod_spec(
             objects.container(image.by_digest, args=["work"]), service_account="client", **QUICK_END
         )
         spec["containers"][0]["env"] = [{"name": "LEDGER_URL", "value": self.url}]
         spec["containers"][0]["args"] = ["work", "-every", "24h"]
-        self.client = cluster.create(objects.pod("client", self.namespace, spec))
-        cluster.running(self.namespace, "app=ledger")
-        cluster.phase(self.client, "Running")
+        self.client = cluster.phase(cluster.create(objects.pod("client", self.namespace, spec)), "Running")
+
+    def meet(self, release: Release) -> None:
+        """Start with the verifier's address and CA of now: both are others after an uninstall and an install."""
+        authority = self.cluster.get(f"/api/v1/namespaces/{release.namespace}/configmaps/{CA_CONFIGMAP}")
+        meta = {"name": CA_CONFIGMAP, "namespace": self.namespace}
+        self.cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": authority["data"]})
+        verifier = self._address_of(release.namespace, "countersign-verifier")
+        pod = _ledger_pod(self.namespace, self._image, verifier)
+        if old := self.cluster.pod(self.namespace, LEDGER):
+            self.cluster.delete(old)
+            self.cluster.gone(old)
+        self.cluster.create(pod)
+        self.cluster.running(self.namespace, f"app={LEDGER}")
 
     def ask(self, token: str) -> Answer:
         """What the relying party says to whoever shows this token."""

@@ -11,7 +11,7 @@ import yaml
 
 from tests.lab.http import HttpClient
 from tests.lab.pki import CertificateAuthority, KeyPairFiles, write_signing_key
-from tests.lab.processes import Process, Processes, free_port
+from tests.lab.processes import GRACE_SECONDS, Process, Processes, free_port
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 ADMIN = ("lab-admin", ("system:masters",))
@@ -64,14 +64,13 @@ class ControlPlane:
         self._ca = ca
         self._server = ca.server("control-plane", hosts=(*LOCAL_NAMES, host, SERVICE_ADDRESS, *SERVICE_NAMES))
         self._signing_key = write_signing_key(folder / "service-account.key")
-        self._etcd_port = free_port()
+        self._apiserver_flags = apiserver_flags
+        self._controller_flags = controller_flags
+        self._etcd_port, self._peer_port = free_port(), free_port()
         self.port = free_port()
         self.url = f"https://{host}:{self.port}"
         self.audit_log = folder / "logs" / "audit.log"
-        self.etcd = self._start_etcd()
-        self.apiserver = self._start_apiserver(apiserver_flags)
-        self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
-        self.controller_manager = self._start_controller_manager(controller_flags)
+        self.start()
 
     @property
     def ca_file(self) -> Path:
@@ -81,6 +80,17 @@ class ControlPlane:
     def etcd_url(self) -> str:
         """Where etcd serves its clients, over TLS with a client certificate."""
         return f"https://127.0.0.1:{self._etcd_port}"
+
+    def start(self) -> None:
+        """Start the three programs on the data that is there, and wait until the API server is ready."""
+        self.etcd = self._start_etcd()
+        self.apiserver = self._start_apiserver(self._apiserver_flags)
+        self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
+        self.controller_manager = self._start_controller_manager(self._controller_flags)
+
+    def stop(self, *, grace: float = GRACE_SECONDS) -> None:
+        """Stop all three; without grace as a power cut would. What etcd wrote stays."""
+        self._processes.stop(self.controller_manager, self.apiserver, self.etcd, grace=grace)
 
     def restart_apiserver(self, flags: Sequence[str] = ()) -> None:
         """Stop kube-apiserver and start it anew on the same port and data, with other additional flags."""
@@ -114,7 +124,7 @@ class ControlPlane:
 
     def _start_etcd(self) -> Process:
         # etcd wants a peer URL even alone; nobody else knows the port, and its certificate is asked for.
-        client, peer = f"https://127.0.0.1:{self._etcd_port}", f"https://127.0.0.1:{free_port()}"
+        client, peer = f"https://127.0.0.1:{self._etcd_port}", f"https://127.0.0.1:{self._peer_port}"
         tls = self._server
         return self._start(
             "etcd",

@@ -18,7 +18,7 @@ from countersign.api.meta import OwnerReference
 from countersign.api.names import WEBHOOK_CONFIGURATION
 from countersign.cluster.client import ApiClient, Object
 from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
-from countersign.cluster.resource import Resource
+from countersign.cluster.resource import SERVICES, Resource
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owner, references, repaired
 from countersign.controller.resources import MUTATING, VALIDATING
@@ -126,7 +126,7 @@ class Registrar:
         wanted = enforces(snapshot)
         unanswered = ""
         if wanted and not self._closed:
-            unanswered = await probe(self._gate, bundle)
+            unanswered = await probe(self._gate, bundle, await self._address())
             self._closed = not unanswered
         paused = self._paused()
         bodies = webhook_configurations(
@@ -139,6 +139,21 @@ class Registrar:
         self._metrics.webhooks_fail_closed.set(any(fails_closed(body) for body in bodies))
         problem = f"Nothing fails closed yet, because the gate does not answer: {unanswered}" if unanswered else ""
         return Registered(True, problem, paused)
+
+    async def _address(self) -> str:
+        """The Service's address; empty where the gate has a URL, or no such address is known.
+
+        The API server needs no DNS to call a webhook (k8s apiserver/pkg/util/proxy), so neither may what decides
+        whether it fails closed.
+        """
+        if self._gate.url:
+            return ""
+        try:
+            found = await self._client.get(SERVICES, self._gate.service, dict[str, Any], namespace=self._gate.namespace)
+        except (ForbiddenError, NotFoundError):
+            return ""
+        address = str(found.get("spec", {}).get("clusterIP", ""))
+        return "" if address == "None" else address
 
     async def _read(self, resource: Resource) -> Object | None:
         try:
@@ -185,19 +200,19 @@ class Registrar:
         return await self._client.replace(resource, WEBHOOK_CONFIGURATION, _with_meta(body, meta))
 
 
-async def probe(gate: GateEndpoint, ca_bundle: bytes) -> str:
-    """Why the gate cannot be reached under a certificate of ours; empty if it can."""
+async def probe(gate: GateEndpoint, ca_bundle: bytes, address: str = "") -> str:
+    """Why the gate cannot be reached under a certificate of ours; empty if it can. `address`: instead of its name."""
     parts = urlsplit(gate.url) if gate.url else None
     host = (parts.hostname or "") if parts else f"{gate.service}.{gate.namespace}.svc"
     port = (parts.port or 443) if parts else gate.port
     trust = ssl.create_default_context(cadata=ca_bundle.decode("ascii"))
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(host, port, ssl=trust)
+            _, writer = await asyncio.open_connection(address or host, port, ssl=trust, server_hostname=host)
     except TimeoutError:
-        return f"no answer from {host}:{port} within {PROBE_SECONDS:g} s"
+        return f"no answer from {address or host}:{port} within {PROBE_SECONDS:g} s"
     except (OSError, ssl.SSLError) as error:
-        return f"{host}:{port}: {error}"
+        return f"{address or host}:{port}: {error}"
     writer.close()
     with suppress(OSError, ssl.SSLError):
         await writer.wait_closed()

@@ -28,6 +28,7 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
                                              countersign-receipt-keys                        list watch
               ""                             configmaps                                      create
                                              countersign-ca                                  get patch
+              ""                             services/countersign-gate                       get
               coordination.k8s.io            leases                                          create
                                              countersign-controller                          get update
     kube-node-lease

@@ -37,20 +37,20 @@ def dependencies_layer(base: Layer) -> Layer:
     return cached("dependencies", inputs, lambda root: _dependencies(root, base))
 
 
-def application_layer(base: Layer) -> Layer:
-    """Our own wheel and the entry point. From the cache, or built. Raises ImageError."""
+def application_layer(base: Layer, sources: Path = PROJECT) -> Layer:
+    """Our own wheel, of these sources, and the entry point. From the cache, or built. Raises ImageError."""
     with tempfile.TemporaryDirectory(prefix="countersign-wheel-") as folder:
-        wheel = build_wheel(Path(folder))
+        wheel = build_wheel(Path(folder), sources)
         inputs = [base.digest, digest_of(wheel.read_bytes()), COMMAND.read_text(), *_recipe()]
         return cached("application", inputs, lambda root: _application(root, base, wheel))
 
 
-def build_wheel(folder: Path) -> Path:
+def build_wheel(folder: Path, sources: Path = PROJECT) -> Path:
     """Our wheel, the same bytes for the same sources: hatchling writes fixed times. Raises ImageError."""
     run(
         *(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)),
         doing="build the wheel (was `make dev` run?)",
-        cwd=PROJECT,
+        cwd=sources,
         env={**os.environ, "SOURCE_DATE_EPOCH": "1580601600"},
     )
     (wheel,) = folder.glob("*.whl")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.lab.image import contract
-from tests.lab.image.application import application_layer, dependencies_layer
+from tests.lab.image.application import PROJECT, application_layer, dependencies_layer
 from tests.lab.image.base import base_layer
 from tests.lab.image.debian import architecture
 from tests.lab.image.layer import Component, Layer
@@ -95,13 +95,15 @@ class BuiltImage:
         return folder
 
 
-def countersign_image() -> BuiltImage:
-    """The product's image from the sources as they are, its layers from the cache where nothing changed.
+def countersign_image(sources: Path = PROJECT) -> BuiltImage:
+    """The product's image from these sources, its layers from the cache where nothing changed.
+
+    Sources of another revision run on this revision's pinned packages and entry point.
 
     Takes some 40 s on two cores with an empty cache, a second or two with a full one. Raises ImageError.
     """
     base = base_layer()
-    layers = (base, dependencies_layer(base), application_layer(base))
+    layers = (base, dependencies_layer(base), application_layer(base, sources))
     machine = architecture().oci
     return BuiltImage(layers, _config(layers, machine), machine)
 

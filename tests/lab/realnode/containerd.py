@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.lab.images import oci_archive
+from tests.lab.processes import Process
 from tests.lab.realnode.sandbox import Sandbox, SandboxError
 
 PAUSE_IMAGE = "lab.countersign.dev/pause:1"
@@ -53,10 +54,19 @@ class Containerd:
         self._registries.mkdir(parents=True)
         self.socket = Path("/run/containerd.sock")
         self._write_cni()
-        config = self._write_config()
-        self.process = sandbox.start("containerd", programs["containerd"], "--config", config, "--log-level", "warn")
-        self.process.wait_until(self._answers, what="containerd answers", timeout=30)
+        self._config = self._write_config()
+        self.process = self._start()
         self._bring_pause()
+
+    def start(self) -> None:
+        """Start it again, on the images and containers that it knew."""
+        self.process = self._start()
+
+    def _start(self) -> Process:
+        command = (self._programs["containerd"], "--config", self._config, "--log-level", "warn")
+        process = self._sandbox.start("containerd", *command)
+        process.wait_until(self._answers, what="containerd answers", timeout=30)
+        return process
 
     def load(self, archive: Path) -> None:
         """Bring in the images of an OCI archive, under the names that it gives them."""

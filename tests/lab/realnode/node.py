@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.lab import builder
@@ -31,14 +32,29 @@ class RealNode:
         programs = builder.ensure(["node"])
         self.name = NODE_NAME
         self.sandbox = sandbox
-        self.scheduler = _start_scheduler(processes, sandbox.folder, programs, ca, url)
+        self._start_scheduler = partial(_start_scheduler, processes, sandbox.folder, programs, ca, url)
+        self._start_kube_proxy = partial(start_kube_proxy, sandbox, programs, ca, name=self.name, url=url)
+        self.scheduler = self._start_scheduler()
         self.containerd = Containerd(sandbox, programs)
         self.kubelet = Kubelet(sandbox, programs, self.containerd, ca, name=self.name, url=url)
-        self.kube_proxy = start_kube_proxy(sandbox, programs, ca, name=self.name, url=url)
+        self.kube_proxy = self._start_kube_proxy()
 
     def load(self, archive: Path) -> None:
         """Bring in the images of an OCI archive."""
         self.containerd.load(archive)
+
+    def power_off(self) -> None:
+        """Kill the node's programs and every container at once, and the scheduler. What was on disk stays."""
+        self.sandbox.kill_all()
+        for process in (self.kubelet.process, self.kube_proxy, self.containerd.process, self.scheduler):
+            self.sandbox.stop(process)
+
+    def power_on(self) -> None:
+        """Start the programs again; the kubelet finds its pods in the API server."""
+        self.scheduler = self._start_scheduler()
+        self.containerd.start()
+        self.kube_proxy = self._start_kube_proxy()
+        self.kubelet.start()
 
     def close(self) -> None:
         """End the node and everything on it."""

@@ -71,6 +71,10 @@ class Sandbox:
         """End a program that `start` started."""
         self._processes.stop(process)
 
+    def kill_all(self) -> None:
+        """Kill everything inside, containers too, but for the first process (kill(2), pid -1 in a PID namespace)."""
+        subprocess.run(self.wrap("sh", "-c", "kill -9 -1"), check=False, env=self.tools.environment())
+
     def close(self) -> None:
         """End all, and remove what the kernel does not remove by itself."""
         self._processes.stop(self.process, grace=2.0)

@@ -34,10 +34,10 @@ class Leader:
 
 
 @asynccontextmanager
-async def gate(authority: AuthoritySet = CA) -> AsyncIterator[GateEndpoint]:
-    """Something that serves TLS with a certificate of that CA."""
+async def gate(authority: AuthoritySet = CA, name: str = "127.0.0.1") -> AsyncIterator[GateEndpoint]:
+    """Something that serves TLS with a certificate of that CA for that name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    load_key_pair(context, *issue(authority.authorities[0], ["127.0.0.1"], datetime.now(UTC)))
+    load_key_pair(context, *issue(authority.authorities[0], [name], datetime.now(UTC)))
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -115,6 +115,17 @@ async def test_a_gate_under_another_ca_does_not_count(api: Api) -> None:
         assert await probe(endpoint, BUNDLE)
         await registrar(api, endpoint).register()
     assert policies(api) == {"Ignore"}
+
+
+async def test_a_gate_is_found_by_its_services_address_where_no_dns_answers(api: Api) -> None:
+    async with gate(name="countersign-gate.ours.svc") as served:
+        port = int(served.url.rpartition(":")[2])
+        by_service = GateEndpoint("ours", "countersign-gate", port=port)
+        assert "does not answer" in (await registrar(api, by_service).register()).problem
+        api[0].put("services", "countersign-gate", namespace="ours", spec={"clusterIP": "127.0.0.1"})
+        outcome = await registrar(api, by_service).register()
+    assert (outcome.written, outcome.problem) == (True, "")
+    assert policies(api) == {"Fail"}
 
 
 async def test_what_is_right_is_not_written_again(api: Api) -> None:
