@@ -1,4 +1,4 @@
-"""`python -m tests.bench [gate] [creation] [revocation] [introspection] [thousand]`: all of them without arguments."""
+"""`python -m tests.bench [NAME...]`: those of `BENCHMARKS` that are named, all of them without arguments."""
 
 import platform
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import creation, gate, introspection, revocation, thousand
+from tests.bench import creation, gate, introspection, leaked_key, revocation, thousand
 from tests.bench.setting import Setting, prepare
 from tests.lab.lab import Lab
 from tests.stack.installation import Installation
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Measure] = {
     "gate": gate.measure,
     "creation": creation.measure,
     "revocation": revocation.measure,
+    "leaked-key": leaked_key.measure,
     "introspection": introspection.measure,
     "thousand": thousand.measure,
 }

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
-from countersign.cli.diagnosis import api_server, policies, services
+from countersign.cli.diagnosis import api_server, grants, policies, services
 from countersign.cli.diagnosis.check import Check, Cluster
 from countersign.cli.exits import Exit
 from countersign.cli.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Cluster, str], Iterator[Check]], ...] = (
     services.gate,
     policies.policies,
     policies.coverage,
+    grants.suspended,
 )
 
 

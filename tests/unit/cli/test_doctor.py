@@ -13,7 +13,7 @@ import yaml
 from countersign import __version__
 from countersign.api import clock
 from countersign.api.names import RECEIPT_ANNOTATION
-from countersign.cli.diagnosis import api_server, policies, services
+from countersign.cli.diagnosis import api_server, grants, policies, services
 from countersign.cli.diagnosis.check import Check
 from countersign.cli.doctor import examine
 from countersign.cli.kube import ApiError
@@ -277,3 +277,27 @@ def test_a_cluster_that_does_not_answer_ends_the_examination() -> None:
     cluster = FakeCluster({"/version": ApiError(0, "Unreachable", "connection refused")})
     with pytest.raises(ApiError, match="refused"):
         list(examine(cluster, SYSTEM))
+
+
+def grant(state: str, reason: str) -> dict[str, Any]:
+    spec = {
+        "pod": {"name": "api", "uid": "u", "createdAt": "2026-01-01T00:00:00Z"},
+        "serviceAccount": {"name": "api", "uid": "a"},
+    }
+    return {"metadata": {"name": "wg"}, "spec": spec, "status": {"state": state, "reason": reason}}
+
+
+def test_grants_that_the_cluster_itself_keeps_suspended_are_counted_by_reason() -> None:
+    listed = [grant("Suspended", "NodeLost"), grant("Suspended", "NodeLost"), grant("Suspended", "EpochChanged")]
+    listed += [grant("Suspended", "NoLongerQualifies"), grant("Active", "Admitted")]
+    found = list(grants.suspended(FakeCluster({f"{OURS}/workloadgrants": listed}), SYSTEM))
+    assert [(check.result, check.found) for check in found] == [
+        ("warn", "2 of 5 are suspended: NodeLost"),
+        ("warn", "1 of 5 are suspended: EpochChanged"),
+    ]
+
+
+def test_grants_that_their_policies_suspend_are_none_of_the_doctors_business() -> None:
+    listed = [grant("Suspended", "NoLongerQualifies"), grant("Revoked", "ReceiptKeyRevoked")]
+    (found,) = grants.suspended(FakeCluster({f"{OURS}/workloadgrants": listed}), SYSTEM)
+    assert found.result == "ok"
