@@ -66,7 +66,8 @@ kubectl exec -n shop api-7d9c -- cat /var/run/secrets/countersign.dev/ledger/tok
 ```
 
 Without `--verifier` the decision is made on this machine, by the verifier's own function, from what the API server
-shows you: the issuer's keys, pod, grant, audience and Revocations. Those that you may not read leave it unknown. To ask
+shows you: the issuer's keys, pod, grant, audience and Revocations. Those that you may not read leave it unknown; the
+verifier's epoch (docs/bad-days.md) is not seen here. To ask
 a verifier itself, name a service account that may get grants where the token is from:
 
 ```
