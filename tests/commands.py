@@ -33,7 +33,8 @@ never renamed.
 ## Permissions
 
 Commands that read a cluster do so as the kubeconfig's user and change nothing, but for `revoke` (it creates one
-Revocation), `pause` and `resume` (an AdmissionPause; as a last resort the webhook configurations), `adopt --yes` (it
+Revocation), `receipt-key revoke` and `restore` (they change the Secret of the receipt keys, which only cluster admins
+may), `pause` and `resume` (an AdmissionPause; as a last resort the webhook configurations), `adopt --yes` (it
 evicts pods) and `token check --asker` (it asks for a token of that service account). The ClusterRole
 `countersign-view`, part of the built-in `view`, reads policies, audiences and grants; `countersign-admin`, part of
 `admin`, reads and creates Revocations in its namespaces. Orders that reach the whole cluster need the right to create
@@ -68,7 +69,8 @@ kubectl exec -n shop api-7d9c -- cat /var/run/secrets/countersign.dev/ledger/tok
 ```
 
 Without `--verifier` the decision is made on this machine, by the verifier's own function, from what the API server
-shows you: the issuer's keys, pod, grant, audience and Revocations. Those that you may not read leave it unknown. To ask
+shows you: the issuer's keys, pod, grant, audience and Revocations. Those that you may not read leave it unknown; the
+verifier's epoch (docs/bad-days.md) is not seen here. To ask
 a verifier itself, name a service account that may get grants where the token is from:
 
 ```

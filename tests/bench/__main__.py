@@ -1,7 +1,7 @@
 """`python -m tests.bench [NAME...]`: the named benchmarks, or all of them.
 
-On the control plane alone, services as processes: gate, creation, revocation, introspection, thousand, startup. On the
-real node, services as pods: pods, churn, footprint; these need Linux and root.
+On the control plane alone, services as processes: gate, creation, revocation, leaked-key, introspection,
+thousand, startup. On the real node, services as pods: pods, churn, footprint; these need Linux and root.
 """
 
 import platform
@@ -13,7 +13,18 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import churn, creation, footprint, gate, introspection, pod_start, revocation, startup, thousand
+from tests.bench import (
+    churn,
+    creation,
+    footprint,
+    gate,
+    introspection,
+    leaked_key,
+    pod_start,
+    revocation,
+    startup,
+    thousand,
+)
 from tests.bench.node_setting import NodeSetting, on_node
 from tests.bench.setting import Setting, prepare
 from tests.lab.lab import Lab
@@ -29,6 +40,7 @@ BENCHMARKS: dict[str, Measure] = {
     "gate": gate.measure,
     "creation": creation.measure,
     "revocation": revocation.measure,
+    "leaked-key": leaked_key.measure,
     "introspection": introspection.measure,
     "thousand": thousand.measure,
     "startup": startup.measure,

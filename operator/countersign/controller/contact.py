@@ -10,6 +10,9 @@ from typing import Final
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at one node's Lease, however many pods of it wait."""
+QUICK_LOOKS: Final = 60
+LOOK_SELDOM: Final = 10.0
+"""A node that was not heard from in so many looks is likely to be gone: then only each so many seconds."""
 
 
 class NodeContact:
@@ -21,6 +24,7 @@ class NodeContact:
         self._clock = clock
         self._first: dict[str, str] = {}
         self._looked: dict[str, float] = {}
+        self._looks: dict[str, int] = {}
         self._heard: set[str] = set()
 
     async def heard(self, node: str) -> bool:
@@ -28,10 +32,15 @@ class NodeContact:
         if not node or node in self._heard:
             return True
         now = self._clock()
-        if now - self._looked.get(node, float("-inf")) < LOOK_EVERY:
+        if now - self._looked.get(node, float("-inf")) < self.pause(node):
             return False
         self._looked[node] = now
+        self._looks[node] = self._looks.get(node, 0) + 1
         version = await self._read(node)
         if version is not None and version != self._first.setdefault(node, version):
             self._heard.add(node)
         return node in self._heard
+
+    def pause(self, node: str) -> float:
+        """Seconds until it is worth asking again."""
+        return LOOK_EVERY if self._looks.get(node, 0) <= QUICK_LOOKS else LOOK_SELDOM

@@ -18,7 +18,7 @@ from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.cluster.owners import OwnerLookup
-from countersign.controller.contact import LOOK_EVERY, NodeContact
+from countersign.controller.contact import NodeContact
 from countersign.controller.judging import Judging, NotYetError
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import NameTakenError, StaleError
@@ -212,7 +212,7 @@ class PodReconciler:
             return
         await self._go(grant, transition, record, epoch=self._epoch if seen.reconfirmed else None)
         if is_pending(grant, seen) and not seen.gone and record is not None:
-            self._later(grant.spec.pod.uid, LOOK_EVERY)
+            self._later(grant.spec.pod.uid, self._contact.pause(record.track.node_name))
         name = (grant.metadata.namespace, grant.metadata.name)
         deadline = next_deadline(self._world.grants.get(name, grant), seen)
         if deadline is not None and (transition is None or transition.state != "Revoked"):

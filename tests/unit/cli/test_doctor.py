@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from countersign import __version__
 from countersign.api import clock
 from countersign.api.names import RECEIPT_ANNOTATION
-from countersign.cli.diagnosis import api_server, policies, services
+from countersign.cli.diagnosis import api_server, grants, policies, services
 from countersign.cli.diagnosis.check import Check
 from countersign.cli.doctor import CHECKS, examine
 from countersign.cli.kube import ApiError
@@ -290,3 +290,27 @@ def test_a_check_that_does_not_exist_cannot_be_left_out() -> None:
     result = CliRunner().invoke(application("doctor"), ["doctor", "--skip=gaet"])
     assert result.exit_code == 2
     assert "no check is called gaet" in result.stderr
+
+
+def grant(state: str, reason: str) -> dict[str, Any]:
+    spec = {
+        "pod": {"name": "api", "uid": "u", "createdAt": "2026-01-01T00:00:00Z"},
+        "serviceAccount": {"name": "api", "uid": "a"},
+    }
+    return {"metadata": {"name": "wg"}, "spec": spec, "status": {"state": state, "reason": reason}}
+
+
+def test_grants_that_the_cluster_itself_keeps_suspended_are_counted_by_reason() -> None:
+    listed = [grant("Suspended", "NodeLost"), grant("Suspended", "NodeLost"), grant("Suspended", "EpochChanged")]
+    listed += [grant("Suspended", "NoLongerQualifies"), grant("Active", "Admitted")]
+    found = list(grants.suspended(FakeCluster({f"{OURS}/workloadgrants": listed}), SYSTEM))
+    assert [(check.result, check.found) for check in found] == [
+        ("warn", "2 of 5 are suspended: NodeLost"),
+        ("warn", "1 of 5 are suspended: EpochChanged"),
+    ]
+
+
+def test_grants_that_their_policies_suspend_are_none_of_the_doctors_business() -> None:
+    listed = [grant("Suspended", "NoLongerQualifies"), grant("Revoked", "ReceiptKeyRevoked")]
+    (found,) = grants.suspended(FakeCluster({f"{OURS}/workloadgrants": listed}), SYSTEM)
+    assert found.result == "ok"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from countersign.controller.contact import LOOK_EVERY, NodeContact
+from countersign.controller.contact import LOOK_EVERY, LOOK_SELDOM, QUICK_LOOKS, NodeContact
 from countersign.grants.impact import Limits
 from tests.unit.controller.cluster import Cluster
 
@@ -155,3 +155,18 @@ async def test_a_node_is_asked_about_once_a_second_however_many_pods_wait() -> N
     assert await contact.heard("n1")
     assert asked == ["n1", "n1"]
     assert not await contact.heard("n2")
+
+
+async def test_a_node_that_is_silent_for_long_is_asked_about_less_often() -> None:
+    now = [0.0]
+
+    async def read(_: str) -> str | None:
+        return None
+
+    contact = NodeContact(read, lambda: now[0])
+    while contact.pause("n1") == LOOK_EVERY:
+        assert not await contact.heard("n1")
+        now[0] += LOOK_EVERY
+    assert contact.pause("n1") == LOOK_SELDOM
+    assert QUICK_LOOKS <= now[0] <= QUICK_LOOKS + 2
+    assert contact.pause("n2") == LOOK_EVERY
