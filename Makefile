@@ -39,8 +39,8 @@ E2E_GIVEN = $(call given,KUBECONFIG,E2E_KUBECONFIG) $(call given,IMAGE,E2E_IMAGE
 e2e: dev ## End-to-end tests: on the lab's node; or KUBECONFIG=F IMAGE=HOST/NAME:TAG [REGISTRY=HOST/PREFIX]; or CLUSTER=kind
 	$(if $(filter kind,$(CLUSTER)),$(BIN)/python -m tests.e2e.kind,$(strip $(E2E_GIVEN) $(BIN)/pytest tests/e2e)) $(ARGS)
 
-demo: dev ## Watch the main job happen on a real API server
-	$(BIN)/python -m tests.demo
+demo: dev ## Watch the main job happen on a real API server; NODE=1: with pods that really run (Linux, root)
+	$(BIN)/python -m tests.demo $(if $(filter-out 0,$(NODE)),--node)
 
 IMAGE_ARGS ?=
 image: dev ## Build the image without a container engine; IMAGE_ARGS="--output FILE" writes it, "--push HOST/NAME:TAG" pushes it
