@@ -9,7 +9,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -18,7 +18,6 @@ import msgspec
 from tests.lab.locks import exclusive
 from tests.lab.programs import cache_dir
 
-_BLOCK: Final = 1 << 20
 _LEVEL: Final = 9
 
 
@@ -131,13 +130,6 @@ class _Hashed(io.RawIOBase):
     @property
     def digest(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
-
-
-def blocks(path: Path) -> Iterator[bytes]:
-    """A file, piece by piece."""
-    with path.open("rb") as file:
-        while data := file.read(_BLOCK):
-            yield data
 
 
 def _decoded(type_: type, value: object) -> object:
