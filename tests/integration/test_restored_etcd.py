@@ -98,6 +98,10 @@ def test_what_a_restore_brings_back_is_inactive_until_it_was_judged_anew(
         await_end(standby)
         assert "etcd went back in time" in standby.process.log.read_text()
         await_end(own.services["controller"])
+        events = own.lab.admin.get(f"/apis/events.k8s.io/v1/namespaces/{own.namespace}/events", expect=200).body[
+            "items"
+        ]
+        assert any(one["reason"] == "EtcdRestoreSuspected" for one in events), "a person is told"
 
         def refused() -> bool:
             return introspect(own.verifier_client(), tokens["stolen"], scene.asker).status == 503
