@@ -271,7 +271,7 @@ def test_fills_in_the_defaults_that_kubectl_explain_promises(created: dict[str, 
     assert spec["runtime"]["command"] == "FromImage"
     assert "LD_*" in spec["runtime"]["deniedEnv"]
     assert (spec["apiToken"], spec["onTermination"], spec["drainSeconds"]) == ("Keep", "GracePeriod", 60)
-    assert spec["responses"] == {"ephemeralContainer": "Revoke"}
+    assert spec["responses"] == {"ephemeralContainer": "Revoke", "nodeLost": "Suspend", "nodeLostAfterSeconds": 300}
     assert spec["unmatchedImages"] == "Deny"
     assert created["ProtectedAudience"]["spec"]["issuance"] == {
         "allowedNamespaces": {"from": "None"},

@@ -98,18 +98,25 @@ def test_what_a_restore_brings_back_is_inactive_until_it_was_judged_anew(
         await_end(standby)
         assert "etcd went back in time" in standby.process.log.read_text()
         await_end(own.services["controller"])
+        events = own.lab.admin.get(f"/apis/events.k8s.io/v1/namespaces/{own.namespace}/events", expect=200).body[
+            "items"
+        ]
+        assert any(one["reason"] == "EtcdRestoreSuspected" for one in events), "a person is told"
 
         def refused() -> bool:
             return introspect(own.verifier_client(), tokens["stolen"], scene.asker).status == 503
 
-        own.lab.wait_for(refused, what="the verifier that ran before answers 503")
+        def suspects() -> bool:
+            return "countersign_verifier_etcd_restore_suspected 1.0" in own.services["verifier"].metrics()
+
+        own.lab.wait_for(suspects, what="the verifier that ran before notices", timeout=30)
+        assert refused()
         own.services.pop("standby")
         own.services.pop("controller")
         # Its own Lease comes back to life; a verifier that saw it go back does not.
         own.start_service("controller")
         time.sleep(1)
         assert refused()
-        assert "countersign_verifier_etcd_restore_suspected 1.0" in own.services["verifier"].metrics()
 
         # Another epoch: at once, though the controller that runs is of the old one and says Active.
         own.stop("verifier")

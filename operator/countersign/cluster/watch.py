@@ -89,11 +89,16 @@ class Reflector(Generic[O, T]):
         field_selector: str | None = None,
         page_size: int = PAGE_SIZE,
         silence_seconds: float = SILENCE_SECONDS,
+        relist_when_silent: bool = False,
         server_seconds: float = SERVER_SECONDS,
         pause: Callable[[int], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`pause` gives the seconds to wait after so many failures in a row."""
+        """`pause` gives the seconds to wait after so many failures in a row.
+
+        `relist_when_silent`: for an object that is known to change all the time. Its silence may mean that etcd was
+        restored and has not reached the version that is watched from; only a list tells.
+        """
         self.cache: WatchCache[T] = WatchCache(clock)
         self.lists = self.watches = self.events = self.failures = 0
         """Since the start: completed lists, opened watches, events taken, errors met."""
@@ -107,6 +112,7 @@ class Reflector(Generic[O, T]):
         self._project = project
         self._page_size = page_size
         self._silence = silence_seconds
+        self._relist_when_silent = relist_when_silent
         self._server_seconds = server_seconds
         self._pause = pause or backoff
         self._version: str | None = None
@@ -180,6 +186,8 @@ class Reflector(Generic[O, T]):
                             self._on_line(line)
             except TimeoutError:
                 _log.debug("watch silent, opening another", resource=self._resource.plural, seconds=self._silence)
+                if self._relist_when_silent:
+                    self._version = None
         # A server that ends every watch at once must not be asked in a tight loop.
         self._failed_in_a_row = 0 if loop.time() - started >= SHORT_WATCH_SECONDS else self._failed_in_a_row + 1
 

@@ -59,6 +59,9 @@ from countersign.verifier.tokens import TokenReader
 LOOKUP_SECONDS: Final = 2.0
 """How long a pod is looked up live, and the API server asked about an asker."""
 
+LEASE_SILENCE_SECONDS: Final = 5.0
+"""The controller's Lease moves about each second. Silent for so long it is listed anew, which shows a restored etcd."""
+
 K = TypeVar("K", WorkloadGrant, Revocation, ProtectedAudience)
 
 _log = structlog.get_logger(__name__)
@@ -101,7 +104,10 @@ class Verifier:
         audiences = _watch(self._client, ProtectedAudience)
         pods = Reflector(self._client, PODS, PodObject, view)
         ours = settings.namespace
-        lease = Reflector(self._client, LEASES, Lease, _beat, namespace=ours, name=names.LEASE_NAME)
+        lease = Reflector(
+            self._client, LEASES, Lease, _beat, namespace=ours, name=names.LEASE_NAME,
+            silence_seconds=LEASE_SILENCE_SECONDS, relist_when_silent=True,
+        )  # fmt: skip
         secret = Reflector(self._client, SECRETS, Secret, _same, namespace=ours, name=names.VERIFIER_TLS_SECRET)
         keys = JwksCache(self._client)
         self._runs: list[Coroutine[Any, Any, Never]] = [

@@ -182,6 +182,13 @@ async def test_a_silent_stream_is_replaced_by_another_from_the_same_version(
         assert reflector.lists == 1
 
 
+async def test_what_changes_all_the_time_is_listed_anew_when_it_falls_silent(
+    client: ApiClient, server: FakeApiServer
+) -> None:
+    async with reflecting(client, silence_seconds=0.05, relist_when_silent=True) as reflector:
+        await until(lambda: reflector.lists >= 3)
+
+
 async def test_silence_ages_the_cache_only_while_the_server_does_not_answer(
     client: ApiClient, server: FakeApiServer
 ) -> None:
