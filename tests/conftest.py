@@ -22,11 +22,19 @@ _LAB_PROGRAMS = ("control-plane", "registries", "cosign")
 _NAMES = itertools.count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses the lab is marked so: `pytest -m "not lab"` runs the rest."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--slow`: tests marked slow, too."""
+    parser.addoption("--slow", action="store_true", help="run the tests that wait for minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whatever uses the lab is marked so: `pytest -m "not lab"` runs the rest. Slow tests wait for `--slow`."""
+    later = pytest.mark.skip(reason="waits for minutes: pytest --slow runs it")
     for item in items:
         if {"lab", "countersign", "helm_lab"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("lab")
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(later)
 
 
 @pytest.fixture(scope="session")

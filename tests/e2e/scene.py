@@ -24,7 +24,7 @@ ACCOUNT = "worker"
 LEDGER = "ledger"
 TOKEN_FILE = "/var/run/secrets/countersign.dev/ledger/token"
 _NUMBERS = itertools.count(1)
-_VERIFIER_HOST = "countersign-verifier.countersign-system.svc"
+VERIFIER_HOST = "countersign-verifier.countersign-system.svc"
 
 
 class Answer(NamedTuple):
@@ -299,7 +299,7 @@ def _service(namespace: str) -> Object:
 
 def _ledger_pod(namespace: str, image: PushedImage, verifier: str) -> Object:
     container = objects.container(image.by_digest, args=["ledger"])
-    container["env"] = [{"name": "VERIFIER_URL", "value": f"https://{_VERIFIER_HOST}/introspect"}]
+    container["env"] = [{"name": "VERIFIER_URL", "value": f"https://{VERIFIER_HOST}/introspect"}]
     container["readinessProbe"] = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1}
     container["volumeMounts"] = [
         {"name": "verifier", "mountPath": "/var/run/secrets/verifier"},
@@ -310,7 +310,7 @@ def _ledger_pod(namespace: str, image: PushedImage, verifier: str) -> Object:
         container,
         service_account="api",
         # Not every cluster of these tests has DNS; the certificate wants the name.
-        hostAliases=[{"ip": verifier, "hostnames": [_VERIFIER_HOST]}],
+        hostAliases=[{"ip": verifier, "hostnames": [VERIFIER_HOST]}],
         volumes=[
             {"name": "verifier", "projected": {"sources": [{"serviceAccountToken": source}]}},
             {"name": "ca", "configMap": {"name": CA_CONFIGMAP}},

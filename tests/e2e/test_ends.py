@@ -55,7 +55,7 @@ def test_a_deleted_pod_keeps_its_identity_while_its_container_ends(scene: Scene)
     assert scene.ledger.ask(token).active
     scene.cluster.gone(pod)
     assert not scene.ledger.ask(token).active
-    scene.grant(pod, "Revoked")
+    scene.grant(pod, "Revoked", "Deleted")
 
 
 def test_a_drain_takes_no_longer_than_the_policy_leaves_it(short_drain: Scene) -> None:

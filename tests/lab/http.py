@@ -71,15 +71,20 @@ class HttpClient:
         base_url: str,
         *,
         ca_file: Path | None = None,
+        ca_data: str | None = None,
+        server_name: str | None = None,
         cert_file: Path | None = None,
         key_file: Path | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """`server_name`: the certificate's, where the URL has an address."""
         self.base_url = base_url.rstrip("/")
         self._headers = dict(headers or {})
         self._pool = urllib3.PoolManager(
             maxsize=64,
             ca_certs=str(ca_file) if ca_file else None,
+            ca_cert_data=ca_data,
+            server_hostname=server_name,
             cert_file=str(cert_file) if cert_file else None,
             key_file=str(key_file) if key_file else None,
             timeout=_TIMEOUT,
