@@ -91,14 +91,6 @@ def test_a_system_pod_starts(absence: World) -> None:
     cluster.gone(pod)
 
 
-def test_a_governed_job_completes_and_its_pod_vanishes(absence: World) -> None:
-    scene, cluster = absence.scene, absence.cluster
-    job = cluster.wait(lambda: completed(scene, "task"), what="the Job is complete", seconds=90)
-    cluster.delete(job, propagationPolicy="Foreground")
-    cluster.gone(absence.finisher)
-    cluster.wait(lambda: cluster.get(objects.object_path(job)) is None, what="the Job is gone")
-
-
 def test_an_ungoverned_job_starts_completes_and_is_removed_by_its_ttl(absence: World) -> None:
     cluster = absence.cluster
     namespace = cluster.create_namespace("ungoverned")
@@ -151,6 +143,14 @@ def test_a_node_is_drained(absence: World) -> None:
         cluster.kubectl("uncordon", node)
 
 
+def test_a_governed_job_completes_and_its_pod_vanishes(absence: World) -> None:
+    scene, cluster = absence.scene, absence.cluster
+    job = cluster.wait(lambda: completed(scene, "task"), what="the Job is complete", seconds=90)
+    cluster.delete(job, propagationPolicy="Foreground")
+    cluster.gone(absence.finisher)
+    cluster.wait(lambda: cluster.get(objects.object_path(job)) is None, what="the Job is gone")
+
+
 def test_what_came_meanwhile_is_judged_when_it_is_back(absence: World) -> None:
     """The door is open in Audit and in what nobody governs: what passed it has no identity, and is on record."""
     scene, audited, cluster = absence.scene, absence.audited, absence.cluster
@@ -169,8 +169,12 @@ def test_what_came_meanwhile_is_judged_when_it_is_back(absence: World) -> None:
     scene.grant(absence.finisher, "Revoked")
     scene.grant(absence.keeper, "Active")
     cluster.wait(lambda: scene.ask(absence.keeper).active, what="the running pod's token is active again")
-    web = cluster.running(scene.namespace, "app=web", 1, seconds=90)
-    scene.grant(web[0], "Active")
+    # By itself the refused replica comes later: its controller backs off, 5 ms doubled at each refusal, up to 1000 s
+    # (client-go util/workqueue, DefaultControllerRateLimiter). A change of the Deployment makes it try at once.
+    path = f"/apis/apps/v1/namespaces/{scene.namespace}/deployments/web/scale"
+    cluster.as_user(scene.developer).patch(path, {"spec": {"replicas": 2}}, expect=200)
+    for pod in cluster.running(scene.namespace, "app=web", 2):
+        scene.grant(pod, "Active")
     admitted = scene.start(scene.pod("after"))
     assert scene.ask(admitted).active
 
