@@ -118,6 +118,13 @@ def test_a_status_update_goes_through(absence: World) -> None:
     assert any(one["type"] == condition["type"] for one in changed["status"]["conditions"])
 
 
+def test_of_a_governed_pods_changes_only_those_that_count_wait(absence: World) -> None:
+    path, api = objects.object_path(absence.keeper), absence.cluster.api
+    api.patch(path, {"metadata": {"annotations": {"example.com/note": "seen"}}}, expect=200)
+    refused = api.patch(path, {"metadata": {"labels": {"role": "leader"}}})
+    assert (refused.status, "failed calling webhook" in refused.message) == (500, True), refused
+
+
 def test_tokens_of_running_pods_are_refreshed(absence: World) -> None:
     """A kubelet that starts anew has no token cached: each mount asks for another."""
     before = absence.scene.token(absence.keeper)
