@@ -17,9 +17,9 @@ from tests.lab.http import HttpClient
 from tests.stack import objects
 from tests.stack.objects import Object
 
-PODS_PER_SECOND = 3.0
+PODS_PER_SECOND = 5.0
 """Of signed ones; as many unsigned ones are tried."""
-QUESTIONS_PER_SECOND = 4.0
+QUESTIONS_PER_SECOND = 6.0
 """About each of the two tokens."""
 
 
@@ -59,10 +59,17 @@ class Load:
             threading.Thread(target=self._repeat, args=("revoked", questions, lambda: self._ask(self.revoked))),
         ]
 
-    def wrong(self) -> dict[str, list[Seen]]:
-        """Answers that are not the expected ones."""
-        found = {kind: [one for one in seen if one.status != EXPECTED[kind]] for kind, seen in self.seen.items()}
-        return {kind: seen for kind, seen in found.items() if seen}
+    def wrong(self, begun: float) -> list[str]:
+        """Answers that are not the expected ones, a line for each sort: how many, which, and when."""
+        found: dict[tuple[str, int, str], list[float]] = {}
+        for kind, seen in self.seen.items():
+            for one in seen:
+                if one.status != EXPECTED[kind]:
+                    found.setdefault((kind, one.status, one.message[:200]), []).append(one.at - begun)
+        return [
+            f"{kind}: {len(times)} x {status} {message} ({times[0]:.1f} s to {times[-1]:.1f} s)"
+            for (kind, status, message), times in found.items()
+        ]
 
     def longest_gap(self) -> float:
         """Seconds, the longest between two answers of one kind: that the load was one."""

@@ -91,14 +91,6 @@ def test_a_system_pod_starts(absence: World) -> None:
     cluster.gone(pod)
 
 
-def test_a_governed_job_completes_and_its_pod_vanishes(absence: World) -> None:
-    scene, cluster = absence.scene, absence.cluster
-    job = cluster.wait(lambda: completed(scene, "task"), what="the Job is complete", seconds=90)
-    cluster.delete(job, propagationPolicy="Foreground")
-    cluster.gone(absence.finisher)
-    cluster.wait(lambda: cluster.get(objects.object_path(job)) is None, what="the Job is gone")
-
-
 def test_an_ungoverned_job_starts_completes_and_is_removed_by_its_ttl(absence: World) -> None:
     cluster = absence.cluster
     namespace = cluster.create_namespace("ungoverned")
@@ -126,6 +118,13 @@ def test_a_status_update_goes_through(absence: World) -> None:
     assert any(one["type"] == condition["type"] for one in changed["status"]["conditions"])
 
 
+def test_of_a_governed_pods_changes_only_those_that_count_wait(absence: World) -> None:
+    path, api = objects.object_path(absence.keeper), absence.cluster.api
+    api.patch(path, {"metadata": {"annotations": {"example.com/note": "seen"}}}, expect=200)
+    refused = api.patch(path, {"metadata": {"labels": {"role": "leader"}}})
+    assert (refused.status, "failed calling webhook" in refused.message) == (500, True), refused
+
+
 def test_tokens_of_running_pods_are_refreshed(absence: World) -> None:
     """A kubelet that starts anew has no token cached: each mount asks for another."""
     before = absence.scene.token(absence.keeper)
@@ -151,6 +150,14 @@ def test_a_node_is_drained(absence: World) -> None:
         cluster.kubectl("uncordon", node)
 
 
+def test_a_governed_job_completes_and_its_pod_vanishes(absence: World) -> None:
+    scene, cluster = absence.scene, absence.cluster
+    job = cluster.wait(lambda: completed(scene, "task"), what="the Job is complete", seconds=90)
+    cluster.delete(job, propagationPolicy="Foreground")
+    cluster.gone(absence.finisher)
+    cluster.wait(lambda: cluster.get(objects.object_path(job)) is None, what="the Job is gone")
+
+
 def test_what_came_meanwhile_is_judged_when_it_is_back(absence: World) -> None:
     """The door is open in Audit and in what nobody governs: what passed it has no identity, and is on record."""
     scene, audited, cluster = absence.scene, absence.audited, absence.cluster
@@ -169,8 +176,12 @@ def test_what_came_meanwhile_is_judged_when_it_is_back(absence: World) -> None:
     scene.grant(absence.finisher, "Revoked")
     scene.grant(absence.keeper, "Active")
     cluster.wait(lambda: scene.ask(absence.keeper).active, what="the running pod's token is active again")
-    web = cluster.running(scene.namespace, "app=web", 1, seconds=90)
-    scene.grant(web[0], "Active")
+    # By itself the refused replica comes later: its controller backs off, 5 ms doubled at each refusal, up to 1000 s
+    # (client-go util/workqueue, DefaultControllerRateLimiter). A change of the Deployment makes it try at once.
+    path = f"/apis/apps/v1/namespaces/{scene.namespace}/deployments/web/scale"
+    cluster.as_user(scene.developer).patch(path, {"spec": {"replicas": 2}}, expect=200)
+    for pod in cluster.running(scene.namespace, "app=web", 2):
+        scene.grant(pod, "Active")
     admitted = scene.start(scene.pod("after"))
     assert scene.ask(admitted).active
 

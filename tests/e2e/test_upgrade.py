@@ -130,11 +130,8 @@ def unnoticed(world: World, load: Load) -> None:
     counts = {kind: len(seen) for kind, seen in load.seen.items()}
     begun = min(seen[0].at for seen in load.seen.values())
     print(f"\n{counts} in {max(seen[-1].at for seen in load.seen.values()) - begun:.0f} s")
-    wrong = load.wrong()
-    assert not wrong, {
-        kind: [(round(one.at - begun, 1), one.status, one.message[:300]) for one in seen]
-        for kind, seen in wrong.items()
-    }
+    wrong = load.wrong(begun)
+    assert not wrong, "\n".join(wrong)
     assert load.longest_gap() < LONGEST_GAP
     assert all("ImageUnsigned" in one.message for one in load.seen["unsigned"])
     assert all(RECEIPT_ANNOTATION in pod["metadata"].get("annotations", {}) for pod in load.pods)
