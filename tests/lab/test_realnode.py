@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.debian import unpacked
+from tests.lab import builder
 from tests.lab.images import ImageSpec
 from tests.lab.lab import Lab
 from tests.lab.realnode import cgroups, requirements, sandbox
@@ -40,18 +40,15 @@ def node_lab(programs: None) -> Iterator[Lab]:
 
 def test_a_pod_runs_and_the_api_server_reaches_into_it(node_lab: Lab) -> None:
     lab = node_lab
-    busybox = unpacked(["busybox-static"]).program("busybox").read_bytes()
-    spec = ImageSpec(
-        entrypoint=["/busybox", "sh", "-c", "echo hello; exec /busybox sleep 600"], files={"busybox": busybox}
-    )
+    program = builder.ensure(["workload"])["workload"].read_bytes()
+    spec = ImageSpec(entrypoint=["/workload", "work"], files={"workload": program})
     image = lab.registry("referrers").repository("lab/sleeper").push("v1", spec)
     namespace = lab.create_namespace("runs")
     lab.kubectl("run", "one", f"--image={image.by_digest}", "-n", namespace)
     lab.kubectl("wait", "pod/one", "-n", namespace, "--for=condition=Ready", "--timeout=30s")
-    assert lab.kubectl("logs", "one", "-n", namespace).strip() == "hello"
-    assert lab.kubectl("exec", "one", "-n", namespace, "--", "/busybox", "id", "-u").strip() == "65532"
+    assert lab.kubectl("logs", "one", "-n", namespace).strip() == "working"
     token = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-    assert lab.kubectl("exec", "one", "-n", namespace, "--", "/busybox", "cat", token).count(".") == 2
+    assert lab.kubectl("exec", "one", "-n", namespace, "--", "/workload", "cat", token).count(".") == 2
     pod = json.loads(lab.kubectl("get", "pod", "one", "-n", namespace, "-o", "json"))
     assert pod["status"]["containerStatuses"][0]["imageID"].endswith(image.digest)
 

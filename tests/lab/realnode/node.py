@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tests.lab import builder
 from tests.lab.controlplane import write_kubeconfig
-from tests.lab.debian import unpacked
 from tests.lab.pki import CertificateAuthority
 from tests.lab.processes import Process, Processes, free_port
 from tests.lab.realnode.containerd import Containerd
 from tests.lab.realnode.kubelet import KUBE_PROXY_USER, Kubelet, start_kube_proxy
+from tests.lab.realnode.packages import unpacked
 from tests.lab.realnode.sandbox import Sandbox
 
 __all__ = ["CONTROLLER_FLAGS", "RealNode", "Sandbox", "apiserver_flags", "prepare", "role_bindings"]

@@ -15,10 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.lab.debian import Unpacked
 from tests.lab.processes import Process, Processes
 from tests.lab.realnode import cgroups
 from tests.lab.realnode.init import READY
+from tests.lab.realnode.packages import Unpacked
 from tests.lab.waiting import wait_for
 
 _ROOT = Path(__file__).parents[3]
