@@ -41,6 +41,7 @@ def labels() -> dict[str, set[str]]:
     gate.answered(("/mutate", "pods", "CREATE", "error", "X"), 0.1)
     gate.ungranted("ledger.example.com", refused=True)
     verifier.turned_away(503, "Stale")
+    verifier.restore_suspected(lambda: 0.0)
     return {sample.name: set(sample.labels) for family in registry.collect() for sample in family.samples}
 
 
