@@ -201,7 +201,7 @@ def test_after_a_power_cut_everything_starts_by_itself_and_keeps_its_grant(absen
     assert not closed.ok, "no gate can have answered yet"
     lab.real_node.power_on()
 
-    cluster.wait(lambda: attempt(scene, scene.pod("first")).ok, what="a governed pod is admitted", seconds=BACK_SECONDS)
+    admit(absence, scene.pod("first"))
     admitted = time.monotonic() - ready
     first = cluster.phase(cluster.pod(scene.namespace, "first"), "Running", seconds=BACK_SECONDS)
     print(
@@ -235,6 +235,22 @@ def requested(world: World) -> list[Object]:
 def attempt(scene: Scene, obj: Object) -> Answer:
     """Create as the developer, whatever comes of it."""
     return scene.cluster.as_user(scene.developer).post(objects.collection_path(obj), obj)
+
+
+def admit(world: World, pod: Object) -> None:
+    """Wait until the pod is admitted; if it never is, AssertionError with the last refusal and what our pods do."""
+    refusals: list[str] = []
+
+    def probe() -> bool:
+        reply = attempt(world.scene, pod)
+        refusals.append(reply.message)
+        return reply.ok
+
+    try:
+        world.cluster.wait(probe, what="a governed pod is admitted", seconds=BACK_SECONDS)
+    except AssertionError as error:
+        ours = world.cluster.kubectl("get", "pods,events", "-n", world.release.namespace)
+        raise AssertionError(f"{error}; last refusal: {refusals[-1]}\n{ours}") from None
 
 
 def plain(scene: Scene, *args: str) -> Object:
