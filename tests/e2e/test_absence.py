@@ -20,8 +20,8 @@ from tests.stack.objects import Object
 SERVICES = ("gate", "controller", "verifier")
 BACK_SECONDS = 180.0
 """At most, from a ready API server to the first governed pod. Mostly 7 to 16 s. But an API server that has looked for
-our kinds before it served them refuses every TokenRequest by the guard of minting, until it looks again after 30 s (k8s
-apiserver/pkg/server/options/admission.go, discoveryRESTMapper); and a kubelet waits twice as long after each refusal."""
+our kinds before it served them refuses every TokenRequest by the guard of minting, until it looks again after 30 s
+(k8s apiserver/pkg/server/options/admission.go); and a kubelet waits twice as long after each refusal."""
 
 
 class World(NamedTuple):
