@@ -12,7 +12,7 @@ import urllib3
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.release import Release
-from tests.e2e.scene import ACCOUNT, Ledger, Scene, make_scene
+from tests.e2e.scene import ACCOUNT, Ledger, Scene
 from tests.e2e.setting import on_lab
 from tests.lab.lab import Lab
 from tests.stack import objects
@@ -72,10 +72,9 @@ def on_node() -> Iterator[NodeSetting]:
         release = setting.release()
         release.install()
         ledger = Ledger(setting.cluster, release, setting.store)
-        scene = make_scene(setting.cluster, release, ledger, setting.store, setting.cosign)
+        scene = setting.scene(release, ledger)
         setting.cluster.create_namespace(FREE)
         setting.cluster.create(objects.service_account(ACCOUNT, FREE))
-        assert setting.lab is not None
         yield NodeSetting(setting.lab, setting.cluster, release, scene)
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from tests.demo.story import Story
 from tests.e2e.cluster import Cluster
 from tests.e2e.release import Release
-from tests.e2e.scene import PROGRAM, TOKEN_FILE, Answer, Ledger, Scene, make_scene
-from tests.e2e.setting import Setting, on_lab
+from tests.e2e.scene import PROGRAM, TOKEN_FILE, Answer, Ledger, Scene
+from tests.e2e.setting import LabSetting, on_lab
 from tests.stack import objects
 from tests.stack.objects import Object
 
@@ -27,7 +27,7 @@ FREE = "ungoverned"
 class Play:
     """What the steps hand on to each other."""
 
-    setting: Setting
+    setting: LabSetting
     release: Release
     scene: Any = None
     """The main namespace (`Scene`), once it is made."""
@@ -40,7 +40,7 @@ class Play:
     def another(self, **policy: Any) -> Scene:
         """A governed namespace under a policy of its own."""
         ledger: Ledger = self.scene.ledger
-        return make_scene(self.cluster, self.release, ledger, self.setting.store, self.setting.cosign, **policy)
+        return self.setting.scene(self.release, ledger, **policy)
 
 
 def tell_all(console: Console) -> bool:
@@ -67,9 +67,7 @@ def _installed(story: Story, play: Play) -> None:
         tell.got(notes[: notes.index("\nNext:")] if "\nNext:" in notes else notes)
         tell.got(play.cluster.kubectl("get", "pods", "-n", play.release.namespace))
         ledger = Ledger(play.cluster, play.release, play.setting.store)
-        play.scene = make_scene(
-            play.cluster, play.release, ledger, play.setting.store, play.setting.cosign, mode="Enforce"
-        )
+        play.scene = play.setting.scene(play.release, ledger)
         ready = [pod for name in ("gate", "controller", "verifier") for pod in play.release.service(name)]
         tell.outcome(f"{len(ready)} pods ready; a policy, an audience and a relying party declared")
 
@@ -130,7 +128,7 @@ def _revoked(story: Story, play: Play) -> None:
         scene.inactive(token)
         tell.got(f"the ledger refuses it {(time.perf_counter() - began) * 1000:.0f} ms later (one call takes ~100 ms)")
         tell.did("the kubelet is restarted, so that it asks for the token anew")
-        _machine(play).kubelet.restart()
+        play.setting.lab.real_node.kubelet.restart()
         refused = play.cluster.wait(
             lambda: _about(play.cluster.events(scene.namespace, pod["metadata"]["name"]), "GrantNotActive"),
             what="the pod's events tell of the refusal",
@@ -194,7 +192,7 @@ def _lost_node(story: Story, play: Play) -> None:
         pod, kept = scene.start(scene.pod("lost")), keeping.start(keeping.pod("kept"))
         token, kept_token = scene.token(pod), keeping.token(kept)
         tell.did("the kubelet is stopped; its containers run on")
-        kubelet = _machine(play).kubelet
+        kubelet = play.setting.lab.real_node.kubelet
         kubelet.stop()
         try:
             grant = scene.grant(pod, "Suspended", "NodeLost", seconds=120)
@@ -311,12 +309,6 @@ STEPS: tuple[Callable[[Story, Play], None], ...] = (
     _lost_node,
     _inventory,
 )
-
-
-def _machine(play: Play) -> Any:
-    machine = play.cluster.machine
-    assert machine is not None
-    return machine
 
 
 def _await_exec(play: Play, pod: Object) -> None:

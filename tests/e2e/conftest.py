@@ -11,7 +11,7 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.registries import ImageStore
 from tests.e2e.release import Release
 from tests.e2e.scene import Ledger, NewScene, Scene, make_scene
-from tests.e2e.setting import IncompleteError, Setting, given, on_lab
+from tests.e2e.setting import IncompleteError, LabSetting, Setting, given, on_lab
 from tests.lab.cosign import Cosign
 from tests.lab.realnode import requirements
 
@@ -64,7 +64,7 @@ def release(setting: Setting) -> Iterator[Release]:
     made = setting.release()
     made.install()
     yield made
-    if setting.lab is None:
+    if not isinstance(setting, LabSetting):
         made.uninstall()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tests.e2e.cluster import Cluster
 from tests.e2e.registries import GivenRegistry, ImageStore
 from tests.e2e.release import REGISTRY_CA, Release, values_for
+from tests.e2e.scene import Ledger, Scene, make_scene
 from tests.lab import builder
 from tests.lab.cosign import Cosign
 from tests.lab.image.build import countersign_image
@@ -33,7 +34,6 @@ class Setting:
     store: ImageStore
     image: str
     cosign: Cosign
-    lab: Lab | None = None
 
     def release(self, extra: dict[str, Any] | None = None) -> Release:
         """The chart, not yet installed; its namespace is there, as docs/install.md has it made."""
@@ -45,14 +45,25 @@ class Setting:
             self.cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
         return made
 
+    def scene(self, release: Release, ledger: Ledger, **options: Any) -> Scene:
+        """As `make_scene`."""
+        return make_scene(self.cluster, release, ledger, self.store, self.cosign, **options)
+
+
+@dataclass(frozen=True)
+class LabSetting(Setting):
+    """The same on the lab, whose programs can be stopped."""
+
+    lab: Lab
+
 
 @contextlib.contextmanager
-def on_lab(controller_flags: Sequence[str] = ()) -> Iterator[Setting]:
+def on_lab(controller_flags: Sequence[str] = ()) -> Iterator[LabSetting]:
     """A lab with a real node, and the image built from the sources as they are."""
     with Lab.start(node=True, controller_flags=controller_flags) as lab:
         store = lab.registry("referrers")
         image = countersign_image().push(store.repository("countersign/countersign"), "lab")
-        yield Setting(Cluster(lab.kubeconfig, machine=lab.real_node), store, image.by_digest, lab.cosign, lab)
+        yield LabSetting(Cluster(lab.kubeconfig, machine=lab.real_node), store, image.by_digest, lab.cosign, lab)
 
 
 def given() -> Setting | None:

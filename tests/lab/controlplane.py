@@ -109,14 +109,10 @@ class ControlPlane:
 
     def restore_etcd(self, copy: Path) -> None:
         """What a restore of a snapshot does: the control plane goes down, and comes back with the data of then."""
-        self._processes.stop(self.controller_manager, self.apiserver)
-        self._processes.stop(self.etcd)
+        self.stop()
         shutil.rmtree(self._folder / "etcd")
         shutil.copytree(copy, self._folder / "etcd")
-        self.etcd = self._start_etcd()
-        self.apiserver = self._start_apiserver(())
-        self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
-        self.controller_manager = self._start_controller_manager(())
+        self.start()
 
     def _start(self, name: str, *flags: str) -> Process:
         log = self._folder / "logs" / f"{name}.log"

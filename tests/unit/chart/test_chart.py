@@ -422,3 +422,18 @@ def test_the_charts_version_is_the_packages() -> None:
 
     chart: dict[str, Any] = yaml.safe_load(Path(CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == chart["version"] == countersign.__version__
+
+
+def test_no_guard_with_parameters_stands_in_the_way_of_the_clusters_own_pods_and_tokens() -> None:
+    """An API server that does not know our kinds yet refuses whatever such a guard matches."""
+    guards = [obj for obj in render() if obj["kind"] == "ValidatingAdmissionPolicy" and "paramKind" in obj["spec"]]
+    guarded = {"pods", "serviceaccounts/token"}
+    checked = 0
+    for guard in guards:
+        constraints = guard["spec"]["matchConstraints"]
+        if guarded & {resource for rule in constraints["resourceRules"] for resource in rule["resources"]}:
+            [clause] = constraints["namespaceSelector"]["matchExpressions"]
+            assert (clause["key"], clause["operator"]) == ("kubernetes.io/metadata.name", "NotIn")
+            assert {*names.EXEMPT_NAMESPACES, names.SYSTEM_NAMESPACE} <= set(clause["values"])
+            checked += 1
+    assert checked == 3

@@ -29,6 +29,15 @@ spec:
   {{- end }}
 {{- end -}}
 
+{{- /* Namespaces that admission leaves alone: those of the cluster itself, and our own. Call with $. */ -}}
+{{- define "countersign.guard.notExempt" -}}
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values: [kube-system, kube-public, kube-node-lease, {{ .Release.Namespace }}]
+{{- end -}}
+
 {{- /* CEL: whether the namespaceSelector of the policy at hand (params) matches a map of labels. */ -}}
 {{- define "countersign.cel.selects" -}}
 {{- $labels := . -}}
