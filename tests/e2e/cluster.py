@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,20 @@ class Cluster:
         query = {"fieldSelector": f"involvedObject.name={about}"} if about else {}
         found = self.items(f"/api/v1/namespaces/{namespace}/events", **query)
         return [f"{event.get('reason')}: {event.get('message')}" for event in found]
+
+    @contextmanager
+    def port_forward(self, namespace: str, target: str, port: int) -> Iterator[int]:
+        """A local port that leads to a pod's, by way of API server and kubelet."""
+        command: list[str | Path] = [self._kubectl, "port-forward", "-n", namespace, target, f":{port}"]
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout
+                said = process.stdout.readline()  # Forwarding from 127.0.0.1:PORT -> 8081
+                assert "->" in said, f"kubectl port-forward {target}: {said}"
+                yield int(said.partition(" ->")[0].rpartition(":")[2])
+            finally:
+                process.terminate()
 
     def wait(self, probe: Callable[[], Any], *, what: str, seconds: float = 30.0) -> Any:
         """The first answer of `probe` that is neither None nor False."""
