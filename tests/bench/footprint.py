@@ -52,6 +52,8 @@ def _fill(setting: NodeSetting, say: Callable[[str], None]) -> None:
     """Create the pods, bind them to nodes that are played, and report them Running."""
     lab = setting.lab
     nodes = [lab.node(f"played-{number}") for number in range(PLAYED_NODES)]
+    for node in nodes:  # the services' own pods are to run where pods do
+        lab.admin.patch(f"/api/v1/nodes/{node.name}", {"spec": {"unschedulable": True}}, expect=200)
     done = itertools.count(1)
 
     def one(number: int) -> None:

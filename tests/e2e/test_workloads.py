@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.scene import NewScene, Scene
+from tests.e2e.scene import PROGRAM, NewScene, Scene
 from tests.stack import objects
 from tests.stack.objects import Object
 
@@ -101,6 +101,22 @@ def test_a_pod_that_the_scheduler_preempts_loses_its_identity(scene: Scene) -> N
     scene.cluster.phase(preemptor, "Running")
     assert scene.ask(preemptor).active
     scene.cluster.delete(preemptor)
+
+
+def test_a_pod_that_the_kubelet_evicts_loses_its_identity_though_its_object_stays(scene: Scene) -> None:
+    container = scene.container()
+    container["volumeMounts"] = [{"name": "scratch", "mountPath": "/scratch"}]
+    scratch = {"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}
+    context = {"runAsUser": 65532, "fsGroup": 65532}
+    pod = scene.start(scene.pod("hoarder", containers=[container], volumes=[scratch], securityContext=context))
+    token = scene.token(pod)
+    assert scene.ledger.ask(token).active
+    scene.cluster.exec(pod, PROGRAM, "fill", "/scratch/file")
+    # The program ends with status 0 when it is told to, and so the kubelet calls even this pod Succeeded.
+    scene.cluster.phase(pod, "Succeeded")
+    assert any(event.startswith("Evicted: ") for event in scene.cluster.events(scene.namespace, "hoarder"))
+    scene.inactive(token)
+    scene.grant(pod, "Revoked", "Completed")
 
 
 def test_a_pod_past_its_deadline_loses_its_identity_though_its_object_stays(scene: Scene) -> None:

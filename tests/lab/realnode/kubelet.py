@@ -128,7 +128,6 @@ def _config(socket: Path, ca_file: Path, serving: KeyPairFiles, address: str, po
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
         "failSwapOn": False,
-        "localStorageCapacityIsolation": False,
         "enforceNodeAllocatable": [],
         "podCIDR": pod_subnet,
         "resolvConf": "",
@@ -140,6 +139,8 @@ def _config(socket: Path, ca_file: Path, serving: KeyPairFiles, address: str, po
         "kubeAPIBurst": 400,
         # A laptop's full disk is no reason to evict what a test looks at.
         "evictionHard": {"memory.available": "100Mi"},
+        # A volume over its limit is noticed within seconds instead of a minute.
+        "volumeStatsAggPeriod": "5s",
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         # A lost node shows within seconds instead of a minute (see the controller-manager's grace period).

@@ -3,6 +3,7 @@
 //	workload work [-for D] [-exit N] [-linger D] [-every D]   call the ledger with the token of LEDGER_TOKEN_FILE, and say what it answers
 //	workload ask [TOKEN]                                      call it once, with this token if one is given
 //	workload cat FILE                                         print a file
+//	workload fill FILE                                        write a file of 8 MiB
 //	workload stat FILE                                        print a file's mode, owner and group
 //	workload crash                                            make the container's `work` end at once, with status 3
 //	workload ledger                                           the relying party: serve, and ask the verifier about each caller's token
@@ -19,6 +20,8 @@ import (
 	"syscall"
 	"time"
 )
+
+const filling = 8 << 20
 
 func main() {
 	if len(os.Args) < 2 {
@@ -41,6 +44,8 @@ func main() {
 		os.Stdout.Write(content)
 	case "stat":
 		stat(arguments[0])
+	case "fill":
+		exitOn(os.WriteFile(arguments[0], make([]byte, filling), 0o600))
 	case "crash":
 		exitOn(syscall.Kill(1, syscall.SIGUSR1))
 	case "ledger":
