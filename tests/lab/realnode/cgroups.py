@@ -34,17 +34,17 @@ def join_script() -> str:
     return f'{moves}; exec "$@"'
 
 
-def enter(name: str) -> None:
+def enter(name: str, mount: Path = MOUNT) -> None:
     """Make the cgroup `name` in each hierarchy, and move this process into it."""
-    for root in hierarchies():
+    for root in hierarchies(mount):
         folder = root / PARENT / name
         for path in (folder.parent, folder):
             path.mkdir(exist_ok=True)
             for setting in ("cpuset.cpus", "cpuset.mems"):  # cpuset(7): empty at first, and then nobody may enter
                 own, above = path / setting, path.parent / setting
-                if own.exists() and above.exists() and not is_v2():
+                if own.exists() and above.exists() and not is_v2(mount):
                     own.write_text(above.read_text())
-        if is_v2():
+        if is_v2(mount):
             _delegate(root, folder)
             folder = folder / _LEAF  # a cgroup with processes of its own can have no children with controllers
             folder.mkdir(exist_ok=True)
@@ -59,9 +59,9 @@ def _delegate(root: Path, folder: Path) -> None:
                 (path / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
-def remove(name: str) -> bool:
+def remove(name: str, mount: Path = MOUNT) -> bool:
     """Remove the cgroup and all below it. False if processes are left in it."""
-    gone = [_remove(root / PARENT / name) for root in hierarchies()]
+    gone = [_remove(root / PARENT / name) for root in hierarchies(mount)]
     return all(gone)
 
 
