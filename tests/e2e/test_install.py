@@ -105,7 +105,9 @@ def test_a_single_replica_does_not_block_a_drain(own: Own, installed: Release, s
     for name in SERVICES:
         (pod,) = cluster.running(SYSTEM_NAMESPACE, f"app.kubernetes.io/component={name}", 1)
         assert pod["metadata"]["uid"] not in before
-    assert scene.ask(scene.start(scene.pod("drained"))).active
+    drained = scene.start(scene.pod("drained"))
+    # The verifier is ready; kube-proxy hears of it a moment later.
+    cluster.wait(lambda: scene.ask(drained).active, what="its token is active")
 
 
 def test_an_uninstall_leaves_nothing_revokes_nothing_and_a_new_install_goes_on(
