@@ -35,14 +35,36 @@ EXPECTED = {"signed": 201, "unsigned": 403, "active": 200, "revoked": 403}
 """The only right answer to each kind of request."""
 
 
+class Witnesses(NamedTuple):
+    """Whose tokens a load asks about, and where."""
+
+    keeper: Object
+    """A pod that runs all along."""
+    leaver: Object
+    """One whose identity was revoked."""
+    active: str
+    revoked: str
+    ledger_url: str
+    """The relying party at the address of its pod."""
+
+
+def witnesses(scene: Scene) -> Witnesses:
+    """Start them."""
+    keeper, leaver = scene.start(scene.pod("keeper")), scene.start(scene.pod("leaver"))
+    active, revoked = scene.token(keeper), scene.token(leaver)
+    scene.revoke(leaver)
+    scene.inactive(revoked)
+    (pod,) = scene.cluster.pods(scene.ledger.namespace, "app=ledger")
+    return Witnesses(keeper, leaver, active, revoked, f"http://{pod['status']['podIP']}:8080")
+
+
 @dataclass
 class Load:
     """Runs while it is entered."""
 
     scene: Scene
-    ledger_url: str
-    active: str
-    revoked: str
+    witnesses: Witnesses
+    pods_per_second: float = PODS_PER_SECOND
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     pods: list[Object] = field(default_factory=list)
 
@@ -50,13 +72,15 @@ class Load:
         self._stop = threading.Event()
         self._numbers = itertools.count(1)
         self._developer = self.scene.cluster.as_user(self.scene.developer)
-        self._ledger = HttpClient(self.ledger_url)
-        pods, questions = 1 / PODS_PER_SECOND, 1 / QUESTIONS_PER_SECOND
+        self._ledger = HttpClient(self.witnesses.ledger_url)
+        pods, questions = 1 / self.pods_per_second, 1 / QUESTIONS_PER_SECOND
         self._threads = [
             threading.Thread(target=self._repeat, args=("signed", pods, lambda: self._create("signed"))),
             threading.Thread(target=self._repeat, args=("unsigned", pods, lambda: self._create("unsigned"))),
-            threading.Thread(target=self._repeat, args=("active", questions, lambda: self._ask(self.active))),
-            threading.Thread(target=self._repeat, args=("revoked", questions, lambda: self._ask(self.revoked))),
+            threading.Thread(target=self._repeat, args=("active", questions, lambda: self._ask(self.witnesses.active))),
+            threading.Thread(
+                target=self._repeat, args=("revoked", questions, lambda: self._ask(self.witnesses.revoked))
+            ),
         ]
 
     def wrong(self, begun: float) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import helm_python
 
-from countersign.api.names import SYSTEM_NAMESPACE
+from countersign.api.names import POD_ENTRIES, SYSTEM_NAMESPACE
 from tests.e2e.cluster import Cluster
 from tests.e2e.registries import ImageStore, chart_values
 from tests.render import CHART
@@ -67,6 +67,15 @@ class Release:
     def service(self, name: str) -> list[dict[str, Any]]:
         """Pods of gate, controller or verifier."""
         return self.cluster.pods(self.namespace, f"app.kubernetes.io/component={name}")
+
+    def failure_policies(self) -> set[str]:
+        """Of the webhooks about pods: {"Fail"} while the door is shut."""
+        return {
+            entry["failurePolicy"]
+            for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+            for entry in self.cluster.get(f"/apis/admissionregistration.k8s.io/v1/{kind}/{NAME}")["webhooks"]
+            if entry["name"].startswith(POD_ENTRIES)
+        }
 
     def scale(self, replicas: Mapping[str, int]) -> None:
         """Set replicas by service, behind Helm's back, and wait until it is so."""

@@ -127,6 +127,12 @@ class Scene:
         assert reply.status in (400, 403), f"{obj['kind']} was not refused: {reply.status}"
         return reply.message
 
+    def refusal(self, obj: Object) -> str:
+        """Why a dry run of its creation is refused; empty if it is not."""
+        path = objects.collection_path(obj)
+        reply = self.cluster.as_user(self.developer).post(path, obj, query={"dryRun": "All"})
+        return "" if reply.ok else reply.message
+
     def start(self, obj: Object) -> Object:
         """Create a pod and wait until it runs with an Active grant; returns it as it runs."""
         made = self.cluster.phase(self.create(obj), "Running")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from countersign.api.names import RECEIPT_ANNOTATION
-from tests.e2e.load import Load
+from tests.e2e.load import Load, Witnesses, witnesses
 from tests.e2e.own import Own, own_cluster
 from tests.e2e.release import NAME, Release, values_for
 from tests.e2e.scene import Ledger, Scene
@@ -35,9 +35,7 @@ class World(NamedTuple):
     own: Own
     release: Release
     scene: Scene
-    ledger_url: str
-    active: str
-    revoked: str
+    witnesses: Witnesses
     previous: Path
 
 
@@ -65,13 +63,7 @@ def world(previous: Path) -> Iterator[World]:
         release.install(previous / "charts" / "countersign", values_for(image.by_digest, own.store))
         ledger = Ledger(own.cluster, release, own.store)
         scene = own.scene(release, ledger)
-        keeper, leaver = scene.start(scene.pod("keeper")), scene.start(scene.pod("leaver"))
-        active, revoked = scene.token(keeper), scene.token(leaver)
-        scene.revoke(leaver)
-        scene.inactive(revoked)
-        (pod,) = own.cluster.pods(ledger.namespace, "app=ledger")
-        url = f"http://{pod['status']['podIP']}:8080"
-        yield World(own, release, scene, url, active, revoked, previous)
+        yield World(own, release, scene, witnesses(scene), previous)
 
 
 def test_an_upgrade_under_load_is_noticed_by_nobody(world: World) -> None:
@@ -107,7 +99,7 @@ def test_a_rollback_under_load_is_noticed_by_nobody(world: World) -> None:
 
 def loaded(world: World) -> Load:
     """The load, not begun."""
-    return Load(world.scene, world.ledger_url, world.active, world.revoked)
+    return Load(world.scene, world.witnesses)
 
 
 def services(world: World) -> list[Object]:

@@ -131,10 +131,12 @@ class Verifier:
                 "revocations": revocations.cache,
                 "protectedaudiences": audiences.cache,
             },
+            lease=lease.cache,
             heartbeat=heartbeat,
             keys_age=keys.age,
             watch_limit=settings.watch_limit_seconds,
             heartbeat_limit=settings.heartbeat_limit_seconds,
+            lease_limit=2 * LEASE_SILENCE_SECONDS,
             keys_limit=settings.keys_limit_seconds,
             clock=clock,
         )
@@ -195,7 +197,7 @@ class Verifier:
             return "draining"
         if self._certificate.hot is None:
             return f"waiting for Secret {self.settings.namespace}/{names.VERIFIER_TLS_SECRET}: the controller writes it"
-        return self.freshness.problem() or True
+        return self.freshness.unready() or True
 
     def _on_certificate(self, change: Change[Secret]) -> None:
         self._certificate.take(None if isinstance(change, Deleted) else change.new.data)

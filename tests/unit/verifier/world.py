@@ -161,10 +161,12 @@ class World:
         }  # fmt: skip
         self.freshness = Freshness(
             streams=self.streams,
+            lease=self.lease,
             heartbeat=self.heartbeat,
             keys_age=lambda _: self.keys_age,
             watch_limit=120.0,
             heartbeat_limit=15.0,
+            lease_limit=10.0,
             keys_limit=300.0,
             clock=clock,
         )
