@@ -73,22 +73,22 @@ PROGRAMS: dict[str, Program] = {
             75,
         ),
         Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES_LDFLAGS, 27),
-        Program("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES_LDFLAGS, 8),
-        Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES_LDFLAGS, 8),
-        Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES_LDFLAGS, 38),
+        Program("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES_LDFLAGS, 5),
+        Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES_LDFLAGS, 3),
+        Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES_LDFLAGS, 15),
         Program("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", _PLAIN_LDFLAGS, 99),
         Program("olareg", "registry", "github.com/olareg/olareg/cmd/olareg", _PLAIN_LDFLAGS, 2),
         Program("cosign", "registry", "github.com/sigstore/cosign/v3/cmd/cosign", _PLAIN_LDFLAGS, 167),
         *(
             Program(name, "containerd", f"{_CONTAINERD}/{name}", _PLAIN_LDFLAGS, seconds, tags=_CONTAINERD_TAGS)
-            for name, seconds in (("containerd", 100), ("containerd-shim-runc-v2", 5), ("ctr", 10))
+            for name, seconds in (("containerd", 61), ("containerd-shim-runc-v2", 1), ("ctr", 3))
         ),
         *(
             Program(name, "cni", f"{_CNI}/{folder}/{name}", _PLAIN_LDFLAGS, seconds)
-            for folder, name, seconds in (("main", "bridge", 12), ("main", "loopback", 2), ("ipam", "host-local", 2))
+            for folder, name, seconds in (("main", "bridge", 3), ("main", "loopback", 1), ("ipam", "host-local", 1))
         ),
         Program("pause", "pause", f"{OWN_MODULES}/pause", _PLAIN_LDFLAGS, 2),
-        Program("workload", "workload", f"{OWN_MODULES}/workload", _PLAIN_LDFLAGS, 8),
+        Program("workload", "workload", f"{OWN_MODULES}/workload", _PLAIN_LDFLAGS, 2),
     )
 }
 
