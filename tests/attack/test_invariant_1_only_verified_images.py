@@ -83,18 +83,7 @@ def test_an_image_changed_in_place_is_verified_and_pinned(governed: Governed) ->
 
 def test_a_pod_that_slipped_in_has_no_grant_and_is_reported(governed: Governed) -> None:
     countersign = governed.countersign
-    countersign.stop("controller")
-    countersign.remove_webhooks()
-    try:
-        made = governed.lab.wait_for(
-            lambda: next(
-                (a.body for a in (governed.create(governed.pod(image=governed.unsigned.by_tag)),) if a.ok), None
-            ),
-            what="the API server forgets the webhooks",
-        )
-    finally:
-        countersign.start_service("controller")
-        countersign.await_webhooks()
+    made = governed.slipped_in(governed.pod(image=governed.unsigned.by_tag))
     grant = countersign.grant_of(made)
     governed.lab.wait_for(
         lambda: countersign.grant_of(made).get("status", {}).get("reason"), what="the grant says why it gives nothing"

@@ -287,14 +287,14 @@ class Installation:
         service.process.wait_until(service.ready, what="/readyz answers 200", timeout=READY_SECONDS)
 
     def mints(self) -> bool:
-        """Whether the API server goes by the guards, and gives out a token of one of our accounts.
+        """Whether the API server goes by the guards, and gives out a token where they look.
 
         It looks for new guards once a second, then refuses what they match until it has read their parameters.
         """
         crd = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/protectedaudiences.{GROUP}"
         if self.lab.admin.delete(crd, query={"dryRun": "All"}).status != 403:
             return False
-        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/countersign-gate/token"
+        path = "/api/v1/namespaces/default/serviceaccounts/default/token"
         asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         return self.lab.admin.post(path, asked, query={"dryRun": "All"}).ok
 
