@@ -21,13 +21,11 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
     """Create the pods, wait for their grants, restart every service on them."""
     countersign = setting.countersign
     clear(setting, GOVERNED)
-    before = _active(setting)
+    setting.lab.wait_for(lambda: _active(setting) == 0, what="the grants of earlier pods have ended", timeout=60)
     say(f"creating {PODS} pods")
     began = time.perf_counter()
     load = create(setting, GOVERNED, PODS, CREATING)
-    setting.lab.wait_for(
-        lambda: _active(setting) >= before + PODS - load.failed, what="every pod has its grant", timeout=180
-    )
+    setting.lab.wait_for(lambda: _active(setting) >= PODS - load.failed, what="every pod has its grant", timeout=180)
     granted = time.perf_counter() - began
     rows = [
         (f"{PODS} pods created and granted", f"{granted:.1f} s ({load.failed} failed)"),
