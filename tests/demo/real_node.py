@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -31,7 +31,6 @@ class Play:
     release: Release
     scene: Any = None
     """The main namespace (`Scene`), once it is made."""
-    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def cluster(self) -> Cluster:
@@ -98,7 +97,6 @@ def _replicas(story: Story, play: Play) -> None:
             tell.got(f"  grant {grant['metadata']['name']}; the ledger was told: {_short(told)}")
             tell.expect(told.active, f"the token is not active: {told}")
         tell.expect(len({scene.grant(pod)["metadata"]["name"] for pod in pods}) == 2, "two pods share a grant")
-        play.kept["api"] = pods
         tell.outcome("two pods, two grants, both active; the answer names digest, key, owner, policy and grant")
 
 

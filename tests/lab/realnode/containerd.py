@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.lab.images import oci_archive
 from tests.lab.processes import Process
+from tests.lab.programs import go_platform
 from tests.lab.realnode.sandbox import Sandbox, SandboxError
 
 PAUSE_IMAGE = "lab.countersign.dev/pause:1"
@@ -70,7 +71,7 @@ class Containerd:
 
     def load(self, archive: Path) -> None:
         """Bring in the images of an OCI archive, under the names that it gives them."""
-        self._ctr("images", "import", "--platform", "linux/amd64", str(archive))
+        self._ctr("images", "import", "--platform", "/".join(go_platform()), str(archive))
 
     def trust(self, host: str, ca_file: Path) -> None:
         """Pull from this registry over TLS, under a CA of its own (docs/hosts.md). Takes effect at once."""

@@ -39,10 +39,6 @@ class RealNode:
         self.kubelet = Kubelet(sandbox, programs, self.containerd, ca, name=self.name, url=url)
         self.kube_proxy = self._start_kube_proxy()
 
-    def load(self, archive: Path) -> None:
-        """Bring in the images of an OCI archive."""
-        self.containerd.load(archive)
-
     def power_off(self) -> None:
         """Kill the node's programs and every container at once, and the scheduler. What was on disk stays."""
         self.sandbox.kill_all()
