@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign.api.pod import Pod
-from countersign.trust.denial import MAX_MESSAGE, audit_annotations, message, warnings
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.policies import Policy, PolicySnapshot
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.policies.policy import Policy, PolicySnapshot
+from countersign.trust.verdicts.denial import MAX_MESSAGE, audit_annotations, message, warnings
+from countersign.trust.verdicts.verdict import Verdict, judge
 from tests.property.trust_strategies import audience_sets, evidence, pods, policies, policy_sets
 from tests.unit.trust.build import subject
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from countersign.api.pod import Pod
 from countersign.injection.patch import Injection, inject, with_receipt
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.images import extract
-from countersign.trust.pins import facts_by_image, pins
-from countersign.trust.policies import PolicySnapshot
-from countersign.trust.spec_hash import spec_hash
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.extraction import extract
+from countersign.trust.images.pins import facts_by_image, pins
+from countersign.trust.pods.spec_hash import spec_hash
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.verdicts.verdict import Verdict, judge
 from tests.property.trust_strategies import audience_sets, evidence, pod_members, policy_sets
 from tests.unit.trust.build import subject
 

@@ -23,8 +23,8 @@ from countersign.controller.world import PodRecord, World
 from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
 from countersign.keys.receipts import ReceiptVerifier, resting_key
-from countersign.trust.policies import NamespaceFacts, PolicySnapshot
-from countersign.trust.subject import ControllerLink, Subject
+from countersign.trust.pods.subject import ControllerLink, Subject
+from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot
 
 LINK_SECONDS: Final = 5.0
 """For the whole chain of a pod's controllers."""

@@ -44,9 +44,9 @@ from countersign.grants.lifecycle import (
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, node_facts, sight_of
 from countersign.grants.reasons import REMEDIES
-from countersign.trust.reach import ended_by
-from countersign.trust.scope import governing
-from countersign.trust.subject import Subject
+from countersign.trust.orders.reach import ended_by
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.scope import governing
 
 QUIET_REASONS: Final = frozenset({"Admitted", "Deleted"})
 """No Event: the one is ordinary, the other's pod is gone."""

@@ -15,7 +15,7 @@ from countersign.api.pod import Pod, is_mirror
 from countersign.gate.answers import Answer, allow, retry_later
 from countersign.gate.app import Asked, Handler
 from countersign.gate.decisions import admission, digests, refusal
-from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.evidence.inquiry import EvidenceSource, evidence_for
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
@@ -23,10 +23,10 @@ from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
 from countersign.injection.patch import Injection, inject, with_receipt
 from countersign.keys.errors import KeysError
-from countersign.trust.images import changed, extract
-from countersign.trust.needs import evidence_needs
-from countersign.trust.pins import facts_by_image, pins
-from countersign.trust.verdict import UNGOVERNED, Evidence, Verdict, judge
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.images.extraction import changed, extract
+from countersign.trust.images.pins import facts_by_image, pins
+from countersign.trust.verdicts.verdict import UNGOVERNED, Evidence, Verdict, judge
 
 _log = structlog.get_logger()
 

@@ -16,14 +16,14 @@ from countersign.api.pod import Pod, PodSpec
 from countersign.api.schema import Model
 from countersign.gate.answers import Answer, RefuseNow, allow, as_warnings
 from countersign.gate.app import Asked, Handler
-from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.evidence.inquiry import EvidenceSource, evidence_for
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
-from countersign.trust import denial
-from countersign.trust.findings import Finding
-from countersign.trust.needs import evidence_needs
-from countersign.trust.subject import ControllerLink
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.pods.subject import ControllerLink
+from countersign.trust.verdicts import denial
+from countersign.trust.verdicts.findings import Finding
+from countersign.trust.verdicts.verdict import Verdict, judge
 
 TEMPLATE_SECONDS: Final = 2.0
 """Nobody waits longer than this at `kubectl apply` for the sake of a warning."""

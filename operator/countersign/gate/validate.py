@@ -17,17 +17,17 @@ from countersign.api.policy import Mode
 from countersign.gate.answers import Answer, allow, deny
 from countersign.gate.app import Asked, Handler
 from countersign.gate.decisions import admission, refusal
-from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.evidence.inquiry import EvidenceSource, evidence_for
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
-from countersign.trust.findings import Finding
-from countersign.trust.images import changed, extract
-from countersign.trust.needs import evidence_needs
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.images.extraction import changed, extract
 from countersign.trust.receipt import Receipt
-from countersign.trust.verdict import Stage, Verdict, judge
+from countersign.trust.verdicts.findings import Finding
+from countersign.trust.verdicts.verdict import Stage, Verdict, judge
 
 _STRICTNESS: Final[dict[Mode, int]] = {"Audit": 0, "Warn": 1, "Enforce": 2}
 _ONLY_AT_CREATION: Final = frozenset({"TokenNotInjected", "TokenClash", "ApiTokenKept", "RequesterNotBound"})

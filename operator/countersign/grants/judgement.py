@@ -25,13 +25,13 @@ from countersign.grants.lifecycle import MAX_IMAGES, PolicyFinding, Qualificatio
 from countersign.grants.naming import grant_name, refused_name
 from countersign.grants.reasons import ReceiptReason
 from countersign.grants.tracking import first_sight
-from countersign.trust.policies import PolicySnapshot
+from countersign.trust.images.reference import BadReference, ImageReference
+from countersign.trust.pods.spec_hash import spec_hash
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import Receipt, as_admitted, mismatch
-from countersign.trust.reference import BadReference, ImageReference
-from countersign.trust.scope import governing
-from countersign.trust.spec_hash import spec_hash
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.verdicts.verdict import Verdict, judge
 
 MAX_LISTED = 64
 MAX_EVIDENCE = 32

@@ -5,7 +5,7 @@ import pytest
 
 from countersign.grants.impact import Limits, accepted, blamed, hold_message, is_held, loses, weigh
 from countersign.grants.judgement import requalify
-from countersign.trust.policies import Policy
+from countersign.trust.policies.policy import Policy
 from tests.unit.grants.build import POLICY, active, admitted
 from tests.unit.trust.build import cluster_policy, snapshot, token
 

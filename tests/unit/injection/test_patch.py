@@ -12,10 +12,10 @@ import pytest
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod
 from countersign.injection.patch import Injection, escape, inject, with_receipt
-from countersign.trust.images import extract
-from countersign.trust.pins import pins
-from countersign.trust.policies import PolicySnapshot
-from countersign.trust.verdict import UNGOVERNED, judge
+from countersign.trust.images.extraction import extract
+from countersign.trust.images.pins import pins
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.verdicts.verdict import UNGOVERNED, judge
 from tests.unit.trust.build import (
     ALL_NAMESPACES,
     AUDIENCE,

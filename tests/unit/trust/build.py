@@ -26,13 +26,13 @@ from countersign.api.policy import (
     TrustPolicySpec,
 )
 from countersign.api.revocation import Revocation, RevocationSpec, Target
-from countersign.trust.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
-from countersign.trust.fingerprints import pem_fingerprint
-from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot, from_resource
-from countersign.trust.problem import Stage
-from countersign.trust.reference import ImageReference
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
+from countersign.trust.evidence.fingerprints import pem_fingerprint
+from countersign.trust.images.reference import ImageReference
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot, from_resource
+from countersign.trust.verdicts.problem import Stage
+from countersign.trust.verdicts.verdict import Verdict, judge
 
 REPOSITORY = "registry.example.com/payments/api"
 DIGEST = "sha256:" + "a" * 64
