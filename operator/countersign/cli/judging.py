@@ -1,6 +1,7 @@
 """The gate's verdict, made here: the same questions, the same functions, in the same order."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -77,4 +78,4 @@ async def _evidence(
 
 
 def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage) -> Judged:
-    return Judged(judge(snapshot, subject, evidence, stage=stage), subject, evidence)
+    return Judged(judge(snapshot, subject, evidence, stage=stage, now=datetime.now(UTC)), subject, evidence)

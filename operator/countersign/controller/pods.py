@@ -182,7 +182,7 @@ class PodReconciler:
             problem = ReceiptProblem(
                 "ReceiptSpent", f"Its receipt was spent by pod {held.spec.pod.name} ({held.spec.pod.uid})."
             )
-            refused = refuse_instance(self._world.snapshot(), subject, problem, account)
+            refused = refuse_instance(self._world.snapshot(), subject, problem, account, self._clock())
             if refused is not None:
                 await self._create(refused, subject, record, account)
             return
@@ -281,7 +281,9 @@ class PodReconciler:
         presented = await self._judging.present(pod)
         if isinstance(presented, SpentReceipt):
             presented = ReceiptProblem("ReceiptInvalid", "Its admission receipt was not made for this pod.")
-        judgement = refuse_instance(self._world.snapshot(), subject, presented, grant.spec.service_account.uid)
+        judgement = refuse_instance(
+            self._world.snapshot(), subject, presented, grant.spec.service_account.uid, self._clock()
+        )
         if judgement is None:
             return Transition(state="Revoked", reason=presented.reason, message=presented.message)
         return judgement.refusal

@@ -184,7 +184,7 @@ class Controller:
         )
         self._events = EventRecorder(client, "countersign.dev/controller", self._identity())
         limits = Limits(settings.impact_grants, settings.impact_share)
-        self._judging = Judging(world, self._store, self._keys, metrics, limits)
+        self._judging = Judging(world, self._store, self._keys, metrics, limits, clock=_now)
         self._pods = PodReconciler(
             world,
             self._store,

@@ -5,6 +5,7 @@ A pod that its policies refuse is refused here already, which saves the rest of 
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
@@ -67,7 +68,7 @@ class Mutator:
             return self._without_receipt(pod)
         needs = evidence_needs(found.policies, pod)
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate")
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=datetime.now(UTC))
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
         if refused is not None:
             return refused

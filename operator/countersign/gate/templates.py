@@ -5,6 +5,7 @@ other webhooks may still change it, and nothing is injected yet. Whatever goes w
 """
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -127,7 +128,7 @@ class TemplateAdviser:
         )
         subject = msgspec.structs.replace(found.subject, controller=controller, controller_known=True)
         evidence = await evidence_for(self._evidence, evidence_needs(found.policies, pod), None, subject, until)
-        verdict = judge(self._state.snapshot, subject, evidence, stage="mutate")
+        verdict = judge(self._state.snapshot, subject, evidence, stage="mutate", now=datetime.now(UTC))
         # What could not be found out in time is no news to the author; the pods' own admission will ask again.
         findings = [one for one in verdict.findings if one.code not in _UNKNOWABLE and not one.transient]
         refused = [finding for finding in findings if finding.is_denial]

@@ -6,6 +6,7 @@ what keeps the cluster going. What was admitted under a policy stays under it: a
 unverified image in afterwards.
 """
 
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -79,7 +80,7 @@ class Validator:
             self._metrics.receipt("used")
         needs = evidence_needs(found.policies, pod)
         evidence = await evidence_for(self._evidence, needs, carried.receipt, found.subject, until)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage)
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage, now=datetime.now(UTC))
         if carried.problem:
             verdict = _with_tampered_receipt(verdict, request.namespace, carried.problem)
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
@@ -126,7 +127,7 @@ class Validator:
         wanted = {use.image for use in extract(subject.pod) if change.brought_in or use.container in change.containers}
         needs = [need for need in evidence_needs(found.policies, subject.pod) if need.image in wanted]
         evidence = await evidence_for(self._evidence, needs, receipt, subject, until)
-        verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage)
+        verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage, now=datetime.now(UTC))
         findings = tuple(finding for finding in verdict.findings if change.causes(finding))
         verdict = msgspec.structs.replace(verdict, findings=findings)
         refused = refusal(verdict, subject, unresolved=found.unresolved)

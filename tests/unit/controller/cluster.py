@@ -133,7 +133,7 @@ class Cluster:
         """A controller that knows nothing but what the store holds."""
         self.world = World("countersign-system")
         metrics = ControllerMetrics(CollectorRegistry())
-        self.judging = Judging(self.world, self.store, self, metrics, self._limits)
+        self.judging = Judging(self.world, self.store, self, metrics, self._limits, clock=lambda: self.now)
         self.reconciler = PodReconciler(
             self.world, self.store, self.judging, self, metrics,
             retention=timedelta(days=1), epoch=self.epoch, clock=lambda: self.now, later=self.later.__setitem__,

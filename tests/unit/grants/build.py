@@ -49,7 +49,7 @@ def admitted(
     """The live pod with its tokens injected, and its receipt. Nobody says any more who asked for it."""
     whole = subject(of or live())
     evidence = {key: found for key, found in evidence_for(whole.pod).items() if isinstance(found, ImageFacts)}
-    verdict = judge(given, whole, evidence, stage="mutate")
+    verdict = judge(given, whole, evidence, stage="mutate", now=BORN)
     assert not verdict.denials
     injected = msgspec.structs.replace(whole, pod=inject(whole.pod, verdict, {}).pod)
     receipt = make(injected, verdict.governed, evidence, now=BORN, nonce=nonce)

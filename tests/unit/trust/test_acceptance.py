@@ -7,14 +7,9 @@ from typing import Any
 import pytest
 
 from countersign.api.audience import AllowedNamespaces
+from countersign.api.image_rule import Authority, ImageRule, KeyAuthority
 from countersign.api.meta import LabelSelector, SelectorRequirement
-from countersign.api.policy import (
-    Authority,
-    Binding,
-    ImageRule,
-    KeyAuthority,
-    ServiceAccountBinding,
-)
+from countersign.api.policy import Binding, ServiceAccountBinding
 from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.composition import accept
 from countersign.trust.policies.overlap import may_overlap

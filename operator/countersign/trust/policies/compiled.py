@@ -7,8 +7,9 @@ are looked up by name.
 from typing import Final
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.image_rule import ImageRule
 from countersign.api.names import EXEMPT_NAMESPACES, RESERVED_AUDIENCE_SUFFIX
-from countersign.api.policy import ClusterTrustPolicySpec, ImageRule, TokenSpec
+from countersign.api.policy import ClusterTrustPolicySpec, TokenSpec
 from countersign.trust.evidence.fingerprints import pem_fingerprint
 from countersign.trust.images.globs import Glob
 from countersign.trust.orders.standing import StandingIndex

@@ -6,6 +6,7 @@ policy.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import chain
 
 from countersign.api.names import TOKEN_VOLUME_PREFIX
@@ -40,8 +41,8 @@ __all__ = ["UNGOVERNED", "Evidence", "ImageEvidence", "RuleEvidence", "Stage", "
 _STRICTNESS: dict[Mode, int] = {"Audit": 0, "Warn": 1, "Enforce": 2}
 
 
-def judge(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, *, stage: Stage) -> Verdict:
-    """Judge a pod.
+def judge(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, *, stage: Stage, now: datetime) -> Verdict:
+    """Judge a pod as of `now`.
 
     `mutate`: the pod as its author wrote it; tokens are decided, images may still bear tags. `validate`: the pod that
     is about to be stored, which must carry exactly what was decided. `live`: a pod of the cluster, with the facts of
@@ -51,7 +52,7 @@ def judge(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, *, sta
     policies = governing_compiled(index, subject)
     if not policies:
         return UNGOVERNED
-    return _Judgement(index, policies, subject, evidence, stage).verdict()
+    return _Judgement(index, policies, subject, evidence, stage=stage, now=now).verdict()
 
 
 class _PolicyState:
@@ -109,8 +110,11 @@ class _Judgement:
         policies: tuple[CompiledPolicy, ...],
         subject: Subject,
         evidence: Evidence,
+        *,
         stage: Stage,
+        now: datetime,
     ) -> None:
+        self.now = now
         self.index = index
         self.subject = subject
         self.pod: Pod = subject.pod
