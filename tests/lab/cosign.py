@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
 from tests.lab.images import PushedImage
+from tests.lab.pki import write_private
 from tests.lab.sigstore.issuer import Identity
 from tests.lab.sigstore.services import Rekor, Sigstore
 
@@ -50,7 +53,7 @@ class Form(enum.StrEnum):
 
 @dataclass(frozen=True)
 class KeyPair:
-    """An ECDSA P-256 key pair as `cosign generate-key-pair` writes it; the password is empty."""
+    """A key pair as cosign writes it: the private key encrypted, with an empty password."""
 
     private: Path
     public: Path
@@ -70,9 +73,20 @@ class Cosign:
         folder.mkdir(parents=True, exist_ok=True)
 
     def generate_key(self, name: str) -> KeyPair:
-        """A new key pair; `name` must be new, too."""
+        """A new ECDSA P-256 key pair; `name` must be new, too."""
         prefix = self._folder / name
         self.run("generate-key-pair", f"--output-key-prefix={prefix}")
+        return KeyPair(prefix.with_suffix(".key"), prefix.with_suffix(".pub"))
+
+    def import_key(self, name: str, key: PrivateKeyTypes) -> KeyPair:
+        """A key pair of cosign's from a key of another kind.
+
+        cosign 3 signs by RSA with SHA-256, by P-384 with SHA-384, by Ed25519 pre-hashed (Ed25519ph); its own `verify`
+        takes those of RSA only (pkg/cosign/keys.go, GetDefaultLoadOptions; cmd/cosign/cli/verify/verify.go).
+        """
+        prefix = self._folder / name
+        pem = write_private(prefix.with_suffix(".pem"), key)
+        self.run("import-key-pair", f"--key={pem}", f"--output-key-prefix={prefix}")
         return KeyPair(prefix.with_suffix(".key"), prefix.with_suffix(".pub"))
 
     def sign(

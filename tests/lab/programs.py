@@ -82,9 +82,9 @@ PROGRAMS: dict[str, Program] = {
         *(
             Program(name, "sigstore", package, _PLAIN_LDFLAGS, seconds)
             for name, package, seconds in (
-                ("fulcio", "github.com/sigstore/fulcio", 58),
-                ("timestamp-server", f"{OWN_MODULES}/sigstore", 10),
-                ("rekor-server", "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix", 13),
+                ("fulcio", "github.com/sigstore/fulcio", 24),
+                ("timestamp-server", f"{OWN_MODULES}/sigstore", 5),
+                ("rekor-server", "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix", 4),
             )
         ),
         *(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from sigstore.errors import VerificationError
 from sigstore.models import Bundle, TrustedRoot
 from sigstore.verify import Verifier
@@ -32,15 +34,44 @@ _ANNOTATION = "dev.sigstore.cosign"
 _FULCIO = "1.3.6.1.4.1.57264.1"
 
 
+@dataclass(frozen=True)
+class Case:
+    """One image that only this test signs."""
+
+    lab: Lab
+    registry: Registry
+    repository: Repository
+    image: PushedImage
+
+    def sign(self, who: Identity, sigstore: Sigstore | None = None, **how: Any) -> None:
+        self.lab.cosign.sign_keyless(self.registry, self.image, who, sigstore or self.lab.sigstore, **how)
+
+    def verify(self, who: Identity, sigstore: Sigstore | None = None, **how: Any) -> None:
+        self.lab.cosign.verify_keyless(self.registry, self.image, who, sigstore or self.lab.sigstore, **how)
+
+    def attest(self, who: Identity, **how: Any) -> None:
+        self.lab.cosign.attest_keyless(self.registry, self.image, who, self.lab.sigstore, predicate=_PREDICATE, **how)
+
+    def verify_attestation(self, who: Identity, **how: Any) -> list[Any]:
+        return self.lab.cosign.verify_attestation_keyless(self.registry, self.image, who, self.lab.sigstore, **how)
+
+    def bundle(self) -> Bundle:
+        (referrer,) = self.repository.referrers(self.image.digest)
+        (layer,) = json.loads(self.repository.get_manifest(referrer["digest"]))["layers"]
+        return Bundle.from_json(self.repository.get_blob(layer["digest"]))
+
+    def classic_annotations(self, suffix: str) -> dict[str, str]:
+        tag = f"{self.image.digest.replace(':', '-')}.{suffix}"
+        (layer,) = json.loads(self.repository.get_manifest(tag))["layers"]
+        annotations: dict[str, str] = layer["annotations"]
+        return annotations
+
+
 @pytest.fixture
-def repository(referrers_registry: Registry, request: pytest.FixtureRequest) -> Repository:
+def case(lab: Lab, referrers_registry: Registry, request: pytest.FixtureRequest) -> Case:
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.removeprefix("test_").lower())
-    return referrers_registry.repository(f"sigstore/{name.strip('-')}")
-
-
-@pytest.fixture
-def image(repository: Repository) -> PushedImage:
-    return repository.push("v1")
+    repository = referrers_registry.repository(f"sigstore/{name.strip('-')}")
+    return Case(lab, referrers_registry, repository, repository.push("v1"))
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +82,6 @@ def sigstore(lab: Lab) -> Sigstore:
 @pytest.fixture(scope="module")
 def who(sigstore: Sigstore) -> Identity:
     return sigstore.issuers.github()
-
-
-def bundles(repository: Repository, image: PushedImage) -> list[Bundle]:
-    found = []
-    for referrer in repository.referrers(image.digest):
-        (layer,) = json.loads(repository.get_manifest(referrer["digest"]))["layers"]
-        found.append(Bundle.from_json(repository.get_blob(layer["digest"])))
-    return found
-
-
-def classic_annotations(repository: Repository, image: PushedImage, suffix: str) -> dict[str, str]:
-    tag = f"{image.digest.replace(':', '-')}.{suffix}"
-    (layer,) = json.loads(repository.get_manifest(tag))["layers"]
-    annotations: dict[str, str] = layer["annotations"]
-    return annotations
 
 
 def verify_with_sigstore_python(sigstore: Sigstore, bundle: Bundle, who: Identity) -> dict[str, Any]:
@@ -86,123 +102,89 @@ def extensions(certificate: x509.Certificate) -> dict[str, str]:
     }
 
 
+def subjects(certificate: x509.Certificate, kind: type[x509.UniformResourceIdentifier | x509.RFC822Name]) -> list[str]:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return names.get_values_for_type(kind)
+
+
 WITNESSES = [(Rekor.V2, True), (Rekor.V1, True), (Rekor.V1, False), (Rekor.NONE, True)]
 
 
 @pytest.mark.parametrize(("rekor", "timestamp"), WITNESSES)
 def test_cosign_accepts_a_bundle_by_whatever_witnessed_it(
-    lab: Lab,
-    sigstore: Sigstore,
-    who: Identity,
-    referrers_registry: Registry,
-    image: PushedImage,
-    rekor: Rekor,
-    timestamp: bool,
+    case: Case, who: Identity, rekor: Rekor, timestamp: bool
 ) -> None:
-    registry, logged = referrers_registry, rekor is not Rekor.NONE
-    lab.cosign.sign_keyless(registry, image, who, sigstore, rekor=rekor, timestamp=timestamp)
-    lab.cosign.verify_keyless(registry, image, who, sigstore, logged=logged, timestamp=timestamp)
-    lab.cosign.attest_keyless(registry, image, who, sigstore, predicate=_PREDICATE, rekor=rekor, timestamp=timestamp)
-    lab.cosign.verify_attestation_keyless(registry, image, who, sigstore, logged=logged, timestamp=timestamp)
+    seen: dict[str, Any] = {"logged": rekor is not Rekor.NONE, "timestamp": timestamp}
+    case.sign(who, rekor=rekor, timestamp=timestamp)
+    case.verify(who, **seen)
+    case.attest(who, rekor=rekor, timestamp=timestamp)
+    case.verify_attestation(who, **seen)
 
 
 @pytest.mark.parametrize(("rekor", "timestamp"), [one for one in WITNESSES if one[0] is not Rekor.V2])
 def test_cosign_accepts_a_classic_signature_by_whatever_witnessed_it(
-    lab: Lab,
-    sigstore: Sigstore,
-    who: Identity,
-    referrers_registry: Registry,
-    repository: Repository,
-    image: PushedImage,
-    rekor: Rekor,
-    timestamp: bool,
+    case: Case, who: Identity, rekor: Rekor, timestamp: bool
 ) -> None:
-    registry, logged = referrers_registry, rekor is not Rekor.NONE
-    lab.cosign.sign_keyless(registry, image, who, sigstore, form=Form.CLASSIC, rekor=rekor, timestamp=timestamp)
-    lab.cosign.verify_keyless(registry, image, who, sigstore, form=Form.CLASSIC, logged=logged, timestamp=timestamp)
-    annotations = classic_annotations(repository, image, "sig")
+    logged = rekor is not Rekor.NONE
+    case.sign(who, form=Form.CLASSIC, rekor=rekor, timestamp=timestamp)
+    case.verify(who, form=Form.CLASSIC, logged=logged, timestamp=timestamp)
+    annotations = case.classic_annotations("sig")
     assert f"{_ANNOTATION}/certificate" in annotations
     assert (f"{_ANNOTATION}/bundle" in annotations) is logged
     assert (f"{_ANNOTATION}/rfc3161timestamp" in annotations) is timestamp
 
 
-def test_cosign_accepts_a_classic_attestation_in_the_log(
-    lab: Lab,
-    sigstore: Sigstore,
-    who: Identity,
-    referrers_registry: Registry,
-    repository: Repository,
-    image: PushedImage,
-) -> None:
-    how: dict[str, Any] = {"form": Form.CLASSIC, "timestamp": False}
-    lab.cosign.attest_keyless(referrers_registry, image, who, sigstore, predicate=_PREDICATE, **how)
-    (envelope,) = lab.cosign.verify_attestation_keyless(referrers_registry, image, who, sigstore, **how)
+def test_cosign_accepts_a_classic_attestation_in_the_log(case: Case, who: Identity) -> None:
+    case.attest(who, form=Form.CLASSIC, timestamp=False)
+    (envelope,) = case.verify_attestation(who, form=Form.CLASSIC, timestamp=False)
     assert json.loads(base64.b64decode(envelope["payload"]))["predicate"] == _PREDICATE
-    entry = json.loads(classic_annotations(repository, image, "att")[f"{_ANNOTATION}/bundle"])
+    entry = json.loads(case.classic_annotations("att")[f"{_ANNOTATION}/bundle"])
     assert json.loads(base64.b64decode(entry["Payload"]["body"]))["kind"] == "dsse"
 
 
-def test_cosign_does_not_accept_its_own_timestamp_of_a_classic_attestation(
-    lab: Lab, sigstore: Sigstore, who: Identity, referrers_registry: Registry, image: PushedImage
-) -> None:
+def test_cosign_does_not_accept_its_own_timestamp_of_a_classic_attestation(case: Case, who: Identity) -> None:
     """It stamps the DSSE signature (attest.go, by sigstore-go) and checks a stamp of the envelope (verify.go)."""
-    lab.cosign.attest_keyless(referrers_registry, image, who, sigstore, predicate=_PREDICATE, form=Form.CLASSIC)
+    case.attest(who, form=Form.CLASSIC)
     with pytest.raises(CosignError, match="hashed messages don't match"):
-        lab.cosign.verify_attestation_keyless(referrers_registry, image, who, sigstore, form=Form.CLASSIC)
+        case.verify_attestation(who, form=Form.CLASSIC)
 
 
 @pytest.mark.parametrize(("rekor", "timestamp"), [one for one in WITNESSES if one[0] is not Rekor.NONE])
 def test_sigstore_python_accepts_what_is_in_a_log(
-    lab: Lab,
-    sigstore: Sigstore,
-    who: Identity,
-    referrers_registry: Registry,
-    repository: Repository,
-    image: PushedImage,
-    rekor: Rekor,
-    timestamp: bool,
+    case: Case, sigstore: Sigstore, who: Identity, rekor: Rekor, timestamp: bool
 ) -> None:
-    lab.cosign.sign_keyless(referrers_registry, image, who, sigstore, rekor=rekor, timestamp=timestamp)
-    (bundle,) = bundles(repository, image)
-    statement = verify_with_sigstore_python(sigstore, bundle, who)
-    assert statement["subject"][0]["digest"] == {"sha256": image.digest.removeprefix("sha256:")}
+    case.sign(who, rekor=rekor, timestamp=timestamp)
+    statement = verify_with_sigstore_python(sigstore, case.bundle(), who)
+    assert statement["subject"][0]["digest"] == {"sha256": case.image.digest.removeprefix("sha256:")}
 
 
-def test_a_stranger_is_a_stranger(
-    lab: Lab, sigstore: Sigstore, referrers_registry: Registry, repository: Repository, image: PushedImage
-) -> None:
-    stranger = lab.another_sigstore("stranger")
+def test_a_stranger_is_a_stranger(case: Case, sigstore: Sigstore) -> None:
+    stranger = case.lab.another_sigstore("stranger")
     theirs = stranger.issuers.github()
-    lab.cosign.sign_keyless(referrers_registry, image, theirs, stranger)
-    lab.cosign.verify_keyless(referrers_registry, image, theirs, stranger)
+    case.sign(theirs, stranger)
+    case.verify(theirs, stranger)
     with pytest.raises(CosignError):
-        lab.cosign.verify_keyless(referrers_registry, image, theirs, sigstore)
-    (bundle,) = bundles(repository, image)
+        case.verify(theirs)
     with pytest.raises(VerificationError):
-        verify_with_sigstore_python(sigstore, bundle, theirs)
+        verify_with_sigstore_python(sigstore, case.bundle(), theirs)
 
 
-def test_fulcio_believes_no_token_by_another_key(
-    lab: Lab, sigstore: Sigstore, referrers_registry: Registry, image: PushedImage
-) -> None:
-    theirs = lab.another_sigstore("stranger").issuers.github()
+def test_fulcio_believes_no_token_by_another_key(case: Case, sigstore: Sigstore) -> None:
+    theirs = case.lab.another_sigstore("stranger").issuers.github()
     assert theirs.issuer == sigstore.issuers.github().issuer
     with pytest.raises(CosignError, match="error processing the identity token"):
-        lab.cosign.sign_keyless(referrers_registry, image, theirs, sigstore)
+        case.sign(theirs)
 
 
-def test_a_github_certificate_carries_what_the_token_says(
-    lab: Lab, sigstore: Sigstore, referrers_registry: Registry, repository: Repository, image: PushedImage
-) -> None:
+def test_a_github_certificate_carries_what_the_token_says(case: Case, sigstore: Sigstore) -> None:
     reusable = "acme/workflows/.github/workflows/sign.yml@refs/tags/v3"
     who = sigstore.issuers.github(
         "acme/ledger", ref="refs/tags/v1.2", reusable=reusable, runner_environment="self-hosted", environment="prod"
     )
-    lab.cosign.sign_keyless(referrers_registry, image, who, sigstore, rekor=Rekor.V1)
-    (bundle,) = bundles(repository, image)
-    names = bundle.signing_certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [f"https://github.com/{reusable}"]
-    found = extensions(bundle.signing_certificate)
+    case.sign(who, rekor=Rekor.V1)
+    certificate = case.bundle().signing_certificate
+    assert subjects(certificate, x509.UniformResourceIdentifier) == [f"https://github.com/{reusable}"]
+    found = extensions(certificate)
     assert found["8"] == "https://token.actions.githubusercontent.com"
     assert found["9"] == f"https://github.com/{reusable}"
     assert found["11"] == "self-hosted"
@@ -212,48 +194,47 @@ def test_a_github_certificate_carries_what_the_token_says(
     assert found["23"] == "prod"
 
 
-def test_a_gitlab_certificate_carries_what_the_token_says(
-    lab: Lab, sigstore: Sigstore, referrers_registry: Registry, repository: Repository, image: PushedImage
-) -> None:
+def test_a_gitlab_certificate_carries_what_the_token_says(case: Case, sigstore: Sigstore) -> None:
     who = sigstore.issuers.gitlab("acme/ledger", ref="v1.2", ref_type="tag")
-    lab.cosign.sign_keyless(referrers_registry, image, who, sigstore, rekor=Rekor.V1)
-    (bundle,) = bundles(repository, image)
-    found = extensions(bundle.signing_certificate)
     assert who.subject == "https://gitlab.com/acme/ledger//.gitlab-ci.yml@refs/tags/v1.2"
+    case.sign(who, rekor=Rekor.V1)
+    certificate = case.bundle().signing_certificate
+    assert subjects(certificate, x509.UniformResourceIdentifier) == [who.subject]
+    found = extensions(certificate)
     assert (found["8"], found["9"]) == ("https://gitlab.com", who.subject)
     assert (found["12"], found["14"]) == ("https://gitlab.com/acme/ledger", "refs/tags/v1.2")
 
 
-def test_a_persons_certificate_carries_the_address(
-    lab: Lab, sigstore: Sigstore, referrers_registry: Registry, repository: Repository, image: PushedImage
-) -> None:
-    who = sigstore.issuers.email("dev@example.com")
-    lab.cosign.sign_keyless(referrers_registry, image, who, sigstore, rekor=Rekor.V1)
-    (bundle,) = bundles(repository, image)
-    names = bundle.signing_certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.RFC822Name) == ["dev@example.com"]
+def test_a_persons_certificate_carries_the_address(case: Case, sigstore: Sigstore) -> None:
+    case.sign(sigstore.issuers.email("dev@example.com"), rekor=Rekor.V1)
+    assert subjects(case.bundle().signing_certificate, x509.RFC822Name) == ["dev@example.com"]
 
 
 @pytest.mark.parametrize(
     ("form", "rekor"), [(Form.BUNDLE, Rekor.V2), (Form.BUNDLE, Rekor.V1), (Form.CLASSIC, Rekor.V1)]
 )
-def test_a_keys_signature_is_logged_too(
-    lab: Lab, sigstore: Sigstore, referrers_registry: Registry, image: PushedImage, form: Form, rekor: Rekor
-) -> None:
-    key = lab.cosign.generate_key(f"logged-{form}-{rekor}")
-    lab.cosign.sign(referrers_registry, image, key, form=form, sigstore=sigstore, rekor=rekor)
-    lab.cosign.verify(referrers_registry, image, key, form=form, sigstore=sigstore)
+def test_a_keys_signature_is_logged_too(case: Case, sigstore: Sigstore, form: Form, rekor: Rekor) -> None:
+    cosign = case.lab.cosign
+    key = cosign.generate_key(f"logged-{form}-{rekor}")
+    cosign.sign(case.registry, case.image, key, form=form, sigstore=sigstore, rekor=rekor)
+    cosign.verify(case.registry, case.image, key, form=form, sigstore=sigstore)
     with pytest.raises(CosignError):
-        lab.cosign.verify(referrers_registry, image, key, form=form, sigstore=lab.another_sigstore("stranger"))
+        cosign.verify(case.registry, case.image, key, form=form, sigstore=case.lab.another_sigstore("stranger"))
 
 
-def test_what_no_client_could_trust_is_not_made(
-    lab: Lab, sigstore: Sigstore, who: Identity, referrers_registry: Registry, image: PushedImage
-) -> None:
+def test_an_rsa_keys_signature_is_logged_too(case: Case, sigstore: Sigstore) -> None:
+    cosign = case.lab.cosign
+    key = cosign.import_key("rsa", rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    for form in Form:
+        cosign.sign(case.registry, case.image, key, form=form, sigstore=sigstore, rekor=Rekor.V1)
+        cosign.verify(case.registry, case.image, key, form=form, sigstore=sigstore)
+
+
+def test_what_no_client_could_trust_is_not_made(case: Case, who: Identity) -> None:
     with pytest.raises(CosignError, match="a timestamp authority must be provided"):
-        lab.cosign.sign_keyless(referrers_registry, image, who, sigstore, rekor=Rekor.V2, timestamp=False)
+        case.sign(who, rekor=Rekor.V2, timestamp=False)
     with pytest.raises(ValueError, match="classic"):
-        lab.cosign.sign_keyless(referrers_registry, image, who, sigstore, form=Form.CLASSIC, rekor=Rekor.V2)
+        case.sign(who, form=Form.CLASSIC, rekor=Rekor.V2)
 
 
 def test_rekor_v1_takes_no_entry_whose_signature_does_not_hold(sigstore: Sigstore) -> None:

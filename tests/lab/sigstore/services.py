@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import enum
 import hashlib
@@ -67,27 +68,35 @@ class Sigstore:
         self._configs: dict[tuple[Rekor, bool], Path] = {}
         # Services are valid from a little before they answer: clocks of certificates count in whole seconds.
         self._since = f"{datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
+        self._started: list[Process] = []
+        self._servers = contextlib.ExitStack()
         folder.mkdir(parents=True, mode=0o700)
-        self.issuers = Issuers(ca)
-        self.ct_log = CtLog(folder)
-        self.rekor_v1 = RekorV1(folder)
-        self.signing_ca = SigningCa(folder, name)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self._start_all(ca)
+            undo.pop_all()
+
+    def _start_all(self, ca: CertificateAuthority) -> None:
+        self.issuers = self._servers.enter_context(contextlib.closing(Issuers(ca)))
+        self.ct_log = self._servers.enter_context(contextlib.closing(CtLog(self._folder)))
+        self.rekor_v1 = self._servers.enter_context(contextlib.closing(RekorV1(self._folder)))
+        self.signing_ca = SigningCa(self._folder, self.name)
         self._rekor_key = ed25519.Ed25519PrivateKey.generate()
+        # All are started before the first is waited for.
         self.fulcio_url, fulcio = self._start_fulcio()
         self.timestamp_url, timestamps = self._start_timestamps()
         self.rekor_url, rekor = self._start_rekor()
         self._await(fulcio, self.fulcio_url, "/api/v2/configuration")
         self._await(timestamps, self.timestamp_url, "/ping")
         self._await(rekor, self.rekor_url, "/healthz")
-        self._processes_of_ours = (fulcio, timestamps, rekor)
         self._first_entry()
         self.trusted_root = self._create_trusted_root()
 
     def close(self) -> None:
         """End all of it. What it made stays valid for whoever has the trusted root."""
-        self._processes.stop(*self._processes_of_ours)
-        for server in (self.issuers, self.ct_log, self.rekor_v1):
-            server.close()
+        self._processes.stop(*self._started)
+        self._started = []
+        self._servers.close()
 
     @property
     def timestamp_endpoint(self) -> str:
@@ -135,9 +144,11 @@ class Sigstore:
     def _start(self, program: str, args: list[str], more: Mapping[str, str] | None = None) -> Process:
         name = f"{self.name}-{program}"
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._folder), **(more or {})}
-        return self._processes.start(
+        process = self._processes.start(
             name, [self._programs[program], *args], self._logs / f"{name}.log", env=environment, cwd=self._folder
         )
+        self._started.append(process)
+        return process
 
     @staticmethod
     def _await(process: Process, url: str, path: str) -> None:
