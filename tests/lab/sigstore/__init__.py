@@ -13,5 +13,6 @@ gives them: the OpenID Connect issuers, certificate transparency, Rekor v1. Noth
     fulcio          its certificate authority and configuration
     ctlog           signed certificate timestamps
     rekorv1         the log that the classic form refers to
+    mirror          a TUF repository that hands out the trusted root
     merkle, web, keys   what these are made of
 """

@@ -51,7 +51,7 @@ class Issuers:
         files = ca.server("oidc-issuers", hosts=tuple(issuer.removeprefix("https://") for issuer in ISSUERS))
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(files.cert, files.key)
-        self._server = WebServer(self._answer, tls=tls)
+        self._server = WebServer(self._answer, proxied=tls)
         self._ca_file = ca.cert_file
 
     @property

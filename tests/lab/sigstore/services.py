@@ -7,10 +7,12 @@ import contextlib
 import datetime
 import enum
 import hashlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import urllib3
 from cryptography.hazmat.primitives import hashes
@@ -25,6 +27,9 @@ from tests.lab.sigstore.fulcio import SigningCa, configuration
 from tests.lab.sigstore.issuer import Issuers
 from tests.lab.sigstore.keys import public_der, write_public
 from tests.lab.sigstore.rekorv1 import RekorV1
+
+if TYPE_CHECKING:
+    from tests.lab.sigstore.mirror import TufMirror
 
 PROGRAMS = ("fulcio", "timestamp-server", "rekor-server")
 _REKOR_ORIGIN = "rekor.local"
@@ -64,7 +69,9 @@ class Sigstore:
         self._programs = programs
         self._processes = processes
         self._cosign = cosign
+        self._ca = ca
         self._lock = threading.Lock()
+        self._names = itertools.count(1)
         self._configs: dict[tuple[Rekor, bool], Path] = {}
         # Services are valid from a little before they answer: clocks of certificates count in whole seconds.
         self._since = f"{datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
@@ -73,11 +80,11 @@ class Sigstore:
         folder.mkdir(parents=True, mode=0o700)
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            self._start_all(ca)
+            self._start_all()
             undo.pop_all()
 
-    def _start_all(self, ca: CertificateAuthority) -> None:
-        self.issuers = self._servers.enter_context(contextlib.closing(Issuers(ca)))
+    def _start_all(self) -> None:
+        self.issuers = self._servers.enter_context(contextlib.closing(Issuers(self._ca)))
         self.ct_log = self._servers.enter_context(contextlib.closing(CtLog(self._folder)))
         self.rekor_v1 = self._servers.enter_context(contextlib.closing(RekorV1(self._folder)))
         self.signing_ca = SigningCa(self._folder, self.name)
@@ -110,6 +117,15 @@ class Sigstore:
             if key not in self._configs:
                 self._configs[key] = self._create_signing_config(rekor, timestamp)
             return self._configs[key]
+
+    def mirror(self, *, tls: bool = True) -> TufMirror:
+        """A new TUF repository with this trusted root and signing config; it ends with the rest."""
+        from tests.lab.sigstore.mirror import SIGNING_CONFIG, TRUSTED_ROOT, TufMirror
+
+        files = {TRUSTED_ROOT: self.trusted_root, SIGNING_CONFIG: self.signing_config()}
+        targets = {name: path.read_bytes() for name, path in files.items()}
+        folder = self._folder / f"mirror-{next(self._names)}"
+        return self._servers.enter_context(contextlib.closing(TufMirror(folder, targets, self._ca if tls else None)))
 
     def _start_fulcio(self) -> tuple[str, Process]:
         config = self._folder / "fulcio.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import ssl
@@ -27,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer; `body` goes out as JSON."""
+    """One answer; `body` goes out as it is if it is bytes, else as JSON."""
 
     status: int
     body: Any
@@ -38,22 +39,24 @@ Answer = Callable[[Request], Reply]
 
 
 class WebServer:
-    """Serves plain HTTP on loopback; each connection carries one request, so that none outlives `close`.
+    """Serves HTTP on loopback, HTTPS with `tls`; each connection carries one request, so that none outlives `close`.
 
-    With `tls` it is a forward proxy, too, that stands for every host it is asked to CONNECT to, by that TLS context,
-    and connects to nothing.
+    With `proxied` it is a forward proxy, too, that stands for every host it is asked to CONNECT to, by that TLS
+    context, and connects to nothing.
     """
 
-    def __init__(self, answer: Answer, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, answer: Answer, *, tls: ssl.SSLContext | None = None, proxied: ssl.SSLContext | None = None
+    ) -> None:
         class Handler(_Handler):
             pass
 
         Handler.answer = staticmethod(answer)
-        Handler.tls = tls
+        Handler.tls, Handler.proxied = tls, proxied
         # Port 0: the kernel's choice, held from here on.
         self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}"
+        self.url = f"{'https' if tls else 'http'}://{LOOPBACK}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
@@ -67,18 +70,31 @@ class WebServer:
 class _Handler(http.server.BaseHTTPRequestHandler):
     answer: Answer
     tls: ssl.SSLContext | None
+    proxied: ssl.SSLContext | None
     timeout = _IDLE_SECONDS
     connected_to = ""
 
+    def handle(self) -> None:
+        # The handshake is the connection's own thread's: a client that is slow, or says no, holds up nobody.
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            if self.tls:
+                self._through(self.tls)
+            else:
+                self.handle_one_request()
+
     def do_CONNECT(self) -> None:
-        if self.tls is None:
+        if self.proxied is None:
             self.send_error(405)
             return
         self.connected_to = self.path.partition(":")[0]
         self.send_response(200)
         self.end_headers()
+        self._through(self.proxied)
+
+    def _through(self, tls: ssl.SSLContext) -> None:
+        """Answer one request inside TLS."""
         outer = self.rfile, self.wfile
-        with self.tls.wrap_socket(self.connection, server_side=True) as connection:
+        with tls.wrap_socket(self.connection, server_side=True) as connection:
             self.request = connection
             self.setup()
             self.handle_one_request()
@@ -98,7 +114,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             reply = type(self).answer(Request(self.command, host, self.path, body))
         except (ValueError, KeyError, TypeError) as error:
             reply = Reply(400, {"code": 400, "message": f"{type(error).__name__}: {error}"})
-        data = json.dumps(reply.body).encode()
+        data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         self.send_response(reply.status)
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
