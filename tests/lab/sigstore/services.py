@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("fulcio", "timestamp-server", "rekor-server")
 _REKOR_ORIGIN = "rekor.local"
-_READY_SECONDS = 30
+_READY_SECONDS = 60
 
 
 class Rekor(enum.StrEnum):
