@@ -149,6 +149,11 @@ class Cluster:
         meta = pod["metadata"]
         return self.kubectl("exec", meta["name"], "-n", meta["namespace"], "-c", container, "--", *command)
 
+    def try_exec(self, pod: Object, *command: str, container: str = "app") -> None:
+        """As `exec`, for a command that ends the container which it runs in."""
+        meta = pod["metadata"]
+        self.try_kubectl("exec", meta["name"], "-n", meta["namespace"], "-c", container, "--", *command)
+
     def logs(self, pod: Object, container: str = "app") -> str:
         """What a container printed."""
         meta = pod["metadata"]

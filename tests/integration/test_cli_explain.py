@@ -21,9 +21,9 @@ from countersign.api.objects import KINDS
 from countersign.api.pod import Pod
 from countersign.keys.receipt_keys import plan_receipt_keys
 from countersign.keys.receipts import ReceiptSigner
-from countersign.trust.policies import NamespaceFacts
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import NamespaceFacts
 from countersign.trust.receipt import encode, make
-from countersign.trust.subject import Subject
 from tests.lab.lab import Lab
 from tests.stack.commandline import countersign
 from tests.stack.objects import (

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from countersign.gate.evidence import EvidenceRequest, EvidenceService, PullSecret
+from countersign.gate.evidence.service import EvidenceRequest, EvidenceService, PullSecret
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.transport import Transport
 from countersign.signatures.keys import parse_public_key
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.reference import ImageReference
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.reference import ImageReference
 from tests.lab.cosign import Form, KeyPair
 from tests.lab.images import INDEX, MANIFEST, ImageSpec, PushedImage, Repository
 from tests.lab.lab import Lab

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign.api.pod import Pod
-from countersign.trust.denial import MAX_MESSAGE, audit_annotations, message, warnings
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.policies import Policy, PolicySnapshot
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.policies.policy import Policy, PolicySnapshot
+from countersign.trust.verdicts.denial import MAX_MESSAGE, audit_annotations, message, warnings
+from countersign.trust.verdicts.verdict import Verdict, judge
 from tests.property.trust_strategies import audience_sets, evidence, pods, policies, policy_sets
-from tests.unit.trust.build import subject
+from tests.unit.trust.build import NOW, subject
 
 Evidence = dict[str, ImageFacts | Unverifiable]
 
@@ -26,7 +26,7 @@ class World:
 
     def verdict(self, *more: Policy) -> Verdict:
         snapshot = PolicySnapshot(policies=(*self.snapshot.policies, *more), audiences=self.snapshot.audiences)
-        return judge(snapshot, subject(self.of), self.found, stage="mutate")
+        return judge(snapshot, subject(self.of), self.found, stage="mutate", now=NOW)
 
     def __repr__(self) -> str:
         return f"World({self.of!r}, {self.found!r}, {self.snapshot!r})"
@@ -110,7 +110,7 @@ def test_the_order_of_the_policies_does_not_matter(world: World, random: object)
     shuffled = list(world.snapshot.policies)
     random.shuffle(shuffled)
     given_otherwise = PolicySnapshot(policies=tuple(shuffled), audiences=world.snapshot.audiences)
-    assert judge(given_otherwise, subject(world.of), world.found, stage="mutate") == world.verdict()
+    assert judge(given_otherwise, subject(world.of), world.found, stage="mutate", now=NOW) == world.verdict()
 
 
 @given(worlds())

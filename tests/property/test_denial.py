@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.trust.denial import MAX_AUDIT_VALUE, MAX_MESSAGE, audit_annotations, clean, message, warnings
-from countersign.trust.findings import Finding
-from countersign.trust.policies import PolicyRef
-from countersign.trust.verdict import UNGOVERNED, Verdict
+from countersign.trust.policies.policy import PolicyRef
+from countersign.trust.verdicts.denial import MAX_AUDIT_VALUE, MAX_MESSAGE, audit_annotations, clean, message, warnings
+from countersign.trust.verdicts.findings import Finding
+from countersign.trust.verdicts.verdict import UNGOVERNED, Verdict
 from tests.unit.trust.build import cluster_policy
 
 _TEXTS = st.one_of(st.text(max_size=40), st.text(min_size=200, max_size=3000))

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.trust.globs import Glob
+from countersign.trust.images.globs import Glob
 
 _SEGMENT = st.text("ab*", min_size=1, max_size=6)
 _GLOBS = st.builds(

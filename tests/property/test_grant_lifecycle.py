@@ -18,6 +18,7 @@ from countersign.grants.nodes import NodeSight
 from countersign.grants.tracking import PodTrack, first_sight, sighted
 from tests.unit.grants.build import (
     ACCOUNT_UID,
+    BORN,
     admitted,
     at,
     changed,
@@ -214,7 +215,7 @@ class GrantLifecycle(RuleBasedStateMachine):
         return Observation(
             track=self.track,
             gone=self.pod is None,
-            qualification=requalify(self.policies, subject, self.receipt.receipt),
+            qualification=requalify(self.policies, subject, self.receipt.receipt, BORN),
             service_account_uid=self.account,
             service_account_gone=self.account is None,
             revocation=self.order,

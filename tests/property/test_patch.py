@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from countersign.api.pod import Pod
 from countersign.injection.patch import Injection, inject, with_receipt
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.images import extract
-from countersign.trust.pins import facts_by_image, pins
-from countersign.trust.policies import PolicySnapshot
-from countersign.trust.spec_hash import spec_hash
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.extraction import extract
+from countersign.trust.images.pins import facts_by_image, pins
+from countersign.trust.pods.spec_hash import spec_hash
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.verdicts.verdict import Verdict, judge
 from tests.property.trust_strategies import audience_sets, evidence, pod_members, policy_sets
-from tests.unit.trust.build import subject
+from tests.unit.trust.build import NOW, subject
 
 Evidence = dict[str, ImageFacts | Unverifiable]
 
@@ -42,7 +42,7 @@ class Case:
 
 def mutate(snapshot: PolicySnapshot, members: dict[str, Any], found: Evidence) -> tuple[Injection, Verdict]:
     of = msgspec.convert(members, Pod)
-    verdict = judge(snapshot, subject(of), found, stage="mutate")
+    verdict = judge(snapshot, subject(of), found, stage="mutate", now=NOW)
     receipt = "signed" if verdict.governed else None
     return with_receipt(inject(of, verdict, pins(extract(of), found)), receipt), verdict
 
@@ -96,11 +96,11 @@ def test_an_admitted_pod_passes_validation_with_the_same_tokens(case: Case) -> N
     """What /mutate decides and writes, /validate finds decided and written."""
     injection, verdict = case.injected()
     after = facts_by_image(injection.pod, msgspec.convert(case.members, Pod), case.found)
-    final = judge(case.snapshot, subject(injection.pod), {**case.found, **after}, stage="validate")
+    final = judge(case.snapshot, subject(injection.pod), {**case.found, **after}, stage="validate", now=NOW)
     if not verdict.denials:
         assert final.denials == ()
         assert final.tokens == verdict.tokens
-        live = judge(case.snapshot, subject(injection.pod), {**case.found, **after}, stage="live")
+        live = judge(case.snapshot, subject(injection.pod), {**case.found, **after}, stage="live", now=NOW)
         assert live.tokens == verdict.tokens
         # An audience may be declared after its token's volume was written: what lives then loses that audience alone.
         exposed = any(finding.code == "TokenExposed" for finding in live.findings)

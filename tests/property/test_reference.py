@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from countersign.trust.reference import MAX_REFERENCE_LENGTH, BadReference, ImageReference
+from countersign.trust.images.reference import MAX_REFERENCE_LENGTH, BadReference, ImageReference
 
 _LOWER = string.ascii_lowercase + string.digits
 _HEX = "0123456789abcdef"

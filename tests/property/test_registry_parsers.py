@@ -12,7 +12,7 @@ from countersign.registry.credentials import BadDockerConfig, Credential, Keyrin
 from countersign.registry.errors import MalformedError
 from countersign.registry.manifest import parse_config, parse_manifest
 from countersign.registry.status import MAX_RETRY_AFTER_SECONDS, retry_after
-from countersign.trust.reference import is_digest
+from countersign.trust.images.reference import is_digest
 
 DIGEST = "sha256:" + "ab" * 32
 _kinds = st.sampled_from(["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg", "Opaque"])

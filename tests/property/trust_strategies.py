@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.pod import Pod
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.images import extract
-from countersign.trust.policies import Policy
-from countersign.trust.reference import ImageReference
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.extraction import extract
+from countersign.trust.images.reference import ImageReference
+from countersign.trust.policies.policy import Policy
 from tests.unit.trust.build import (
     ALL_NAMESPACES,
     DIGEST,

@@ -37,7 +37,7 @@ from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import GrantState, GrantToken, WorkloadGrant
 from countersign.api.meta import condition
 from countersign.api.revocation import Revocation
-from countersign.trust.reach import ended_by
+from countersign.trust.orders.reach import ended_by
 
 CLOCK_SKEW_SECONDS: Final = 10
 """How far the API server's clock may be ahead of ours before its fresh tokens look as if they came from the future."""

@@ -30,7 +30,7 @@ from countersign.api.admission import BoundObjectReference, TokenRequest, UserIn
 from countersign.api.audience import ProtectedAudience
 from countersign.api.grant import GrantState, GrantToken, WorkloadGrant
 from countersign.api.revocation import Revocation
-from countersign.trust.reach import ended_by
+from countersign.trust.orders.reach import ended_by
 
 YOUNG_POD_SECONDS: Final = 60
 """How old a pod may be for the gate to judge it itself, instead of making the kubelet wait for the grant."""

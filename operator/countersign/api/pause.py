@@ -1,6 +1,6 @@
 """AdmissionPause: break-glass. While one is in force, admission refuses no pod and gives none an identity.
 
-It ends by itself, stays as a record, and can be made shorter but not longer (`trust.pause` says when it is in force).
+It ends by itself, stays as a record, and can be made shorter but not longer (`trust.orders.pause` says when it is in force).
 """
 
 from typing import Annotated, ClassVar

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from countersign.api.image_rule import NAME_PATTERN, ImageRule
 from countersign.api.meta import Condition, LabelSelector, ObjectMeta
 from countersign.api.schema import Column, Model, Reserved, Rule, doc
 
@@ -61,89 +62,10 @@ DEFAULT_DENIED_ENV: tuple[str, ...] = (
 )
 """Variables by which loaders and interpreters can be made to run foreign code (ld.so(8), perlrun(1), ruby(1), ...)."""
 
-_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-_DIGEST = r"^sha256:[0-9a-f]{64}$"
 AUDIENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}$"
 
 # Messages of what the design names and this release does not honour yet: refused, never accepted and ignored.
 _NOT_YET = "is not supported by this release: remove it"
-
-
-class KeyAuthority(Model, frozen=True, kw_only=True):
-    """Public keys, any of which may have signed. Several, so that a key can be rotated without a gap."""
-
-    pem: Annotated[
-        tuple[str, ...],
-        doc(
-            "PEM public keys (ECDSA P-256, P-384 or P-521, or RSA of at least 2048 bits). Any of them vouches.",
-            min_length=1,
-            max_length=8,
-            item_max_length=2048,
-            item_pattern=r"^\s*-----BEGIN PUBLIC KEY-----",
-        ),
-    ]
-    require_reference: Annotated[
-        bool,
-        doc(
-            "Also require that a classic signature's payload names this very repository. "
-            "Bundles name no repository, so with this set only classic signatures vouch."
-        ),
-    ] = False
-
-
-class Authority(Model, frozen=True, kw_only=True):
-    """Somebody whose signature vouches for an image. Exactly one member says who."""
-
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule("has(self.key)", "an authority needs exactly one member: set `key` with at least one PEM public key"),
-    )
-    RESERVED: ClassVar[dict[str, Reserved]] = {
-        "keyless": Reserved("object", f"`keyless` {_NOT_YET} and use `key` with `pem` public keys"),
-    }
-
-    name: Annotated[str, doc("Name of the authority, unique within the rule.", pattern=_NAME, max_length=63)]
-    key: Annotated[KeyAuthority | None, doc("Public keys of the signer.")] = None
-
-
-class ImageRule(Model, frozen=True, kw_only=True):
-    """What an image whose name matches must show: a listed digest, or one authority that vouches."""
-
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "(has(self.digests) && size(self.digests) > 0) || (has(self.authorities) && size(self.authorities) > 0)",
-            "an image rule needs `digests` or `authorities`: with neither, no image could satisfy it",
-        ),
-    )
-    RESERVED: ClassVar[dict[str, Reserved]] = {"attestations": Reserved("array", f"`attestations` {_NOT_YET}")}
-
-    name: Annotated[str, doc("Name of the rule, unique within the policy.", pattern=_NAME, max_length=63)]
-    globs: Annotated[
-        tuple[str, ...],
-        doc(
-            "Images that the rule speaks about, as `registry/repository` without tag or digest. `*` matches within one "
-            "path segment, a final `/**` any number of segments. The registry must be written out.",
-            min_length=1,
-            max_length=32,
-            item_max_length=255,
-            item_min_length=1,
-            item_pattern=r"^[a-z0-9.*-]+(:[0-9]{1,5})?(/[a-z0-9._*-]+)*(/\*\*)?$",
-            unique=True,
-        ),
-    ]
-    digests: Annotated[
-        tuple[str, ...],
-        doc(
-            "Digests that count as vouched for without a signature (of the manifest or index that the tag resolves to).",
-            max_length=64,
-            item_max_length=71,
-            item_pattern=_DIGEST,
-            unique=True,
-        ),
-    ] = ()
-    authorities: Annotated[
-        tuple[Authority, ...],
-        doc("Signers; one of them must vouch.", max_length=16, map_keys=("name",)),
-    ] = ()
 
 
 class Runtime(Model, frozen=True, kw_only=True):
@@ -193,7 +115,7 @@ class Runtime(Model, frozen=True, kw_only=True):
 class ServiceAccountBinding(Model, frozen=True, kw_only=True):
     """A service account. In a TrustPolicy the namespace is its own and may be left out."""
 
-    namespace: Annotated[str, doc("Namespace of the account.", pattern=_NAME, max_length=63)] = ""
+    namespace: Annotated[str, doc("Namespace of the account.", pattern=NAME_PATTERN, max_length=63)] = ""
     name: Annotated[str, doc("Name of the account.", min_length=1, max_length=253)]
 
 
@@ -252,7 +174,7 @@ class TokenSpec(Model, frozen=True, kw_only=True):
         str,
         doc(
             "Name of the token, unique within the policy; part of its volume's name and mount path.",
-            pattern=_NAME,
+            pattern=NAME_PATTERN,
             max_length=40,
         ),
     ]
@@ -375,7 +297,7 @@ class NamespacedMatch(Model, frozen=True, kw_only=True):
 class ModeOverride(Model, frozen=True, kw_only=True):
     """The mode of a policy in one namespace, for a staged roll-out."""
 
-    namespace: Annotated[str, doc("Name of the namespace.", pattern=_NAME, max_length=63)]
+    namespace: Annotated[str, doc("Name of the namespace.", pattern=NAME_PATTERN, max_length=63)]
     mode: Annotated[Mode, doc("Mode of the policy there.")]
 
 
@@ -428,6 +350,15 @@ class _PolicySpec(Model, frozen=True, kw_only=True):
             "What becomes of an image that no rule matches. Allow changes admission only: a token still needs every image of the pod verified by a rule."
         ),
     ] = "Deny"
+    stale_evidence_seconds: Annotated[
+        int,
+        doc(
+            "While a registry cannot answer, what was verified of a digest before counts for so many seconds more. "
+            "Such an admission carries a warning. 0: never.",
+            ge=0,
+            le=86400,
+        ),
+    ] = 3600
     runtime: Annotated[Runtime, doc("What a container that receives a token may be made to run.")] = Runtime()
     binding: Annotated[Binding, doc("Which accounts, controllers and requesters the images belong to.")] = Binding()
     tokens: Annotated[

@@ -30,10 +30,10 @@ from countersign.cli.report import message
 from countersign.cli.workloads import KINDS, POD, planned
 from countersign.cluster.owners import controller_of
 from countersign.grants.adoption import lacks_identity, obstacle
-from countersign.trust.pause import in_force
-from countersign.trust.policies import Policy
-from countersign.trust.scope import governing
-from countersign.trust.subject import Subject
+from countersign.trust.orders.pause import in_force
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import Policy
+from countersign.trust.policies.scope import governing
 
 COLUMNS: Final = ("namespace", "pod", "controller", "policy", "grant", "restart", "why")
 NONE: Final = "no pod lacks an identity that it should have"

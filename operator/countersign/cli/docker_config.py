@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from countersign.cli.exits import note
-from countersign.gate.evidence import PullSecret
+from countersign.gate.evidence.service import PullSecret
 from countersign.registry.credentials import MAX_DOCKER_CONFIG_BYTES
-from countersign.trust.reference import DEFAULT_REGISTRY
+from countersign.trust.images.reference import DEFAULT_REGISTRY
 
 HELPER_SECONDS: Final = 20.0
 """A helper may have to unlock a key chain."""

@@ -35,8 +35,8 @@ from countersign.cli.report import as_members, print_verdict
 from countersign.cli.workloads import KINDS, POD, Kind, Planned, find_kind, planned
 from countersign.cluster.owners import controller_of
 from countersign.grants.reasons import REMEDIES
+from countersign.trust.pods.subject import Subject
 from countersign.trust.receipt import as_admitted
-from countersign.trust.subject import Subject
 
 Object = dict[str, Any]
 

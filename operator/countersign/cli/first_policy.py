@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from countersign.api.names import API_VERSION
 from countersign.cli.image import KeyFile
-from countersign.trust.facts import ImageFacts
-from countersign.trust.launchers import runs_its_arguments
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.pods.launchers import runs_its_arguments
 
 _MAX_NAME = 63
 

@@ -17,10 +17,10 @@ from countersign.cli.registries import (
     RegistryCAOption,
     evidence_source,
 )
-from countersign.gate.evidence import EvidenceRequest
+from countersign.gate.evidence.service import EvidenceRequest
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.reference import BadReference, ImageReference
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.reference import BadReference, ImageReference
 
 app = typer.Typer(help="Look at images as the gate does.", no_args_is_help=True)
 

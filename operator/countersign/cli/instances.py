@@ -19,7 +19,7 @@ from countersign.cli.paths import collection
 from countersign.cli.workloads import JOB, POD, REPLICA_SET, Kind
 from countersign.cluster.owners import ControllerLinks, Owned, Resolved, controller_of
 from countersign.controller.receipts import remember
-from countersign.trust.policies import NamespaceFacts, PolicySnapshot, from_resource
+from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot, from_resource
 from countersign.trust.receipt import Receipt
 
 LINK_SECONDS: Final = 10.0

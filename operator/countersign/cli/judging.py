@@ -1,23 +1,24 @@
 """The gate's verdict, made here: the same questions, the same functions, in the same order."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from countersign.cli.exits import Exit
 from countersign.cli.registries import ANSWER_SECONDS, Registries, evidence_source
-from countersign.gate.inquiry import evidence_for
+from countersign.gate.evidence.inquiry import evidence_for
 from countersign.injection.patch import inject
-from countersign.trust.facts import Unverifiable
-from countersign.trust.images import extract
-from countersign.trust.needs import evidence_needs
-from countersign.trust.pins import facts_by_image, pins
-from countersign.trust.policies import PolicySnapshot
+from countersign.trust.evidence.facts import Unverifiable
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.images.extraction import extract
+from countersign.trust.images.pins import facts_by_image, pins
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import Receipt
-from countersign.trust.scope import governing
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import Evidence, Stage, Verdict, judge
+from countersign.trust.verdicts.verdict import Evidence, Stage, Verdict, judge
 
 Outcome = Literal["admitted", "denied", "unknown", "not governed"]
 
@@ -77,4 +78,4 @@ async def _evidence(
 
 
 def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage) -> Judged:
-    return Judged(judge(snapshot, subject, evidence, stage=stage), subject, evidence)
+    return Judged(judge(snapshot, subject, evidence, stage=stage, now=datetime.now(UTC)), subject, evidence)

@@ -14,7 +14,7 @@ from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cli.exits import fail
 from countersign.cli.schema_check import problems
-from countersign.trust.policies import Policy, PolicySnapshot, from_resource
+from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")

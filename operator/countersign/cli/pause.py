@@ -26,7 +26,7 @@ from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption
 from countersign.cli.output import Format, OutputOption, print_json, print_rows
 from countersign.cli.paths import collection
 from countersign.cli.revoke import requester
-from countersign.trust.pause import MAX_PAUSE, ends_at, in_force, open_until
+from countersign.trust.orders.pause import MAX_PAUSE, ends_at, in_force, open_until
 
 WAIT_SECONDS: Final = 10.0
 """A controller that runs reports within about two seconds."""

@@ -24,10 +24,10 @@ from countersign.cli.registries import (
 )
 from countersign.cli.report import print_judged
 from countersign.cli.workloads import Planned, planned, user
-from countersign.trust.composition import accept
-from countersign.trust.facts import Unverifiable
-from countersign.trust.policies import NamespaceFacts
-from countersign.trust.subject import Subject
+from countersign.trust.evidence.facts import Unverifiable
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.composition import accept
+from countersign.trust.policies.policy import NamespaceFacts
 
 app = typer.Typer(help="Write policies, and try them before they are in force.", no_args_is_help=True)
 

@@ -13,12 +13,12 @@ import typer
 
 from countersign.cli import docker_config
 from countersign.cli.exits import fail
-from countersign.gate.evidence import EvidenceRequest, EvidenceService, PullSecret
-from countersign.gate.inquiry import EvidenceSource
+from countersign.gate.evidence.inquiry import EvidenceSource
+from countersign.gate.evidence.service import EvidenceRequest, EvidenceService, PullSecret
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.transport import Transport
-from countersign.trust.facts import ImageFacts, Unverifiable
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 
 ANSWER_SECONDS: Final = 30.0
 """For all images of one question. A person waits longer than an API server."""
@@ -83,7 +83,7 @@ async def evidence_source(registries: Registries) -> AsyncIterator[EvidenceSourc
 
 
 class _Credentials:
-    """`gate.evidence.PullSecrets`: the same for every pod, since it is the person who asks."""
+    """`gate.evidence.service.PullSecrets`: the same for every pod, since it is the person who asks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -7,12 +7,12 @@ import msgspec
 
 from countersign.cli.judging import Judged
 from countersign.cli.output import Format, print_fields, print_json, print_rows, say
-from countersign.trust import denial
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.findings import Finding
-from countersign.trust.images import extract
-from countersign.trust.tokens import TokenGrant, mount_path
-from countersign.trust.verdict import Verdict
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.extraction import extract
+from countersign.trust.pods.tokens import TokenGrant, mount_path
+from countersign.trust.verdicts import denial
+from countersign.trust.verdicts.findings import Finding
+from countersign.trust.verdicts.verdict import Verdict
 
 IMAGES = ("container", "image", "digest", "vouched")
 TOKENS = ("token", "audience", "containers", "file", "seconds", "policy")

@@ -16,7 +16,7 @@ from countersign.cli.grants import COLUMNS, row
 from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
 from countersign.cli.output import Format, OutputOption, print_json, print_rows
 from countersign.cli.paths import collection
-from countersign.trust.reach import ends
+from countersign.trust.orders.reach import ends
 
 
 class What(StrEnum):

@@ -10,7 +10,7 @@ from countersign.api.meta import ObjectMeta
 from countersign.api.pod import Pod
 from countersign.api.schema import Model
 from countersign.gate.templates import PodTemplate, Workload
-from countersign.trust.subject import ControllerLink
+from countersign.trust.pods.subject import ControllerLink
 
 
 class Kind(NamedTuple):

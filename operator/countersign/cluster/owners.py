@@ -14,7 +14,7 @@ import msgspec
 from countersign.api.meta import ObjectMeta, OwnerReference
 from countersign.api.pod import Pod
 from countersign.api.schema import Model
-from countersign.trust.subject import ControllerLink
+from countersign.trust.pods.subject import ControllerLink
 
 MAX_LINKS: Final = 8
 """ReplicaSet and Deployment are two, Job and CronJob too; more is no chain that a built-in controller makes."""

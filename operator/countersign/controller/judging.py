@@ -5,8 +5,9 @@ A change of policy is judged for every pod before it suspends any (`survey`), be
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
@@ -23,8 +24,8 @@ from countersign.controller.world import PodRecord, World
 from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
 from countersign.keys.receipts import ReceiptVerifier, resting_key
-from countersign.trust.policies import NamespaceFacts, PolicySnapshot
-from countersign.trust.subject import ControllerLink, Subject
+from countersign.trust.pods.subject import ControllerLink, Subject
+from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot
 
 LINK_SECONDS: Final = 5.0
 """For the whole chain of a pod's controllers."""
@@ -59,6 +60,8 @@ class Judging:
         keys: ReceiptKeysSource,
         metrics: ControllerMetrics,
         limits: impact.Limits,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         self.impacts: Mapping[str, impact.Impact] = {}
         self._weighed: PolicySnapshot | None = None
@@ -67,6 +70,7 @@ class Judging:
         self._keys = keys
         self._metrics = metrics
         self._limits = limits
+        self._clock = clock
         self._links = ControllerLinks(lookup)
 
     async def survey(self) -> None:
@@ -138,7 +142,7 @@ class Judging:
         pod = record.pod()
         subject = await self.with_controller(self.subject(pod), record, grant)
         found = remember(pod, grant.spec.pod.receipt_hash)
-        record.qualification = requalify(self._world.snapshot(), subject, found)
+        record.qualification = requalify(self._world.snapshot(), subject, found, self._clock())
         record.judged = True
 
     def revoked_key(self, grant: WorkloadGrant, record: PodRecord) -> str:

@@ -1,8 +1,8 @@
 """Pauses: when one begins or ends, the webhook configurations are written anew, and people are told.
 
-Whether one is in force is decided by `trust.pause` from the list and the clock; the status says whether the door *is*
-open, which it is once the configurations were written. Beginning and end are told where the status turns, so that a
-controller which was away meanwhile tells them, too, and tells neither twice.
+Whether one is in force is decided by `trust.orders.pause` from the list and the clock; the status says whether the
+door *is* open, which it is once the configurations were written. Beginning and end are told where the status turns, so
+that a controller which was away meanwhile tells them, too, and tells neither twice.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from countersign.controller.statuses import Registered, StatusStore
 from countersign.controller.store import StaleError
 from countersign.controller.world import World
 from countersign.grants.conditions import with_condition
-from countersign.trust.pause import in_force, next_end, open_until
+from countersign.trust.orders.pause import in_force, next_end, open_until
 
 RETRY_SECONDS: Final = 1.0
 LONGEST_SLEEP_SECONDS: Final = 60.0

@@ -44,9 +44,9 @@ from countersign.grants.lifecycle import (
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, node_facts, sight_of
 from countersign.grants.reasons import REMEDIES
-from countersign.trust.reach import ended_by
-from countersign.trust.scope import governing
-from countersign.trust.subject import Subject
+from countersign.trust.orders.reach import ended_by
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.scope import governing
 
 QUIET_REASONS: Final = frozenset({"Admitted", "Deleted"})
 """No Event: the one is ordinary, the other's pod is gone."""
@@ -182,7 +182,7 @@ class PodReconciler:
             problem = ReceiptProblem(
                 "ReceiptSpent", f"Its receipt was spent by pod {held.spec.pod.name} ({held.spec.pod.uid})."
             )
-            refused = refuse_instance(self._world.snapshot(), subject, problem, account)
+            refused = refuse_instance(self._world.snapshot(), subject, problem, account, self._clock())
             if refused is not None:
                 await self._create(refused, subject, record, account)
             return
@@ -281,7 +281,9 @@ class PodReconciler:
         presented = await self._judging.present(pod)
         if isinstance(presented, SpentReceipt):
             presented = ReceiptProblem("ReceiptInvalid", "Its admission receipt was not made for this pod.")
-        judgement = refuse_instance(self._world.snapshot(), subject, presented, grant.spec.service_account.uid)
+        judgement = refuse_instance(
+            self._world.snapshot(), subject, presented, grant.spec.service_account.uid, self._clock()
+        )
         if judgement is None:
             return Transition(state="Revoked", reason=presented.reason, message=presented.message)
         return judgement.refusal

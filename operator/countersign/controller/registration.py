@@ -1,8 +1,8 @@
 """Writes the webhook configurations, and keeps them as they should be.
 
 An entry fails closed only after the gate has answered with a certificate of our CA; once one does, it stays so whether
-the gate answers or not. Only a pause opens it, for its time (`trust.pause`). Nothing here runs at exit: a controller
-that ends leaves the cluster as protected as it is.
+the gate answers or not. Only a pause opens it, for its time (`trust.orders.pause`). Nothing here runs at exit: a
+controller that ends leaves the cluster as protected as it is.
 """
 
 import asyncio

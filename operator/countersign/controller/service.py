@@ -76,7 +76,7 @@ from countersign.runtime.health import HealthServer
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
-from countersign.trust.pause import in_force
+from countersign.trust.orders.pause import in_force
 
 FIRST_SWEEP_RETRY_SECONDS: Final = 1.0
 RELIST_PAUSE_SECONDS: Final = 1.0
@@ -184,7 +184,7 @@ class Controller:
         )
         self._events = EventRecorder(client, "countersign.dev/controller", self._identity())
         limits = Limits(settings.impact_grants, settings.impact_share)
-        self._judging = Judging(world, self._store, self._keys, metrics, limits)
+        self._judging = Judging(world, self._store, self._keys, metrics, limits, clock=_now)
         self._pods = PodReconciler(
             world,
             self._store,

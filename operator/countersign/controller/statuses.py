@@ -25,9 +25,9 @@ from countersign.controller.store import StaleError
 from countersign.controller.world import AnyPolicyResource, PodRecord, World
 from countersign.grants.conditions import with_condition
 from countersign.grants.impact import Impact, hold_message
-from countersign.trust.composition import AudienceJudgement, PolicyJudgement, accept
-from countersign.trust.policies import NamespaceFacts
-from countersign.trust.reach import ends
+from countersign.trust.orders.reach import ends
+from countersign.trust.policies.composition import AudienceJudgement, PolicyJudgement, accept
+from countersign.trust.policies.policy import NamespaceFacts
 
 PAUSE_SECONDS: Final = 1.0
 TOP_REASONS: Final = 5

@@ -22,7 +22,7 @@ from countersign.api.meta import LabelSelector, SelectorRequirement
 from countersign.api.names import CLOSED_ANNOTATION, EXEMPT_NAMESPACES, POD_ENTRIES, WEBHOOK_CONFIGURATION
 from countersign.api.policy import ClusterTrustPolicySpec
 from countersign.controller import cel
-from countersign.trust.policies import Policy, PolicySnapshot
+from countersign.trust.policies.policy import Policy, PolicySnapshot
 
 NAME_LABEL: Final = "kubernetes.io/metadata.name"
 """Set by the API server on every namespace (KEP-2161); nobody can change it."""

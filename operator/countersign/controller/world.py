@@ -22,8 +22,8 @@ from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.tracking import PodTrack, first_sight, sighted
-from countersign.trust.policies import Policy, PolicySnapshot, from_resource
-from countersign.trust.subject import ControllerLink
+from countersign.trust.pods.subject import ControllerLink
+from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
 Name = tuple[str, str]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from countersign.gate.answers import Answer, as_warnings, deny, retry_later
-from countersign.trust import denial
-from countersign.trust.facts import ImageFacts
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import Evidence, Verdict
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.pods.subject import Subject
+from countersign.trust.verdicts import denial
+from countersign.trust.verdicts.verdict import Evidence, Verdict
 
 
 def refusal(verdict: Verdict, subject: Subject, *, unresolved: bool = False) -> Answer | None:

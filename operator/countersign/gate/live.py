@@ -14,7 +14,7 @@ from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import NotFoundError
 from countersign.cluster.owners import Owned
 from countersign.cluster.resource import NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
-from countersign.trust.policies import NamespaceFacts
+from countersign.trust.policies.policy import NamespaceFacts
 
 T = TypeVar("T")
 

@@ -5,6 +5,7 @@ A pod that its policies refuse is refused here already, which saves the rest of 
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
@@ -15,7 +16,7 @@ from countersign.api.pod import Pod, is_mirror
 from countersign.gate.answers import Answer, allow, retry_later
 from countersign.gate.app import Asked, Handler
 from countersign.gate.decisions import admission, digests, refusal
-from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.evidence.inquiry import EvidenceSource, evidence_for
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
@@ -23,10 +24,10 @@ from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
 from countersign.injection.patch import Injection, inject, with_receipt
 from countersign.keys.errors import KeysError
-from countersign.trust.images import changed, extract
-from countersign.trust.needs import evidence_needs
-from countersign.trust.pins import facts_by_image, pins
-from countersign.trust.verdict import UNGOVERNED, Evidence, Verdict, judge
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.images.extraction import changed, extract
+from countersign.trust.images.pins import facts_by_image, pins
+from countersign.trust.verdicts.verdict import UNGOVERNED, Evidence, Verdict, judge
 
 _log = structlog.get_logger()
 
@@ -67,7 +68,7 @@ class Mutator:
             return self._without_receipt(pod)
         needs = evidence_needs(found.policies, pod)
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate")
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=datetime.now(UTC))
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
         if refused is not None:
             return refused

@@ -23,7 +23,7 @@ from countersign.gate.mirror import as_mirror
 from countersign.gate.state import GateState
 from countersign.gate.subjects import pod_of
 from countersign.injection.patch import Injection, with_receipt
-from countersign.trust.pause import InForce
+from countersign.trust.orders.pause import InForce
 
 PAUSED_SECONDS: Final = 2.0
 """Nobody waits longer for the sake of a warning: a registry that is down may be why the door was opened."""

@@ -11,10 +11,10 @@ from countersign.gate.metrics import GateMetrics
 from countersign.keys.errors import ReceiptError
 from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
 from countersign.trust import receipt as receipts
-from countersign.trust.facts import ImageFacts
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.pods.subject import Subject
 from countersign.trust.receipt import BadReceipt, Receipt
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import Verdict
+from countersign.trust.verdicts.verdict import Verdict
 
 NONCE_BYTES: Final = 16
 """128 bits: what makes a grant's name unguessable and unique."""

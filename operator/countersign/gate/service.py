@@ -42,13 +42,13 @@ from countersign.cluster.owners import ControllerLinks
 from countersign.cluster.resource import NAMESPACES, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
-from countersign.gate.evidence import EvidenceService
+from countersign.gate.evidence.pull_secrets import LivePullSecrets
+from countersign.gate.evidence.service import EvidenceService
 from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
 from countersign.gate.own_secrets import OwnSecrets
 from countersign.gate.paused import OpenDoor
-from countersign.gate.pull_secrets import LivePullSecrets
 from countersign.gate.receipts import Receipts
 from countersign.gate.settings import GateSettings
 from countersign.gate.state import Caches, GateState
@@ -64,7 +64,7 @@ from countersign.runtime.listener import listen
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
-from countersign.trust.policies import NamespaceFacts, from_resource
+from countersign.trust.policies.policy import NamespaceFacts, from_resource
 
 KEEP_ALIVE_SECONDS: Final = 120.0
 """Longer than the API server keeps an idle connection (90 s, Go's DefaultTransport.IdleConnTimeout): whoever closes

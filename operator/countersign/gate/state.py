@@ -16,8 +16,8 @@ from countersign.api.audience import ProtectedAudience
 from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
-from countersign.trust.pause import InForce, in_force
-from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot
+from countersign.trust.orders.pause import InForce, in_force
+from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot
 
 _log = structlog.get_logger()
 

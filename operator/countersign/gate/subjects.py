@@ -12,9 +12,9 @@ from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import UNKNOWN, ControllerLinks
 from countersign.gate.answers import RefuseNow, malformed, retry_later
 from countersign.gate.state import GateState
-from countersign.trust.policies import NamespaceFacts, Policy
-from countersign.trust.scope import governing
-from countersign.trust.subject import Subject
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import NamespaceFacts, Policy
+from countersign.trust.policies.scope import governing
 
 T = TypeVar("T")
 

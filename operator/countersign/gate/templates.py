@@ -5,6 +5,7 @@ other webhooks may still change it, and nothing is injected yet. Whatever goes w
 """
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,14 +17,14 @@ from countersign.api.pod import Pod, PodSpec
 from countersign.api.schema import Model
 from countersign.gate.answers import Answer, RefuseNow, allow, as_warnings
 from countersign.gate.app import Asked, Handler
-from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.evidence.inquiry import EvidenceSource, evidence_for
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
-from countersign.trust import denial
-from countersign.trust.findings import Finding
-from countersign.trust.needs import evidence_needs
-from countersign.trust.subject import ControllerLink
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.pods.subject import ControllerLink
+from countersign.trust.verdicts import denial
+from countersign.trust.verdicts.findings import Finding
+from countersign.trust.verdicts.verdict import Verdict, judge
 
 TEMPLATE_SECONDS: Final = 2.0
 """Nobody waits longer than this at `kubectl apply` for the sake of a warning."""
@@ -127,7 +128,7 @@ class TemplateAdviser:
         )
         subject = msgspec.structs.replace(found.subject, controller=controller, controller_known=True)
         evidence = await evidence_for(self._evidence, evidence_needs(found.policies, pod), None, subject, until)
-        verdict = judge(self._state.snapshot, subject, evidence, stage="mutate")
+        verdict = judge(self._state.snapshot, subject, evidence, stage="mutate", now=datetime.now(UTC))
         # What could not be found out in time is no news to the author; the pods' own admission will ask again.
         findings = [one for one in verdict.findings if one.code not in _UNKNOWABLE and not one.transient]
         refused = [finding for finding in findings if finding.is_denial]

@@ -6,6 +6,7 @@ what keeps the cluster going. What was admitted under a policy stays under it: a
 unverified image in afterwards.
 """
 
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -17,17 +18,17 @@ from countersign.api.policy import Mode
 from countersign.gate.answers import Answer, allow, deny
 from countersign.gate.app import Asked, Handler
 from countersign.gate.decisions import admission, refusal
-from countersign.gate.inquiry import EvidenceSource, evidence_for
+from countersign.gate.evidence.inquiry import EvidenceSource, evidence_for
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
-from countersign.trust.findings import Finding
-from countersign.trust.images import changed, extract
-from countersign.trust.needs import evidence_needs
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.images.extraction import changed, extract
 from countersign.trust.receipt import Receipt
-from countersign.trust.verdict import Stage, Verdict, judge
+from countersign.trust.verdicts.findings import Finding
+from countersign.trust.verdicts.verdict import Stage, Verdict, judge
 
 _STRICTNESS: Final[dict[Mode, int]] = {"Audit": 0, "Warn": 1, "Enforce": 2}
 _ONLY_AT_CREATION: Final = frozenset({"TokenNotInjected", "TokenClash", "ApiTokenKept", "RequesterNotBound"})
@@ -79,7 +80,7 @@ class Validator:
             self._metrics.receipt("used")
         needs = evidence_needs(found.policies, pod)
         evidence = await evidence_for(self._evidence, needs, carried.receipt, found.subject, until)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage)
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage, now=datetime.now(UTC))
         if carried.problem:
             verdict = _with_tampered_receipt(verdict, request.namespace, carried.problem)
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
@@ -126,7 +127,7 @@ class Validator:
         wanted = {use.image for use in extract(subject.pod) if change.brought_in or use.container in change.containers}
         needs = [need for need in evidence_needs(found.policies, subject.pod) if need.image in wanted]
         evidence = await evidence_for(self._evidence, needs, receipt, subject, until)
-        verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage)
+        verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage, now=datetime.now(UTC))
         findings = tuple(finding for finding in verdict.findings if change.causes(finding))
         verdict = msgspec.structs.replace(verdict, findings=findings)
         refused = refusal(verdict, subject, unresolved=found.unresolved)

@@ -1,7 +1,7 @@
 """Adoption: which pods run without an identity that a policy would give them, and which may be restarted for it.
 
 A pod cannot be admitted after its creation, so the only way to an identity is another pod. Whether the next one would
-get it is a verdict (`trust.verdict`); here is said whether this one may be put aside. What is not known to come back,
+get it is a verdict (`trust.verdicts`); here is said whether this one may be put aside. What is not known to come back,
 or lost its identity for a reason that a person should look at first, stays.
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 from countersign.api.grant import WorkloadGrant
 from countersign.api.pod import Pod, is_terminal
 from countersign.grants.reasons import Reason
-from countersign.trust.policies import Policy
+from countersign.trust.policies.policy import Policy
 
 RECREATED: Final = frozenset({("apps", "ReplicaSet"), ("apps", "StatefulSet"), ("apps", "DaemonSet")})
 """Controllers that are known to make another pod for one that was evicted. A Job counts it as a failure of its work."""

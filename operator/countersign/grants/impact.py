@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from countersign.api.grant import WorkloadGrant
 from countersign.grants.lifecycle import Qualification, covers
-from countersign.trust.policies import Policy, PolicyRef
+from countersign.trust.policies.policy import Policy, PolicyRef
 
 
 class Limits(NamedTuple):

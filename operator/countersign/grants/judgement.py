@@ -25,13 +25,13 @@ from countersign.grants.lifecycle import MAX_IMAGES, PolicyFinding, Qualificatio
 from countersign.grants.naming import grant_name, refused_name
 from countersign.grants.reasons import ReceiptReason
 from countersign.grants.tracking import first_sight
-from countersign.trust.policies import PolicySnapshot
+from countersign.trust.images.reference import BadReference, ImageReference
+from countersign.trust.pods.spec_hash import spec_hash
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import Receipt, as_admitted, mismatch
-from countersign.trust.reference import BadReference, ImageReference
-from countersign.trust.scope import governing
-from countersign.trust.spec_hash import spec_hash
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.verdicts.verdict import Verdict, judge
 
 MAX_LISTED = 64
 MAX_EVIDENCE = 32
@@ -87,9 +87,9 @@ def judge_instance(
         if unfit is not None:
             presented = ReceiptProblem("ReceiptInvalid", f"Its admission receipt does not count: {unfit}.")
     if isinstance(presented, ReceiptProblem):
-        return refuse_instance(snapshot, subject, presented, service_account_uid)
+        return refuse_instance(snapshot, subject, presented, service_account_uid, now)
     admitted = as_admitted(presented.receipt, subject)
-    verdict = judge(snapshot, admitted, presented.receipt.images, stage="live")
+    verdict = judge(snapshot, admitted, presented.receipt.images, stage="live", now=now)
     if not verdict.governed:
         return None
     qualified = qualification(verdict)
@@ -101,10 +101,10 @@ def judge_instance(
 
 
 def refuse_instance(
-    snapshot: PolicySnapshot, subject: Subject, problem: ReceiptProblem, service_account_uid: str
+    snapshot: PolicySnapshot, subject: Subject, problem: ReceiptProblem, service_account_uid: str, now: datetime
 ) -> InstanceJudgement | None:
     """The record of a refusal. None: no policy governs the pod."""
-    verdict = judge(snapshot, subject, {}, stage="live")
+    verdict = judge(snapshot, subject, {}, stage="live", now=now)
     if not verdict.governed:
         return None
     return InstanceJudgement(
@@ -115,13 +115,15 @@ def refuse_instance(
     )
 
 
-def requalify(snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None) -> Qualification | None:
+def requalify(
+    snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None, now: datetime
+) -> Qualification | None:
     """How a live pod stands with the policies of now, for one that has its grant; None: none governs it any more.
 
     `receipt` is the one that the grant rests on; None for the record of a refusal.
     """
     admitted = as_admitted(receipt, subject) if receipt else subject
-    verdict = judge(snapshot, admitted, receipt.images if receipt else {}, stage="live")
+    verdict = judge(snapshot, admitted, receipt.images if receipt else {}, stage="live", now=now)
     return qualification(verdict) if verdict.governed else None
 
 

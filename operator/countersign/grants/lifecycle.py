@@ -23,7 +23,7 @@ from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, lost_at
 from countersign.grants.reasons import REMEDIES, Reason
 from countersign.grants.tracking import PodTrack, image_difference, unseen_change
-from countersign.trust.composition import NO_SETTINGS
+from countersign.trust.policies.composition import NO_SETTINGS
 
 MAX_IMAGES: Final = 64
 MAX_IMAGE: Final = 512

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from countersign.api.pod import Pod
-from countersign.trust.images import extract
+from countersign.trust.images.extraction import extract
 
 MAX_UNSEEN_WRITES: Final = 1
 """Writes of the spec that may go unseen between two sightings. One more could have been there and back."""

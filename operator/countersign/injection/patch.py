@@ -12,9 +12,9 @@ import msgspec
 from countersign.api.admission import PatchOperation
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Container, EnvVar, Pod, PodSpec, Volume
-from countersign.trust.api_token import SHORT_SECONDS, api_tokens, is_default_volume, is_long
-from countersign.trust.tokens import TokenGrant
-from countersign.trust.verdict import Verdict
+from countersign.trust.pods.api_token import SHORT_SECONDS, api_tokens, is_default_volume, is_long
+from countersign.trust.pods.tokens import TokenGrant
+from countersign.trust.verdicts.verdict import Verdict
 
 _KINDS: Final = (
     ("containers", "/spec/containers"),
@@ -40,8 +40,8 @@ class Injection(msgspec.Struct, frozen=True):
 def inject(pod: Pod, verdict: Verdict, pins: Mapping[str, str], *, only_images: bool = False) -> Injection:
     """The patch for the pod.
 
-    `pins` maps JSON pointers to pinned references (`trust.pins`). `only_images`: leave all else alone, as on UPDATE,
-    where nothing else of a pod's spec may be changed. The verdict is one of stage `mutate` about this very pod.
+    `pins` maps JSON pointers to pinned references (`trust.images.pins`). `only_images`: leave all else alone, as on
+    UPDATE, where nothing else of a pod's spec may be changed. The verdict is one of stage `mutate` about this very pod.
     """
     operations: list[PatchOperation] = []
     spec = _pinned(pod.spec, pins, operations) if pins else pod.spec

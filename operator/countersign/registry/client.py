@@ -36,7 +36,7 @@ from countersign.registry.manifest import (
 )
 from countersign.registry.status import error_for
 from countersign.registry.transport import Answer, Transport
-from countersign.trust.reference import ImageReference, is_digest
+from countersign.trust.images.reference import ImageReference, is_digest
 
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024  # distribution specification, "Pushing Manifests"
 MAX_CONFIG_BYTES: Final = 2 * 1024 * 1024

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from countersign.trust.facts import UnverifiableReason
+from countersign.trust.evidence.facts import UnverifiableReason
 
 
 class RegistryError(Exception):

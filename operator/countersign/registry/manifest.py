@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from countersign.registry.errors import MalformedError
-from countersign.trust.reference import is_digest
+from countersign.trust.images.reference import is_digest
 from countersign.trust.strict_json import BadJSON, parse_as
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

@@ -11,7 +11,7 @@ import msgspec
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import PublicKey
 from countersign.signatures.raw import decode_signature, signing_key
-from countersign.trust.facts import Vouch
+from countersign.trust.evidence.facts import Vouch
 from countersign.trust.strict_json import BadJSON, parse_as
 
 SIGNATURE_ANNOTATION: Final = "dev.cosignproject.cosign/signature"

@@ -13,11 +13,11 @@ import msgspec
 from countersign.api import clock
 from countersign.api.admission import UserInfo
 from countersign.api.meta import ObjectMeta
-from countersign.trust.facts import ImageFacts
-from countersign.trust.policies import Policy
-from countersign.trust.scope import account_of
-from countersign.trust.spec_hash import spec_hash
-from countersign.trust.subject import Subject
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.pods.spec_hash import spec_hash
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import Policy
+from countersign.trust.policies.scope import account_of
 
 VERSION: Final = 1
 RECEIPT_MAX_AGE_SECONDS: Final = 30

@@ -14,7 +14,7 @@ from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta, condition
 from countersign.api.revocation import Revocation, RevocationSpec, Target
 from countersign.cluster.cache import Added, Change, Deleted, WatchCache
-from countersign.trust.reach import ends
+from countersign.trust.orders.reach import ends
 
 MAX_WAITERS: Final = 256
 """Answers that wait for a grant at once; the next is given without waiting."""

@@ -15,7 +15,7 @@ from countersign.cli.first_policy import dns_label, first_policy
 from countersign.cli.image import KeyFile
 from countersign.cli.schema_check import problems
 from countersign.signatures.keys import parse_public_key
-from countersign.trust.facts import ImageFacts, PlatformConfig
+from countersign.trust.evidence.facts import ImageFacts, PlatformConfig
 from tests.stack.commandline import countersign
 from tests.stack.objects import (
     cluster_policy,

@@ -29,7 +29,7 @@ from countersign.controller.world import Account, Touched, World
 from countersign.grants.impact import DEFAULT_LIMITS, Limits
 from countersign.keys.receipt_keys import ReceiptKeys, plan_receipt_keys
 from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
-from countersign.trust.policies import Policy, PolicySnapshot, from_resource
+from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 from countersign.trust.receipt import encode
 from tests.unit.grants.build import ACCOUNT_UID, BORN, admitted, changed, live, stamp
 from tests.unit.trust.build import LABELS, NAMESPACE, cluster_policy, token
@@ -133,7 +133,7 @@ class Cluster:
         """A controller that knows nothing but what the store holds."""
         self.world = World("countersign-system")
         metrics = ControllerMetrics(CollectorRegistry())
-        self.judging = Judging(self.world, self.store, self, metrics, self._limits)
+        self.judging = Judging(self.world, self.store, self, metrics, self._limits, clock=lambda: self.now)
         self.reconciler = PodReconciler(
             self.world, self.store, self.judging, self, metrics,
             retention=timedelta(days=1), epoch=self.epoch, clock=lambda: self.now, later=self.later.__setitem__,

@@ -20,8 +20,8 @@ from countersign.controller.statuses import (
 )
 from countersign.controller.store import StaleError, explicit
 from countersign.grants.impact import Impact
-from countersign.trust.composition import accept
-from countersign.trust.policies import Policy, PolicySnapshot
+from countersign.trust.policies.composition import accept
+from countersign.trust.policies.policy import Policy, PolicySnapshot
 from tests.unit.controller.cluster import GOOD, Cluster, resource_of
 from tests.unit.grants.build import BORN, at, changed
 from tests.unit.trust.build import audience, revocation

@@ -19,7 +19,7 @@ from countersign.controller.webhooks import (
     enforces,
     webhook_configurations,
 )
-from countersign.trust.policies import Policy, PolicySnapshot
+from countersign.trust.policies.policy import Policy, PolicySnapshot
 from tests.unit.trust.build import audience, cluster_policy, snapshot, trust_policy
 
 GATE = GateEndpoint("countersign-system", "countersign-gate")

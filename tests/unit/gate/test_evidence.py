@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from countersign.gate.candidates import MAX_CANDIDATES
-from countersign.gate.evidence import (
+from countersign.gate.evidence.candidates import MAX_CANDIDATES
+from countersign.gate.evidence.platforms import MAX_PLATFORMS
+from countersign.gate.evidence.service import (
     EvidenceRequest,
     EvidenceService,
     Lifetimes,
     PullSecret,
     PullSecretsUnavailable,
 )
-from countersign.gate.platforms import MAX_PLATFORMS
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import MAX_SIGNATURE_BYTES, RegistryClient
 from countersign.registry.transport import Transport
 from countersign.signatures.keys import parse_public_key
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.reference import ImageReference
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.reference import ImageReference
 from tests.fakes.registry import FakeRegistry, entry, index, manifest
 from tests.fakes.signing import classic_payload, make_key, pem_of
 from tests.lab.pki import CertificateAuthority

@@ -8,8 +8,8 @@ import pytest
 from countersign.api.admission import ServiceAccount
 from countersign.api.secret import Secret
 from countersign.cluster.errors import ClusterError, ForbiddenError
-from countersign.gate.evidence import PullSecret, PullSecretsUnavailable
-from countersign.gate.pull_secrets import CACHE_SECONDS, LivePullSecrets
+from countersign.gate.evidence.pull_secrets import CACHE_SECONDS, LivePullSecrets
+from countersign.gate.evidence.service import PullSecret, PullSecretsUnavailable
 
 JSON = "kubernetes.io/dockerconfigjson"
 

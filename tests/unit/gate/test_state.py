@@ -8,7 +8,7 @@ from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
-from countersign.trust.policies import NamespaceFacts, Policy, PolicyRef
+from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicyRef
 from tests.unit.trust.build import pause
 
 

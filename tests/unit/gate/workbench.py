@@ -27,7 +27,7 @@ from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import ControllerLinks, Owned
 from countersign.gate.answers import Answer, RefuseNow
 from countersign.gate.app import Asked, Handler
-from countersign.gate.evidence import EvidenceRequest
+from countersign.gate.evidence.service import EvidenceRequest
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
 from countersign.gate.paused import OpenDoor
@@ -39,8 +39,8 @@ from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
 from countersign.keys.receipt_keys import ReceiptKey, ReceiptKeys
 from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
-from countersign.trust.facts import ImageFacts, Unverifiable
-from countersign.trust.policies import NamespaceFacts, Policy
+from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.policies.policy import NamespaceFacts, Policy
 from tests.unit.trust import build
 
 Json = dict[str, Any]

@@ -15,11 +15,11 @@ from countersign.grants.judgement import InstanceJudgement, SpentReceipt, judge_
 from countersign.grants.lifecycle import Observation, Qualification, next_status, status_after
 from countersign.grants.tracking import PodTrack, first_sight
 from countersign.injection.patch import inject
-from countersign.trust.facts import ImageFacts
-from countersign.trust.policies import PolicySnapshot
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import PolicySnapshot
 from countersign.trust.receipt import make
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import judge
+from countersign.trust.verdicts.verdict import judge
 from tests.unit.trust.build import PINNED, cluster_policy, container, evidence_for, pod, snapshot, subject, token
 
 BORN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -49,7 +49,7 @@ def admitted(
     """The live pod with its tokens injected, and its receipt. Nobody says any more who asked for it."""
     whole = subject(of or live())
     evidence = {key: found for key, found in evidence_for(whole.pod).items() if isinstance(found, ImageFacts)}
-    verdict = judge(given, whole, evidence, stage="mutate")
+    verdict = judge(given, whole, evidence, stage="mutate", now=BORN)
     assert not verdict.denials
     injected = msgspec.structs.replace(whole, pod=inject(whole.pod, verdict, {}).pod)
     receipt = make(injected, verdict.governed, evidence, now=BORN, nonce=nonce)

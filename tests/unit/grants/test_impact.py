@@ -5,8 +5,8 @@ import pytest
 
 from countersign.grants.impact import Limits, accepted, blamed, hold_message, is_held, loses, weigh
 from countersign.grants.judgement import requalify
-from countersign.trust.policies import Policy
-from tests.unit.grants.build import POLICY, active, admitted
+from countersign.trust.policies.policy import Policy
+from tests.unit.grants.build import BORN, POLICY, active, admitted
 from tests.unit.trust.build import cluster_policy, snapshot, token
 
 UID = POLICY.ref.uid
@@ -62,7 +62,7 @@ def test_a_failing_grant_is_laid_to_the_policy_that_it_fails_under() -> None:
     grant, _ = active()
     found, receipt = admitted()
     new = cluster_policy("baseline", images=())
-    qualification = requalify(snapshot(POLICY, new), found, receipt.receipt)
+    qualification = requalify(snapshot(POLICY, new), found, receipt.receipt, BORN)
     assert loses(grant, qualification)
     assert blamed(grant, qualification, {UID: POLICY, new.ref.uid: new}) == {new.ref.uid}
 
@@ -79,7 +79,7 @@ def test_a_withdrawn_token_is_laid_to_the_policy_that_gave_it() -> None:
     found, receipt = admitted()
     other = cluster_policy("other")
     bare = cluster_policy()
-    qualification = requalify(snapshot(bare, other), found, receipt.receipt)
+    qualification = requalify(snapshot(bare, other), found, receipt.receipt, BORN)
     assert loses(grant, qualification)
     assert blamed(grant, qualification, {UID: bare, other.ref.uid: other}) == {UID}
 
@@ -89,7 +89,7 @@ def test_a_grant_that_keeps_its_tokens_loses_nothing() -> None:
     assert not loses(grant, seen.qualification)
     found, receipt = admitted()
     more = cluster_policy(tokens=(token(), token("more", "more.example.com")))
-    assert not loses(grant, requalify(snapshot(more), found, receipt.receipt))
+    assert not loses(grant, requalify(snapshot(more), found, receipt.receipt, BORN))
 
 
 def test_the_message_says_how_to_go_ahead() -> None:

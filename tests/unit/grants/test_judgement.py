@@ -7,6 +7,7 @@ from countersign.grants.judgement import ReceiptProblem, judge_instance, requali
 from countersign.grants.naming import grant_name, is_refused, refused_name
 from tests.unit.grants.build import (
     ACCOUNT_UID,
+    BORN,
     GIVEN,
     RECEIPT_HASH,
     admitted,
@@ -97,7 +98,7 @@ def test_taking_a_label_off_does_not_take_a_pod_out_of_its_policy() -> None:
     given = snapshot(cluster_policy(pods={"app": "api"}, tokens=(token(),)))
     found, receipt = admitted(given)
     bare = msgspec.structs.replace(found, pod=changed(found.pod, labels={}))
-    assert requalify(given, bare, receipt.receipt) is not None
+    assert requalify(given, bare, receipt.receipt, BORN) is not None
 
 
 def test_a_pod_without_a_receipt_that_is_younger_than_its_policy_slipped_in() -> None:

@@ -167,7 +167,7 @@ def test_an_ephemeral_container_brings_the_response_of_the_policy(response: Any,
     seen = msgspec.structs.replace(
         seen,
         track=sighted(seen.track, debugged),
-        qualification=requalify(given, msgspec.structs.replace(found, pod=debugged), receipt.receipt),
+        qualification=requalify(given, msgspec.structs.replace(found, pod=debugged), receipt.receipt, BORN),
     )
     assert goes(grant, seen) == expected
 
@@ -239,7 +239,7 @@ def test_a_lifetime_ends_the_identity() -> None:
 def unqualified(seen: Observation) -> Observation:
     found, receipt = admitted()
     strict = snapshot(cluster_policy(images=(), unmatched_images="Deny", tokens=()))
-    return msgspec.structs.replace(seen, qualification=requalify(strict, found, receipt.receipt))
+    return msgspec.structs.replace(seen, qualification=requalify(strict, found, receipt.receipt, BORN))
 
 
 def test_a_policy_that_turns_against_a_pod_suspends_and_may_bring_it_back() -> None:
@@ -259,7 +259,7 @@ def test_a_withdrawn_audience_suspends_even_if_the_pod_qualifies_otherwise() -> 
     grant, seen = active()
     found, receipt = admitted()
     without = snapshot(cluster_policy())
-    seen = msgspec.structs.replace(seen, qualification=requalify(without, found, receipt.receipt))
+    seen = msgspec.structs.replace(seen, qualification=requalify(without, found, receipt.receipt, BORN))
     assert seen.qualification is not None
     assert seen.qualification.qualifies
     assert goes(grant, seen) == ("Suspended", "NoLongerQualifies")

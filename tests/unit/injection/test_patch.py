@@ -12,13 +12,14 @@ import pytest
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod
 from countersign.injection.patch import Injection, escape, inject, with_receipt
-from countersign.trust.images import extract
-from countersign.trust.pins import pins
-from countersign.trust.policies import PolicySnapshot
-from countersign.trust.verdict import UNGOVERNED, judge
+from countersign.trust.images.extraction import extract
+from countersign.trust.images.pins import pins
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.verdicts.verdict import UNGOVERNED, judge
 from tests.unit.trust.build import (
     ALL_NAMESPACES,
     AUDIENCE,
+    NOW,
     PINNED,
     TAGGED,
     audience,
@@ -71,7 +72,7 @@ def run(given: PolicySnapshot, members: dict[str, Any], found: Any = None) -> tu
     """The injection for the object, and the object with its operations applied."""
     of = msgspec.convert(members, Pod)
     evidence = evidence_for(of, found)
-    injection = inject(of, judge(given, subject(of), evidence, stage="mutate"), pins(extract(of), evidence))
+    injection = inject(of, judge(given, subject(of), evidence, stage="mutate", now=NOW), pins(extract(of), evidence))
     return injection, applied(injection, members)
 
 
@@ -212,7 +213,7 @@ def test_image_volumes_are_pinned() -> None:
     volume = {"name": "model", "image": {"reference": TAGGED, "pullPolicy": "Always"}}
     of = msgspec.convert(obj(container(image=PINNED), volumes=[volume]), Pod)
     evidence = {TAGGED: facts(), PINNED: facts()}
-    verdict = judge(snapshot(cluster_policy()), subject(of), evidence, stage="mutate")
+    verdict = judge(snapshot(cluster_policy()), subject(of), evidence, stage="mutate", now=NOW)
     injection = inject(of, verdict, pins(extract(of), evidence))
     assert json.loads(injection.patch) == [
         {"op": "replace", "path": "/spec/volumes/0/image/reference", "value": PINNED}
@@ -222,7 +223,7 @@ def test_image_volumes_are_pinned() -> None:
 
 def test_only_images_are_pinned_on_an_update() -> None:
     of = msgspec.convert(obj(), Pod)
-    verdict = judge(giving(api_token="Remove"), subject(of), {TAGGED: facts()}, stage="mutate")
+    verdict = judge(giving(api_token="Remove"), subject(of), {TAGGED: facts()}, stage="mutate", now=NOW)
     injection = inject(of, verdict, {"/spec/containers/0/image": PINNED}, only_images=True)
     assert [operation.path for operation in injection.operations] == ["/spec/containers/0/image"]
 

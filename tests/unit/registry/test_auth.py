@@ -9,7 +9,7 @@ from countersign.registry import errors
 from countersign.registry.client import Access
 from countersign.registry.credentials import Credential
 from countersign.registry.fairness import Share
-from countersign.trust.reference import ImageReference
+from countersign.trust.images.reference import ImageReference
 from tests.fakes.registry import FakeRegistry
 from tests.lab.pki import CertificateAuthority
 from tests.unit.registry.conftest import ClientMaker

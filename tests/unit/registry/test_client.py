@@ -11,7 +11,7 @@ from countersign.registry.client import Access, referrers_tag
 from countersign.registry.credentials import Credential
 from countersign.registry.fairness import Share
 from countersign.registry.manifest import digest_of
-from countersign.trust.reference import ImageReference
+from countersign.trust.images.reference import ImageReference
 from tests.fakes.registry import OCI_INDEX, FakeRegistry, index, manifest
 from tests.lab.pki import CertificateAuthority
 from tests.unit.registry.conftest import ClientMaker

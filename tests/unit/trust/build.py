@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
 from countersign.api.admission import UserInfo
 from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
+from countersign.api.image_rule import Authority, ImageRule, KeyAuthority
 from countersign.api.meta import LabelSelector, ObjectMeta
 from countersign.api.pause import AdmissionPause, AdmissionPauseSpec
 from countersign.api.pod import Pod
 from countersign.api.policy import (
-    Authority,
     ClusterTrustPolicy,
     ClusterTrustPolicySpec,
-    ImageRule,
-    KeyAuthority,
     Match,
     NamespacedMatch,
     TokenSpec,
@@ -26,14 +25,15 @@ from countersign.api.policy import (
     TrustPolicySpec,
 )
 from countersign.api.revocation import Revocation, RevocationSpec, Target
-from countersign.trust.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
-from countersign.trust.fingerprints import pem_fingerprint
-from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot, from_resource
-from countersign.trust.problem import Stage
-from countersign.trust.reference import ImageReference
-from countersign.trust.subject import Subject
-from countersign.trust.verdict import Verdict, judge
+from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
+from countersign.trust.evidence.fingerprints import pem_fingerprint
+from countersign.trust.images.reference import ImageReference
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot, from_resource
+from countersign.trust.verdicts.problem import Stage
+from countersign.trust.verdicts.verdict import Verdict, judge
 
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 REPOSITORY = "registry.example.com/payments/api"
 DIGEST = "sha256:" + "a" * 64
 OTHER_DIGEST = "sha256:" + "b" * 64
@@ -246,7 +246,9 @@ def judged(
 ) -> Verdict:
     """The verdict on the pod with signed images, unless `found` or `evidence` says otherwise."""
     of = of or pod()
-    return judge(given, subject(of, **members), evidence_for(of, found) if evidence is None else evidence, stage=stage)
+    return judge(
+        given, subject(of, **members), evidence_for(of, found) if evidence is None else evidence, stage=stage, now=NOW
+    )
 
 
 def codes(verdict: Verdict) -> list[str]:

@@ -7,18 +7,13 @@ from typing import Any
 import pytest
 
 from countersign.api.audience import AllowedNamespaces
+from countersign.api.image_rule import Authority, ImageRule, KeyAuthority
 from countersign.api.meta import LabelSelector, SelectorRequirement
-from countersign.api.policy import (
-    Authority,
-    Binding,
-    ImageRule,
-    KeyAuthority,
-    ServiceAccountBinding,
-)
-from countersign.trust.compiled import compiled_policy
-from countersign.trust.composition import accept
-from countersign.trust.overlap import may_overlap
-from countersign.trust.policies import NamespaceFacts, Policy, PolicySnapshot
+from countersign.api.policy import Binding, ServiceAccountBinding
+from countersign.trust.policies.compiled import compiled_policy
+from countersign.trust.policies.composition import accept
+from countersign.trust.policies.overlap import may_overlap
+from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot
 from tests.unit.trust.build import (
     ALL_NAMESPACES,
     NAMESPACE,
@@ -113,7 +108,7 @@ def test_expressions_contradict_each_other_by_their_values(
         LabelSelector(match_expressions=(SelectorRequirement(key="app", operator=operator, values=values),))
         for operator, values in clauses
     ]
-    from countersign.trust.overlap import _satisfiable
+    from countersign.trust.policies.overlap import _satisfiable
 
     assert _satisfiable(*selectors) is satisfiable
 

@@ -8,8 +8,8 @@ import pytest
 
 from countersign.api.admission import UserInfo
 from countersign.api.policy import Binding, ControllerBinding, Requester, ServiceAccountBinding
-from countersign.trust.subject import ControllerLink
-from countersign.trust.verdict import Verdict
+from countersign.trust.pods.subject import ControllerLink
+from countersign.trust.verdicts.verdict import Verdict
 from tests.unit.trust.build import NAMESPACE, cluster_policy, denied, judged, pod, snapshot, trust_policy
 
 DEPLOYMENT = ControllerLink(api_group="apps", kind="Deployment", name="api", uid="u")

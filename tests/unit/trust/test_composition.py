@@ -9,7 +9,7 @@ import pytest
 from countersign.api.audience import AllowedNamespaces
 from countersign.api.meta import LabelSelector
 from countersign.api.policy import Binding, ModeOverride, Responses, ServiceAccountBinding
-from countersign.trust.policies import Policy
+from countersign.trust.policies.policy import Policy
 from tests.unit.trust.build import (
     ALL_NAMESPACES,
     AUDIENCE,
@@ -312,7 +312,7 @@ def test_a_foreign_service_account_escapes_no_binding() -> None:
 
 
 def test_a_snapshot_is_worked_out_once_and_a_policy_too() -> None:
-    from countersign.trust.compiled import compiled, compiled_policy
+    from countersign.trust.policies.compiled import compiled, compiled_policy
 
     policy = cluster_policy()
     first, second = snapshot(policy), snapshot(policy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from countersign.trust.denial import (
+from countersign.trust.verdicts.denial import (
     MAX_AUDIT_VALUE,
     MAX_WARNING,
     MAX_WARNINGS,

@@ -8,8 +8,8 @@ import pytest
 
 from countersign.api.pod import Pod
 from countersign.api.policy import Responses
-from countersign.trust.policies import PolicySnapshot
-from countersign.trust.verdict import Verdict
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.verdicts.verdict import Verdict
 from tests.unit.trust.build import (
     AUDIENCE,
     DIGEST,

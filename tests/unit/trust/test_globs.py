@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from countersign.trust.globs import Glob
+from countersign.trust.images.globs import Glob
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from countersign.trust.findings import Finding
-from countersign.trust.image_verdict import RuleEvidence
-from countersign.trust.verdict import Verdict
+from countersign.trust.evidence.image_verdict import RuleEvidence
+from countersign.trust.verdicts.findings import Finding
+from countersign.trust.verdicts.verdict import Verdict
 from tests.unit.trust.build import (
     DIGEST,
     NAMESPACE,

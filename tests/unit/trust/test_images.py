@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from countersign.api.pod import Pod, PodSpec
-from countersign.trust.images import all_containers, changed, extract, image_name, read_reference
+from countersign.trust.images.extraction import all_containers, changed, extract, image_name, read_reference
 from tests.unit.trust.build import container, pod
 
 

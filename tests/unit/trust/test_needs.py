@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from countersign.api.policy import Runtime
-from countersign.trust.images import changed, extract
-from countersign.trust.needs import EvidenceNeed, covers, evidence_needs
-from countersign.trust.pins import facts_by_image, pins
-from countersign.trust.policies import Policy
+from countersign.trust.evidence.needs import EvidenceNeed, covers, evidence_needs
+from countersign.trust.images.extraction import changed, extract
+from countersign.trust.images.pins import facts_by_image, pins
+from countersign.trust.policies.policy import Policy
 from tests.unit.trust.build import (
     DIGEST,
     OTHER_DIGEST,

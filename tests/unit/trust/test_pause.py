@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from countersign.api.clock import format_time
 from countersign.api.pause import AdmissionPause
-from countersign.trust.pause import MAX_PAUSE, ends_at, in_force, next_end, open_until
+from countersign.trust.orders.pause import MAX_PAUSE, ends_at, in_force, next_end, open_until
 from tests.unit.trust.build import pause
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 
 from countersign.api.grant import GrantEvidence
 from countersign.api.revocation import NamespaceTarget, NodeTarget, ObjectTarget, Revocation, Target
-from countersign.trust.reach import ended_by, ends
+from countersign.trust.orders.reach import ended_by, ends
 from tests.unit.access.cases import BORN, DIGEST, KEY, SYSTEM, grant, revocation
 
 OTHER_KEY = "sha256:" + "ef" * 32

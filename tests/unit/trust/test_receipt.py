@@ -13,7 +13,9 @@ from countersign.api.admission import UserInfo
 from countersign.api.clock import format_time
 from countersign.api.pod import Pod
 from countersign.api.policy import Binding, Requester
-from countersign.trust.policies import NamespaceFacts
+from countersign.trust.pods.spec_hash import spec_hash
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import NamespaceFacts
 from countersign.trust.receipt import (
     MAX_GROUPS,
     RECEIPT_MAX_AGE_SECONDS,
@@ -25,8 +27,6 @@ from countersign.trust.receipt import (
     make,
     mismatch,
 )
-from countersign.trust.spec_hash import spec_hash
-from countersign.trust.subject import Subject
 from tests.unit.trust.build import (
     DIGEST,
     OTHER_DIGEST,

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from countersign.api.policy import Runtime
-from countersign.trust.needs import evidence_needs
-from countersign.trust.verdict import Verdict
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.verdicts.verdict import Verdict
 from tests.unit.trust.build import (
     ALL_NAMESPACES,
     ENTRYPOINT,

@@ -6,9 +6,9 @@ import pytest
 
 from countersign.api.names import MIRROR_ANNOTATION
 from countersign.api.policy import Binding, ServiceAccountBinding
-from countersign.trust.policies import Policy, PolicySnapshot
-from countersign.trust.scope import governing
-from countersign.trust.subject import Subject
+from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.policy import Policy, PolicySnapshot
+from countersign.trust.policies.scope import governing
 from tests.unit.trust.build import NAMESPACE, cluster_policy, pod, snapshot, subject, trust_policy
 
 

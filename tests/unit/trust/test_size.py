@@ -7,11 +7,11 @@ import time
 import pytest
 
 from countersign.api.pod import Pod
-from countersign.trust.composition import accept
-from countersign.trust.needs import evidence_needs
-from countersign.trust.policies import PolicySnapshot
-from countersign.trust.problem import Stage
-from countersign.trust.size import MAX_COMPARISONS, MAX_IMAGES
+from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.pods.size import MAX_COMPARISONS, MAX_IMAGES
+from countersign.trust.policies.composition import accept
+from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.verdicts.problem import Stage
 from tests.unit.trust.build import (
     cluster_policy,
     codes,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from countersign.api.revocation import NodeTarget
-from countersign.trust.fingerprints import pem_fingerprint
-from countersign.trust.standing import NOTHING, StandingIndex, reaches, standing
+from countersign.trust.evidence.fingerprints import pem_fingerprint
+from countersign.trust.orders.standing import NOTHING, StandingIndex, reaches, standing
 from tests.unit.trust.build import DIGEST, NAMESPACE, OTHER_DIGEST, fingerprint, revocation
 
 SYSTEM = "countersign-system"

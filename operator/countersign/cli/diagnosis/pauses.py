@@ -8,7 +8,7 @@ from countersign.api.names import CLOSED_ANNOTATION, WEBHOOK_CONFIGURATION
 from countersign.api.pause import AdmissionPause
 from countersign.cli.diagnosis.check import Anything, Check, Cluster
 from countersign.cli.paths import collection
-from countersign.trust.pause import in_force
+from countersign.trust.orders.pause import in_force
 
 WEBHOOKS: Final = tuple(
     f"/apis/admissionregistration.k8s.io/v1/{plural}/{WEBHOOK_CONFIGURATION}"

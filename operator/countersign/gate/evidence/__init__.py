@@ -1,0 +1,1 @@
+"""Facts about images, gathered from registries and remembered."""

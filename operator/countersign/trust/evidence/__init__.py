@@ -1,0 +1,1 @@
+"""Facts about images, the questions that they answer, and what a policy's rules make of them."""

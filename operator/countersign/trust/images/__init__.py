@@ -1,0 +1,1 @@
+"""The names of images: where they stand in a pod, what they mean, how they are pinned."""

@@ -1,0 +1,1 @@
+"""What people order besides policies: revocations and pauses, and whom they reach."""
