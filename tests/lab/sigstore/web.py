@@ -75,8 +75,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     connected_to = ""
 
     def handle(self) -> None:
-        # The handshake is the connection's own thread's: a client that is slow, or says no, holds up nobody.
-        with contextlib.suppress(ssl.SSLError, ConnectionError):
+        # In the connection's own thread: a client that is slow to shake hands holds up nobody; one may go away.
+        with contextlib.suppress(OSError):
             if self.tls:
                 self._through(self.tls)
             else:
