@@ -153,7 +153,12 @@ def _identity(extensions: x509.Extensions) -> Identity:
         for number, name in numbers.items()
         if (oid := x509.ObjectIdentifier(f"{_FULCIO}{number}")) in values
     ]
-    return Identity(issuer=issuers.pop(), subject=_subject(extensions), extensions=tuple(sorted(named)))
+    return Identity(
+        issuer=_name(issuers.pop()),
+        subject=_name(_subject(extensions)),
+        # What no policy could name, a workflow's with a line break in its name, is as good as not there.
+        extensions=tuple(sorted((name, value) for name, value in named if _is_plain(value))),
+    )
 
 
 def _subject(extensions: x509.Extensions) -> str:
@@ -162,10 +167,20 @@ def _subject(extensions: x509.Extensions) -> str:
         raise ValueError(f"it has {len(names)} subjects, and must have one")
     match names[0]:
         case x509.RFC822Name(value=text) | x509.UniformResourceIdentifier(value=text):
-            return _plain(text)
+            return text
         case x509.OtherName(type_id=kind, value=der) if kind == _OTHER_NAME:
             return _utf8_string(der)
     raise ValueError("its subject is neither a mail address nor a URI nor a user name")
+
+
+def _name(text: str) -> str:
+    if not text or not _is_plain(text):
+        raise ValueError("its issuer or subject is empty, too long, or has characters that cannot be printed")
+    return text
+
+
+def _is_plain(text: str) -> bool:
+    return len(text) <= MAX_VALUE_LENGTH and text.isprintable()
 
 
 def _utf8_string(der: bytes) -> str:
@@ -184,10 +199,4 @@ def _utf8_string(der: bytes) -> str:
 
 
 def _text(raw: bytes) -> str:
-    return _plain(raw.decode("utf-8"))
-
-
-def _plain(text: str) -> str:
-    if not text or len(text) > MAX_VALUE_LENGTH or not text.isprintable():
-        raise ValueError("a name in it is empty, too long, or has characters that cannot be printed")
-    return text
+    return raw.decode("utf-8")

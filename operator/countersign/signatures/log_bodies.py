@@ -40,10 +40,12 @@ class Signed(NamedTuple):
     """What it was verified by: the certificate, or the key's SubjectPublicKeyInfo, in DER."""
 
     @property
-    def stamped(self) -> bytes:
-        """What timestamps are over: the signature; cosign's beside a stored envelope are over the whole of it."""
-        # cosign pkg/cosign/verify.go, VerifyRFC3161Timestamp.
-        return self.signature if self.document is None else self.document
+    def stampable(self) -> tuple[bytes, ...]:
+        """What a timestamp may be over: the signature, or the stored envelope, which has the signature in it.
+
+        cosign 3 stamps the former (cmd/cosign/cli/attest/attest.go) and expects the latter (pkg/cosign/verify.go).
+        """
+        return (self.signature,) if self.document is None else (self.signature, self.document)
 
 
 class _Content(msgspec.Struct):

@@ -104,7 +104,7 @@ def _trusted_times(signed: Signed, material: Material, root: TrustRoot) -> _Find
     findings = _Findings()
     for response in _distinct(material.timestamps):
         try:
-            stamp = verify_timestamp(response, signed.stamped, root)
+            stamp = verify_timestamp(response, signed.stampable, root)
         except SignatureError as error:
             findings.problems.append(str(error))
             continue
