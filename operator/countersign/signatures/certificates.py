@@ -94,6 +94,7 @@ def read_certificate(der: bytes) -> SigningCertificate:
         TypeError,
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
+        x509.ExtensionNotFound,
         x509.UnsupportedGeneralNameType,
         x509.InvalidVersion,
         BadPublicKey,
