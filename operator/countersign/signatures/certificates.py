@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
@@ -22,7 +21,7 @@ from cryptography.x509.verification import (
 
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import BadPublicKey, PublicKey, public_key_of
-from countersign.signatures.roots import Authority
+from countersign.signatures.roots import UNREADABLE_CERTIFICATE, Authority
 from countersign.trust.evidence.facts import Identity
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
@@ -89,16 +88,7 @@ def read_certificate(der: bytes) -> SigningCertificate:
         key = public_key_of(certificate.public_key())
         _judge_usage(certificate.extensions)
         identity = _identity(certificate.extensions)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.ExtensionNotFound,
-        x509.UnsupportedGeneralNameType,
-        x509.InvalidVersion,
-        BadPublicKey,
-    ) as error:
+    except (*UNREADABLE_CERTIFICATE, BadPublicKey) as error:
         raise SignatureError("Malformed", f"the certificate cannot be read: {str(error)[:120]}") from None
     return SigningCertificate(certificate, der, key, identity)
 
@@ -125,7 +115,7 @@ def chain_at(
         )
         try:
             chain = verifier.verify(leaf.certificate, list(authority.chain[:-1])).chain
-        except (VerificationError, x509.UnsupportedGeneralNameType, ValueError) as error:
+        except (VerificationError, *UNREADABLE_CERTIFICATE) as error:
             problem = f"the certificate does not go back to the evidence root: {str(error)[:120]}"
             continue
         if len(chain) > 1:

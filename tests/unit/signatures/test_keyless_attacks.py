@@ -18,6 +18,7 @@ from countersign.signatures.keys import parse_public_key
 from countersign.signatures.roots import TrustRoot, parse_trust_root
 from countersign.signatures.signers import open_bundle, open_envelope, open_payload
 from countersign.trust.evidence.facts import Vouch
+from tests.fakes.conformance import signers_of, vectors
 from tests.fakes.signing import bundle as keyed_bundle
 from tests.fakes.signing import make_key, pem_of
 from tests.fakes.sigstore import (
@@ -408,3 +409,76 @@ def test_a_classic_attestation_in_a_log_of_envelopes_by_hash_needs_its_very_byte
     assert opened.payload == PAYLOAD
     with pytest.raises(SignatureError, match="another signature"):
         open_envelope(envelope + b" ", annotations, (), (ROOT,))
+
+
+# Timestamps (of sigstore-conformance's vectors, by a real authority)
+
+
+def _stamped(name: str) -> dict[str, Any]:
+    return vectors()[name].members
+
+
+def _signers(name: str, members: dict[str, Any], root: TrustRoot) -> Vouch:
+    vector = vectors()[name]._replace(bundle=json.dumps(members).encode())
+    (vouch,) = signers_of(vector, (root,)).vouches
+    return vouch
+
+
+STAMPED = "rekor2-happy-path"
+STAMP_ROOT = parse_trust_root(vectors()[STAMPED].root)
+
+
+def test_a_timestamp_alone_is_a_trusted_time() -> None:
+    members = _stamped(STAMPED)
+    del members["verificationMaterial"]["tlogEntries"]
+    proof = _signers(STAMPED, members, STAMP_ROOT).proof
+    assert proof is not None
+    assert set(proof.kinds) == {"timestamp", "sct"}
+
+
+@pytest.mark.parametrize("other", ["rekor2-timestamp-with-embedded-cert", "rekor2-dsse-happy-path"])
+def test_a_timestamp_over_another_signature_is_none(other: str) -> None:
+    members = _stamped(STAMPED)
+    material = _stamped(other)["verificationMaterial"]
+    members["verificationMaterial"]["timestampVerificationData"] = material["timestampVerificationData"]
+    root = json.loads(vectors()[STAMPED].root)
+    root["timestampAuthorities"] += json.loads(vectors()[other].root)["timestampAuthorities"]
+    with pytest.raises(SignatureError, match="Mismatch between messages"):
+        _signers(STAMPED, members, parse_trust_root(json.dumps(root).encode()))
+
+
+def test_a_timestamp_by_an_authority_that_the_root_does_not_name_is_none() -> None:
+    root = json.loads(vectors()[STAMPED].root)
+    del root["timestampAuthorities"]
+    with pytest.raises(SignatureError, match="names no timestamp authority"):
+        _signers(STAMPED, _stamped(STAMPED), parse_trust_root(json.dumps(root).encode()))
+
+
+# What would keep us busy
+
+
+def test_more_log_entries_and_timestamps_than_anybody_needs_are_not_looked_at() -> None:
+    opened = open_bundle(_bundle(ENTRY, *[SIGSTORE.entry_v1(BODY, key=make_key())] * 100), (), (ROOT,))
+    assert "than are looked at" in opened.problems[0]
+    stamps = {"rfc3161Timestamps": [{"signedTimestamp": "AAAA"}] * 100}
+    opened = open_bundle(_bundle(ENTRY, timestampVerificationData=stamps), (), (ROOT,))
+    assert len(opened.problems) <= 9
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        b"[" * 1_000_000,
+        b'{"mediaType":' * 100_000,
+        _bundle(ENTRY)[:-1] + b', "verificationMaterial": {}}',
+        _bundle(ENTRY | {"canonicalizedBody": text(b"[" * 100_000)}),
+        _bundle(ENTRY, certificate={"rawBytes": text(LEAF.der + bytes(20_000))}),
+        _bundle(ENTRY, certificate={"rawBytes": text(LEAF.der + b"\x00")}),
+        _bundle(ENTRY, certificate=None, x509CertificateChain={"certificates": [{"rawBytes": text(LEAF.der)}] * 9}),
+        _bundle(ENTRY | {"inclusionProof": ENTRY["inclusionProof"] | {"hashes": [text(bytes(32))] * 10_000}}),
+        _bundle(ENTRY | {"inclusionProof": ENTRY["inclusionProof"] | {"checkpoint": {"envelope": "\n" * 100_000}}}),
+    ],
+)
+def test_what_is_oversized_or_nested_deep_is_refused(bundle: bytes) -> None:
+    with pytest.raises(SignatureError):
+        open_bundle(bundle, (), (ROOT,))
