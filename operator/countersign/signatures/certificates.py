@@ -59,13 +59,20 @@ _EXTENSIONS: Final = {
     23: "deploymentEnvironment",
 }
 """Whose values are UTF8Strings in DER."""
-_CODE_SIGNING_CA: Final = ExtensionPolicy.webpki_defaults_ca().may_be_present(
-    x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
-)
-_CODE_SIGNING_LEAF: Final = ExtensionPolicy.webpki_defaults_ee().may_be_present(
-    x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
-)
-# The library knows servers and clients of TLS only; what the key may be used for is judged in `read_certificate`.
+_OPTIONAL: Final = (x509.ExtendedKeyUsage, x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
+"""Extensions that the library demands as the web's rules have them. What a key may be used for is judged in
+`read_certificate`, for the library knows servers and clients of TLS only; key identifiers are hints to find a path,
+which private authorities leave out."""
+
+
+def _lenient(policy: ExtensionPolicy) -> ExtensionPolicy:
+    for extension in _OPTIONAL:
+        policy = policy.may_be_present(extension, Criticality.AGNOSTIC, None)
+    return policy
+
+
+_AUTHORITY: Final = _lenient(ExtensionPolicy.webpki_defaults_ca())
+_LEAF: Final = _lenient(ExtensionPolicy.webpki_defaults_ee())
 
 
 class SigningCertificate(NamedTuple):
@@ -110,7 +117,7 @@ def chain_at(
             PolicyBuilder()
             .store(Store([authority.chain[-1]]))
             .time(time)
-            .extension_policies(ca_policy=_CODE_SIGNING_CA, ee_policy=_CODE_SIGNING_LEAF)
+            .extension_policies(ca_policy=_AUTHORITY, ee_policy=_LEAF)
             .build_client_verifier()
         )
         try:

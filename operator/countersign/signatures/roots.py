@@ -147,7 +147,7 @@ class _Root(msgspec.Struct, rename="camel"):
     timestamp_authorities: tuple[_Authority, ...] = ()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def parse_trust_root(content: bytes) -> TrustRoot:
     """Read a `trusted_root.json`. Raises BadTrustRoot. A pure function with a memory. About 1 ms.
 

@@ -35,7 +35,9 @@ from tests.fakes.sigstore import (
     encoding,
     hashedrekord_body,
     hashedrekord_body_v2,
+    key_id,
     sign,
+    spki,
     text,
     utf8,
 )
@@ -194,6 +196,34 @@ def test_a_log_is_believed_within_its_interval_only() -> None:
     _refused(_bundle(ENTRY), "Untrusted", "log is not believed", parse_trust_root(json.dumps(content).encode()))
 
 
+@pytest.mark.parametrize(("end", "counts"), [(NOW - timedelta(seconds=1), False), (NOW, True)])
+def test_an_entry_without_a_time_counts_if_its_log_was_believed_when_the_signature_was_made(
+    end: Any, counts: bool
+) -> None:
+    """The time comes from elsewhere, here from a log of the first generation."""
+    content = json.loads(SIGSTORE.trusted_root())
+    content["tlogs"][1]["publicKey"]["validFor"]["end"] = f"{end:%Y-%m-%dT%H:%M:%SZ}"
+    proof = _vouch(_bundle(SIGSTORE.entry_v2(BODY_V2), ENTRY), parse_trust_root(json.dumps(content).encode())).proof
+    assert proof is not None
+    assert (f"log:{key_id(SIGSTORE.v2_key).hex()}" in proof.anchors) is counts
+
+
+def test_without_any_time_an_entry_counts_only_while_its_log_goes_on() -> None:
+    key = make_key()
+    bundle = json.loads(keyed_bundle(key, PAYLOAD))
+    signature = base64.b64decode(bundle["dsseEnvelope"]["signatures"][0]["sig"])
+    body = hashedrekord_body_v2(signature, b"", encoding(PAYLOAD))
+    body["spec"]["hashedRekordV002"]["signature"]["verifier"] = {"publicKey": {"rawBytes": text(spki(key))}}
+    bundle["verificationMaterial"]["tlogEntries"] = [SIGSTORE.entry_v2(body)]
+    content = json.loads(SIGSTORE.trusted_root())
+    content["tlogs"][1]["publicKey"]["validFor"]["end"] = "2030-01-01T00:00:00Z"
+    ended = parse_trust_root(json.dumps(content).encode())
+    vouches = open_bundle(json.dumps(bundle).encode(), (parse_public_key(pem_of(key)),), (ROOT, ended)).vouches
+    assert [(vouch.proof.root, vouch.proof.kinds, vouch.proof.signed_at) for vouch in vouches if vouch.proof] == [
+        (ROOT.hash, ("log",), None)
+    ]
+
+
 # The certificate
 
 
@@ -262,6 +292,16 @@ def test_an_intermediate_that_only_the_bundle_brings_does_not_vouch() -> None:
 def test_a_signers_certificate_issues_none() -> None:
     leaf = SIGSTORE.leaf(issuer="", issuer_key=LEAF.key)
     _refused(_logged(leaf), "Untrusted", "does not go back")
+
+
+def test_an_authority_may_leave_out_key_identifiers() -> None:
+    """Hints that help to find a path, and which the web's rules demand."""
+    sigstore = FakeSigstore(key_identifiers=False)
+    leaf = sigstore.leaf()
+    signature = sign(leaf.key, encoding(PAYLOAD))
+    entry = sigstore.entry_v1(dsse_body(signature, leaf.pem, PAYLOAD))
+    bundle = certified_bundle(leaf, PAYLOAD, signature, [entry])
+    assert _vouch(bundle, parse_trust_root(sigstore.trusted_root())).identity is not None
 
 
 def test_an_authority_is_believed_within_its_interval_only() -> None:
