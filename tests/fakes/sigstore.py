@@ -28,6 +28,9 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 FULCIO = "1.3.6.1.4.1.57264.1."
 SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 
+FOR_SECRETS = x509.KeyUsage(False, False, True, False, False, False, False, False, False)
+"""Key encipherment only."""
+
 Key = ec.EllipticCurvePrivateKey
 
 
@@ -130,6 +133,7 @@ class FakeSigstore:
         extensions: dict[int, bytes] | None = None,
         usages: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.CODE_SIGNING,),
         ca: bool = False,
+        for_signatures: bool = True,
         issuer: str = "intermediate",
         issuer_key: Key | None = None,
         ct_key: Key | None = None,
@@ -141,7 +145,7 @@ class FakeSigstore:
         issuer_key = issuer_key or self.ca_key
         builder = (
             _builder(x509.Name([]), _name(issuer), key, NOW - timedelta(minutes=1), NOW + timedelta(minutes=9))
-            .add_extension(key_usage(ca=ca), critical=True)
+            .add_extension(key_usage(ca=ca) if for_signatures else FOR_SECRETS, critical=True)
             .add_extension(x509.SubjectAlternativeName(subjects), critical=True)
         )
         builder = self._identified(builder, key, issuer_key)

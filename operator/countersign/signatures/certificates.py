@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
@@ -90,8 +89,6 @@ def read_certificate(der: bytes) -> SigningCertificate:
         raise SignatureError("Malformed", f"the certificate is longer than {MAX_CERTIFICATE_BYTES} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        if certificate.public_bytes(Encoding.DER) != der:
-            raise SignatureError("Malformed", "the certificate is not in DER")
         key = public_key_of(certificate.public_key())
         _judge_usage(certificate.extensions)
         identity = _identity(certificate.extensions)

@@ -239,6 +239,7 @@ def test_without_any_time_an_entry_counts_only_while_its_log_goes_on() -> None:
         (SIGSTORE.leaf(subjects=[x509.UniformResourceIdentifier("")]), "empty"),
         (SIGSTORE.leaf(ca=True), "authority"),
         (SIGSTORE.leaf(usages=[ExtendedKeyUsageOID.CLIENT_AUTH]), "code signing"),
+        (SIGSTORE.leaf(for_signatures=False), "not for signatures"),
         (SIGSTORE.leaf(usages=[]), "cannot be read"),
         (SIGSTORE.leaf(extensions={}), "no issuer"),
         (SIGSTORE.leaf(extensions={1: b"https://one.example", 8: utf8("https://other.example")}), "two issuers"),
