@@ -22,6 +22,7 @@ from tests.fakes.conformance import signers_of, vectors
 from tests.fakes.signing import bundle as keyed_bundle
 from tests.fakes.signing import make_key, pem_of
 from tests.fakes.sigstore import (
+    FULCIO,
     ISSUER,
     NOW,
     PAYLOAD_TYPE,
@@ -262,6 +263,20 @@ def test_issuer_and_extensions_are_read_in_the_old_form_and_the_new() -> None:
     assert old.identity.issuer == new.identity.issuer == ISSUER
     assert old.identity.extensions == (("githubWorkflowRef", "refs/heads/main"),)
     assert new.identity.extensions == (("runInvocationURI", "é" * 200), ("sourceRepositoryRef", "refs/heads/main"))
+
+
+@pytest.mark.parametrize(
+    ("subject", "reads"),
+    [
+        (x509.RFC822Name("dev@example.com"), "dev@example.com"),
+        (x509.OtherName(x509.ObjectIdentifier(f"{FULCIO}7"), utf8("dev!oidc.example")), "dev!oidc.example"),
+        (x509.UniformResourceIdentifier("spiffe://example.com/ns/a"), "spiffe://example.com/ns/a"),
+    ],
+)
+def test_a_subject_may_be_a_mail_address_a_user_name_or_a_uri(subject: x509.GeneralName, reads: str) -> None:
+    vouch = _vouch(_logged(SIGSTORE.leaf(subjects=[subject])))
+    assert vouch.identity is not None
+    assert vouch.identity.subject == reads
 
 
 def test_an_extension_that_no_policy_could_name_is_left_out() -> None:
