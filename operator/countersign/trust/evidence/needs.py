@@ -18,6 +18,14 @@ from countersign.trust.policies.compiled import CompiledPolicy, compiled_policy
 from countersign.trust.policies.policy import Policy
 
 
+class PredicateNeed(msgspec.Struct, frozen=True):
+    """Attestations of one predicate type, and what is to be found out about each."""
+
+    predicate_type: str
+    expressions: tuple[str, ...] = ()
+    """CEL conditions, as policies write them. Their answers are claims (`conditions.condition_name`)."""
+
+
 class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
     """One question about one image."""
 
@@ -31,6 +39,18 @@ class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
     """The entrypoints of its platforms are needed."""
     resolve: bool = False
     """It stands there by tag only."""
+    roots: tuple[str, ...] = ()
+    """Names of the evidence roots that certificates, logs and timestamps are to be held against."""
+    root_hashes: tuple[str, ...] = ()
+    """Hashes of their content as the snapshot knows it, in the same order."""
+    predicates: tuple[PredicateNeed, ...] = ()
+    """Attestations to look for: one for each predicate type."""
+    platforms: bool = False
+    """Signatures and attestations on the manifests of the platforms of an index are needed, too."""
+    repositories: tuple[str, ...] = ("",)
+    """Where signatures are to be looked for, as `registry/repository`; empty: beside the image."""
+    stale_seconds: int = 0
+    """How old facts may be that cannot be asked for again: the largest that a policy allows."""
 
 
 def evidence_needs(policies: Iterable[Policy], pod: Pod) -> tuple[EvidenceNeed, ...]:
