@@ -33,7 +33,7 @@ from countersign.api.policy import (
     TrustPolicy,
     TrustPolicySpec,
 )
-from countersign.api.revocation import Revocation, RevocationSpec, Target
+from countersign.api.revocation import Revocation, RevocationSpec, SignerTarget, Target
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import (
     Attestation,
@@ -184,6 +184,8 @@ def snapshot(
 
 
 def revocation(namespace: str = "countersign-system", **target: Any) -> Revocation:
+    if "signer" in target:
+        target["signer"] = SignerTarget(**target["signer"])
     spec = RevocationSpec(target=Target(**target), reason="leaked")
     return Revocation(metadata=ObjectMeta(name="leak", namespace=namespace, uid="uid-leak"), spec=spec)
 

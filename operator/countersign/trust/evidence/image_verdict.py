@@ -78,10 +78,9 @@ def _stale(policy: CompiledPolicy, facts: ImageFacts) -> Problem:
     """A report: it keeps nothing out, and withholds nothing."""
     return Problem(
         "EvidenceStale",
-        "evidence that the registry confirms",
-        f"what was found {facts.stale_seconds} s ago, since the registry cannot be asked; it counts for "
-        f"{policy.spec.stale_evidence_seconds} s",
-        "nothing needs to be done, unless the registry stays away",
+        "evidence of now",
+        f"evidence of {facts.stale_seconds} s ago, for the registry does not answer",
+        f"none needed yet: the policy takes it for {policy.spec.stale_evidence_seconds} s",
         denies=False,
         blocks_identity=False,
     )
