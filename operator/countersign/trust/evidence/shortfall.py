@@ -204,7 +204,7 @@ def _open_question(expected: str, authorities: tuple[CompiledAuthority, ...], ca
         found = "evidence from before the policy had these keys"
         return Problem("ImageUnverifiable", expected, found, _AGAIN)
     if facts.left_out:
-        found = f"evidence for the policies of its admission only, without {facts.left_out} others' signatures"
+        found = "evidence for the policies of its admission only, without other signatures that were found"
         return Problem("ImageUnverifiable", expected, found, _AGAIN)
     if rule.repository not in facts.repositories:
         found = "evidence from before the policy named this signatureRepository"
