@@ -7,6 +7,7 @@ somebody else's queue.
 
 import asyncio
 import contextlib
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 
@@ -16,12 +17,15 @@ from countersign.registry.errors import RateLimitedError
 class Share:
     """On whose behalf a piece of work runs."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, until: float = math.inf) -> None:
         self.names = [name]
+        self.until = until
+        """Until when the result is of use (on the loop's clock): no request is tried again after that."""
         self._waiting: set[_Waiter] = set()
 
-    def join(self, name: str) -> None:
-        """Run on this name's behalf as well."""
+    def join(self, name: str, until: float = math.inf) -> None:
+        """Run on this name's behalf as well, and until then at the least."""
+        self.until = max(self.until, until)
         if name in self.names:
             return
         self.names.append(name)
