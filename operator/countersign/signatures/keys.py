@@ -6,7 +6,9 @@ message. Ed25519 means RFC 8032's pure form: cosign 3 signs with the pre-hashed 
 (3.1.3, tried) does not accept either.
 """
 
+import base64
 import hashlib
+import textwrap
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
@@ -32,11 +34,12 @@ class BadPublicKey(ValueError):  # noqa: N818 - the condition, as the standard l
 class PublicKey:
     """A signer's public key. Two are equal if their fingerprints are. Make it with `parse_public_key`."""
 
-    __slots__ = ("_checks", "description", "fingerprint")
+    __slots__ = ("_checks", "description", "fingerprint", "pem")
 
     def __init__(self, der: bytes, description: str, checks: tuple[_Check, ...]) -> None:
         """`der` is the SubjectPublicKeyInfo; each check raises InvalidSignature."""
         self.fingerprint: Final = "sha256:" + hashlib.sha256(der).hexdigest()
+        self.pem: Final = _pem(der)
         self.description: Final = description
         self._checks = checks
 
@@ -58,6 +61,11 @@ class PublicKey:
 
     def __repr__(self) -> str:
         return f"PublicKey({self.description}, {self.fingerprint})"
+
+
+def _pem(der: bytes) -> str:
+    lines = textwrap.wrap(base64.b64encode(der).decode(), 64)  # RFC 7468, section 2
+    return "\n".join(("-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""))
 
 
 @lru_cache(maxsize=1024)

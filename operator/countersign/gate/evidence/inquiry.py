@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from countersign.api.pod import Pod
-from countersign.gate.evidence.service import EvidenceRequest
+from countersign.gate.evidence.request import EvidenceRequest
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 from countersign.trust.evidence.needs import EvidenceNeed, covers
@@ -55,7 +55,12 @@ def _request(need: EvidenceNeed, pod: Pod, namespace: str) -> EvidenceRequest:
     return EvidenceRequest(
         reference=_parse_reference(need.image),
         keys=_keys(need.keys),
+        roots=need.roots,
+        predicates=need.predicates,
+        platforms=need.platforms,
+        repositories=need.repositories,
         want_config=need.want_config,
+        stale_seconds=need.stale_seconds,
         namespace=namespace,
         service_account=pod.spec.service_account_name or DEFAULT_ACCOUNT,
         pull_secrets=tuple([reference.name for reference in pod.spec.image_pull_secrets if reference.name]),
