@@ -42,6 +42,8 @@ from countersign.cluster.owners import ControllerLinks
 from countersign.cluster.resource import NAMESPACES, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
+from countersign.gate.evidence.metrics import EvidenceMetrics
+from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
 from countersign.gate.evidence.service import EvidenceService
 from countersign.gate.live import LiveReads
@@ -58,6 +60,7 @@ from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
+from countersign.registry.fairness import Traffic
 from countersign.registry.transport import Transport
 from countersign.runtime.health import HealthServer
 from countersign.runtime.listener import listen
@@ -101,7 +104,7 @@ class Gate:
     """One gate; use as an async context manager, then `listen`."""
 
     def __init__(self, settings: GateSettings) -> None:
-        """Raises ConfigError, OSError for a CA file that cannot be read, ValueError for what is no address range."""
+        """Raises ConfigError, OSError for an unreadable file, ValueError for bad credentials or address ranges."""
         self.settings = settings
         self.port = settings.port
         """The TLS port, once `listen` has returned."""
@@ -148,9 +151,22 @@ class Gate:
             insecure_hosts=settings.insecure_registries,
             extra_ca_pem=_pem(settings.registry_ca_files),
         )
-        self._registries = RegistryClient(self._transport)
+        evidence_metrics = EvidenceMetrics(registry)
+        traffic = Traffic.of(settings.registry_requests, settings.registry_requests_per_host)
+        self._registries = RegistryClient(self._transport, traffic=traffic, observer=evidence_metrics)
         self._pull_secrets = LivePullSecrets(reads)
-        self._evidence = EvidenceService(self._registries, self._pull_secrets, observe=metrics.evidence)
+        own_credentials = None
+        if settings.registry_credentials_file is not None:
+            own_credentials = CredentialsFile(settings.registry_credentials_file)
+            self._runs.append(own_credentials.follow())
+        self._evidence = EvidenceService(
+            self._registries,
+            self._pull_secrets,
+            own=own_credentials,
+            observe=metrics.evidence,
+            observer=evidence_metrics,
+            cache_bytes=settings.evidence_cache_mib * 1024 * 1024,
+        )
         subjects = Subjects(self._state, ControllerLinks(reads))
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)

@@ -34,8 +34,8 @@ class GateSettings:
     allowed_address_ranges: tuple[str, ...] = ()
     """CIDR ranges that registries may be in although they are denied by default (loopback, link-local, metadata)."""
     registry_credentials_file: Path | None = None
-    """Docker configuration with the gate's own registry credentials, tried after those of the pod. Every pod whose image they can see may be verified with
-    them. Read anew when it changes."""
+    """Docker configuration with the gate's own registry credentials, tried after those of the pod. They count for every
+    namespace, as a node's do for the kubelet. Read anew when it changes."""
     registry_requests: int = 128
     """Requests to registries in flight at once, all in all. A namespace may take a quarter of them."""
     registry_requests_per_host: int = 32

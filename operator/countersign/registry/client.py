@@ -166,7 +166,8 @@ class RegistryClient:
             if next_page is None or len(found) >= MAX_REFERRERS:
                 break
             path = next_page
-        return tuple(found[:MAX_REFERRERS])
+        # A registry with the API may hold an image that was copied from one without, and with it the tag.
+        return tuple(found[:MAX_REFERRERS]) or await self._fallback_referrers(image, digest, access)
 
     async def _fallback_referrers(self, image: ImageReference, digest: str, access: Access) -> tuple[Descriptor, ...]:
         index = await self.tagged_manifest(image, referrers_tag(digest), access)

@@ -145,6 +145,16 @@ class _Waiter:
 class Traffic:
     """Turns for requests to registries: some for each host, some in all."""
 
+    @classmethod
+    def of(cls, total: int, per_host: int) -> "Traffic":
+        """With these bounds; a namespace may take a quarter of all and half of a host's."""
+        return cls(
+            per_host=per_host,
+            per_host_and_name=max(1, per_host // 2),
+            total=total,
+            total_per_name=max(1, total // 4),
+        )
+
     def __init__(
         self,
         *,

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
-from countersign.gate.evidence.candidates import MAX_CANDIDATES
+from countersign.gate.evidence.places import MAX_CANDIDATES
 from countersign.gate.evidence.platforms import MAX_PLATFORMS
 from countersign.gate.evidence.service import (
     EvidenceRequest,
@@ -21,6 +22,7 @@ from countersign.gate.evidence.service import (
 )
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import MAX_SIGNATURE_BYTES, RegistryClient
+from countersign.registry.courier import Patience
 from countersign.registry.transport import Transport
 from countersign.signatures.keys import parse_public_key
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
@@ -29,6 +31,7 @@ from tests.fakes.registry import FakeRegistry, entry, index, manifest
 from tests.fakes.signing import classic_payload, make_key, pem_of
 from tests.lab.pki import CertificateAuthority
 
+PATIENCE = Patience(tries=3, first_wait=0.001, longest_wait=0.002)
 SIGNER, OTHER_SIGNER = make_key(), make_key()
 KEY, OTHER_KEY = parse_public_key(pem_of(SIGNER)), parse_public_key(pem_of(OTHER_SIGNER))
 
@@ -74,13 +77,13 @@ async def one_registry(ca: CertificateAuthority) -> AsyncIterator[FakeRegistry]:
 
 @asynccontextmanager
 async def serving(
-    ca: CertificateAuthority, *, request_seconds: float = 5.0, **options: Any
+    ca: CertificateAuthority, *, request_seconds: float = 5.0, patience: Patience | None = None, **options: Any
 ) -> AsyncIterator[EvidenceService]:
     transport = Transport(
         AddressPolicy(["127.0.0.1"]), extra_ca_pem=ca.cert_file.read_text(), request_seconds=request_seconds
     )
     async with transport:
-        client = RegistryClient(transport)
+        client = RegistryClient(transport, patience=patience or PATIENCE)
         service = EvidenceService(client, **options)
         try:
             yield service
@@ -217,7 +220,7 @@ async def test_a_flood_of_candidates_is_not_examined_whole_and_hides_neither_the
     digest = one_registry.put_image("team/app", "v1")
     if position == "first":
         one_registry.put_bundle("team/app", digest, SIGNER)
-    for number in range(100):
+    for number in range(2 * MAX_CANDIDATES):
         one_registry.put_bundle("team/app", digest, SIGNER, data=b"junk %d" % number)
     if position == "last":
         one_registry.put_bundle("team/app", digest, SIGNER)
@@ -330,7 +333,7 @@ async def test_other_keys_and_another_repository_are_other_questions(
 async def test_an_image_signed_just_now_is_found_once_the_short_memory_of_its_absence_ends(
     ca: CertificateAuthority, one_registry: FakeRegistry
 ) -> None:
-    async with serving(ca, lifetimes=Lifetimes(unsigned=0.2)) as service:
+    async with serving(ca, lifetimes=Lifetimes(nothing=0.2)) as service:
         digest = one_registry.put_image("team/app", "v1")
         request = ask(one_registry, f"team/app@{digest}")
         assert not (await facts(service, request)).vouches
@@ -343,7 +346,7 @@ async def test_an_image_signed_just_now_is_found_once_the_short_memory_of_its_ab
 async def test_a_partly_signed_image_is_asked_about_again_sooner(
     ca: CertificateAuthority, one_registry: FakeRegistry
 ) -> None:
-    async with serving(ca, lifetimes=Lifetimes(partly_signed=0.1)) as service:
+    async with serving(ca, lifetimes=Lifetimes(partial=0.1)) as service:
         digest = one_registry.put_image("team/app", "v1")
         one_registry.put_bundle("team/app", digest, SIGNER)
         request = ask(one_registry, f"team/app@{digest}", keys=(KEY, OTHER_KEY))
@@ -404,11 +407,17 @@ async def test_known_signatures_outlive_an_outage_of_the_registry_but_not_a_refu
     async def fail(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    async with serving(ca, lifetimes=Lifetimes(signed=0.0, configs=0.0)) as service:
-        request = ask(one_registry, f"team/app@{digest}", want_config=True)
+    once = Patience(tries=1)  # so that the host is not left alone yet
+    async with serving(ca, lifetimes=Lifetimes(complete=0.0, configs=0.0), patience=once) as service:
+        request = ask(one_registry, f"team/app@{digest}", want_config=True, stale_seconds=60)
         first = await facts(service, request)
+        assert first.stale_seconds == 0
         one_registry.misbehave = fail
-        assert await facts(service, request) == first
+        found = await facts(service, request)
+        assert found.stale_seconds > 0
+        assert msgspec.structs.replace(found, stale_seconds=0) == first
+        impatient = msgspec.structs.replace(request, stale_seconds=0)
+        assert (await refusal(service, impatient)).transient
         status = 403
         assert (await refusal(service, request)).reason == "Unauthorized"
 
@@ -421,7 +430,7 @@ async def test_the_absence_of_a_signature_is_not_carried_over_an_outage(
     async def fail(_: web.Request) -> web.Response:
         return web.Response(status=503)
 
-    async with serving(ca, lifetimes=Lifetimes(unsigned=0.0)) as service:
+    async with serving(ca, lifetimes=Lifetimes(nothing=0.0)) as service:
         request = ask(one_registry, f"team/app@{digest}")
         assert (await facts(service, request)).vouches == ()
         one_registry.misbehave = fail

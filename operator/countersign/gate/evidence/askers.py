@@ -11,8 +11,14 @@ import structlog
 
 from countersign.gate.evidence.request import EvidenceRequest, NoOwnCredentials, OwnCredentials, PullSecret, PullSecrets
 from countersign.registry.client import Access
-from countersign.registry.credentials import ANONYMOUS, BadDockerConfig, Credential, Keyring, parse_docker_config
-from countersign.registry.credentials import scope_of
+from countersign.registry.credentials import (
+    ANONYMOUS,
+    BadDockerConfig,
+    Credential,
+    Keyring,
+    parse_docker_config,
+    scope_of,
+)
 from countersign.registry.fairness import Share
 from countersign.registry.lru import LRU
 

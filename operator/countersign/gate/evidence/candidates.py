@@ -249,4 +249,3 @@ def _vouch_order(vouch: Vouch) -> tuple[str, ...]:
 
 def _attestation_order(attestation: Attestation) -> tuple[str, ...]:
     return attestation.predicate_type, attestation.statement, *_vouch_order(attestation.vouch)
-

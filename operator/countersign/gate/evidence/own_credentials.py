@@ -22,7 +22,7 @@ class CredentialsFile:
     """`gate.evidence.request.OwnCredentials`. What cannot be read leaves in force what was read last."""
 
     def __init__(self, path: Path) -> None:
-        """Reads it. Raises OSError, or BadDockerConfig: a gate that starts without them would refuse what it could see."""
+        """Reads it. Raises OSError or BadDockerConfig: a gate without them would refuse what it should see."""
         self._path = path
         self._seen = _mark(path)
         self._secrets: tuple[PullSecret, ...] = (_read(path),)

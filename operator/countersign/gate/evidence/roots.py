@@ -24,3 +24,4 @@ class NoRoots:
     def content(self, name: str) -> RootContent | None:
         """None."""
         del name
+        return None

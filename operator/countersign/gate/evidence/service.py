@@ -238,7 +238,9 @@ class EvidenceService:
             raise
         found, configs = seeking.result(), reading.result()
         age = max(digest.age, found.age, configs.age)
-        facts = _facts(inquiry, digest.value, found.value, configs.value, stale_seconds=max(1, round(age)) if age else 0)
+        facts = _facts(
+            inquiry, digest.value, found.value, configs.value, stale_seconds=max(1, round(age)) if age else 0
+        )
         return facts, "stale" if age else "asked"
 
     async def _resolved(self, inquiry: _Inquiry) -> _Answer[str]:
