@@ -145,7 +145,8 @@ class FakeRegistry:
         return self.attach(
             repository,
             digest,
-            manifest(self.put_blob(EMPTY), layers=[layer]) | {"artifactType": artifact_type, "annotations": annotations},
+            manifest(self.put_blob(EMPTY), layers=[layer])
+            | {"artifactType": artifact_type, "annotations": annotations},
         )
 
     def attach(self, repository: str, digest: str, content: dict[str, Any]) -> str:

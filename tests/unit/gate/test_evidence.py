@@ -1,10 +1,7 @@
 """Facts about images: what is found, what is remembered, for whom, and what never is."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,107 +15,27 @@ from countersign.gate.evidence.service import (
     EvidenceService,
     Lifetimes,
     PullSecret,
-    PullSecretsUnavailable,
 )
-from countersign.registry.addresses import AddressPolicy
-from countersign.registry.client import MAX_SIGNATURE_BYTES, RegistryClient
+from countersign.registry.client import MAX_SIGNATURE_BYTES
 from countersign.registry.courier import Patience
-from countersign.registry.transport import Transport
 from countersign.signatures.keys import parse_public_key
-from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.images.reference import ImageReference
 from tests.fakes.registry import FakeRegistry, entry, index, manifest
 from tests.fakes.signing import classic_payload, make_key, pem_of
 from tests.lab.pki import CertificateAuthority
-
-PATIENCE = Patience(tries=3, first_wait=0.001, longest_wait=0.002)
-SIGNER, OTHER_SIGNER = make_key(), make_key()
-KEY, OTHER_KEY = parse_public_key(pem_of(SIGNER)), parse_public_key(pem_of(OTHER_SIGNER))
-
-
-@dataclass
-class FakePullSecrets:
-    """By namespace: user and password for every registry, as a docker configuration."""
-
-    accounts: dict[str, tuple[str, str]] = field(default_factory=dict)
-    host: str = ""
-    broken: bool = False
-
-    async def for_pod(
-        self, namespace: str, service_account: str, names: tuple[str, ...], within: float
-    ) -> Sequence[PullSecret]:
-        assert within > 0
-        if self.broken:
-            raise PullSecretsUnavailable("the API server does not answer")
-        if namespace not in self.accounts:
-            return ()
-        username, password = self.accounts[namespace]
-        content = {"auths": {self.host: {"username": username, "password": password}}}
-        return (PullSecret("kubernetes.io/dockerconfigjson", json.dumps(content).encode()),)
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(params=["referrers", "plain"])
-async def registry(ca: CertificateAuthority, request: pytest.FixtureRequest) -> AsyncIterator[FakeRegistry]:
-    """A registry with the referrers API, and one without."""
-    async with FakeRegistry(ca, referrers_api=request.param == "referrers") as fake:
-        yield fake
-
-
-@pytest.fixture
-async def one_registry(ca: CertificateAuthority) -> AsyncIterator[FakeRegistry]:
-    async with FakeRegistry(ca) as fake:
-        yield fake
-
-
-@asynccontextmanager
-async def serving(
-    ca: CertificateAuthority, *, request_seconds: float = 5.0, patience: Patience | None = None, **options: Any
-) -> AsyncIterator[EvidenceService]:
-    transport = Transport(
-        AddressPolicy(["127.0.0.1"]), extra_ca_pem=ca.cert_file.read_text(), request_seconds=request_seconds
-    )
-    async with transport:
-        client = RegistryClient(transport, patience=patience or PATIENCE)
-        service = EvidenceService(client, **options)
-        try:
-            yield service
-        finally:
-            await service.close()
-            await client.close()
-
-
-@pytest.fixture
-async def service(ca: CertificateAuthority) -> AsyncIterator[EvidenceService]:
-    async with serving(ca) as one:
-        yield one
-
-
-def ask(registry: FakeRegistry, rest: str, **members: Any) -> EvidenceRequest:
-    members = {"keys": (KEY,), "namespace": "team-a", "service_account": "default", **members}
-    return EvidenceRequest(reference=ImageReference.parse(f"{registry.host}/{rest}"), **members)
-
-
-async def answer(service: EvidenceService, request: EvidenceRequest, within: float = 5.0) -> ImageFacts | Unverifiable:
-    deadline = asyncio.get_running_loop().time() + within
-    return (await service.gather([request], deadline))[request]
-
-
-async def facts(service: EvidenceService, request: EvidenceRequest) -> ImageFacts:
-    found = await answer(service, request)
-    assert isinstance(found, ImageFacts), found
-    return found
-
-
-async def refusal(service: EvidenceService, request: EvidenceRequest, within: float = 5.0) -> Unverifiable:
-    found = await answer(service, request, within)
-    assert isinstance(found, Unverifiable), found
-    return found
-
+from tests.unit.gate.evidence_scene import (
+    KEY,
+    OTHER_KEY,
+    OTHER_SIGNER,
+    SIGNER,
+    FakePullSecrets,
+    answer,
+    ask,
+    facts,
+    refusal,
+    serving,
+)
 
 # What is found
 

@@ -19,6 +19,8 @@ MAX_ATTESTATION_BYTES: Final = 32 * 1024 * 1024
 
 
 class Question(msgspec.Struct, frozen=True):
+    """Who is asked about, as it may be sent to another process."""
+
     digest: str
     keys: tuple[str, ...]
     roots: tuple[bytes, ...]
@@ -26,12 +28,16 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
+    """Bytes that may be evidence."""
+
     form: Literal["bundle", "simple-signing", "dsse"]
     data: bytes
     annotations: dict[str, str]
 
 
 class Examined(msgspec.Struct, frozen=True):
+    """What they are worth, and why they are worth nothing."""
+
     vouches: tuple[Vouch, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     problem: str = ""
@@ -65,6 +71,7 @@ def is_light(candidates: Sequence[Candidate], question: Question) -> bool:
 
 
 def examine(candidate: Candidate, question: Question) -> Examined:
+    """Judge one candidate."""
     keys = [parse_public_key(pem) for pem in question.keys]
     try:
         if candidate.form == "simple-signing":
