@@ -9,6 +9,7 @@ What it must be allowed to do, and no more:
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
                                     replicationcontrollers                     get
+    cluster        ""               pods                                       list (once, for the warm-up)
     cluster        apps             replicasets, deployments, statefulsets,
                                     daemonsets                                 get
     cluster        batch            jobs, cronjobs                             get
@@ -33,19 +34,21 @@ from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
 from countersign.api.pause import AdmissionPause
+from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.owners import ControllerLinks
-from countersign.cluster.resource import NAMESPACES, SECRETS, Resource
+from countersign.cluster.resource import NAMESPACES, PODS, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
 from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
 from countersign.gate.evidence.service import EvidenceService
+from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
 from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
@@ -167,6 +170,15 @@ class Gate:
             observer=evidence_metrics,
             cache_bytes=settings.evidence_cache_mib * 1024 * 1024,
         )
+        self._warm_up: WarmUp | None = None
+        if settings.warm_up:
+            self._warm_up = WarmUp(
+                lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
+                self._state,
+                self._evidence,
+                lambda: evidence_metrics.sent,
+                settings.warm_up_requests_per_second,
+            )
         subjects = Subjects(self._state, ControllerLinks(reads))
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
@@ -192,7 +204,7 @@ class Gate:
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
         self._stack = AsyncExitStack()
-        self._tasks: list[asyncio.Task[Never]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
 
     @property
     def health_port(self) -> int:
@@ -208,6 +220,8 @@ class Gate:
         await self._stack.enter_async_context(self._health)
         self._stack.push_async_callback(self._end_watches)
         self._tasks = [asyncio.create_task(run) for run in self._runs]
+        if self._warm_up is not None:
+            self._tasks.append(asyncio.create_task(self._warm_up.run()))
         self._stack.push_async_callback(self._runner.cleanup)
         return self
 

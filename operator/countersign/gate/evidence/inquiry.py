@@ -44,14 +44,15 @@ async def evidence_for(
         if facts is not None and covers(facts, need):
             known[need.image] = facts
         else:
-            requests[need.image] = _request(need, subject.pod, subject.namespace.name)
+            requests[need.image] = request_for(need, subject.pod, subject.namespace.name)
     if requests:
         answers = await source.gather(requests.values(), until)
         known.update({image: answers[request] for image, request in requests.items()})
     return known
 
 
-def _request(need: EvidenceNeed, pod: Pod, namespace: str) -> EvidenceRequest:
+def request_for(need: EvidenceNeed, pod: Pod, namespace: str) -> EvidenceRequest:
+    """The need as a question of this pod's, with its credentials."""
     return EvidenceRequest(
         reference=_parse_reference(need.image),
         keys=_keys(need.keys),

@@ -46,6 +46,8 @@ class EvidenceMetrics:
     """The instruments, in one registry of metrics. No label holds a name that an author of pods could choose."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.sent = 0
+        """Requests so far, of all kinds."""
         self._requests = Counter(
             "countersign_gate_registry_requests",
             "HTTP requests to registries and token services, by what was asked for and outcome. Each try counts.",
@@ -93,6 +95,7 @@ class EvidenceMetrics:
 
     def requested(self, kind: RequestKind, outcome: RequestOutcome, seconds: float) -> None:
         """One try has ended."""
+        self.sent += outcome != "circuit_open"
         self._requests.labels(kind, outcome).inc()
         if outcome != "circuit_open":
             self._seconds.labels(kind).observe(seconds)
