@@ -64,10 +64,11 @@ class Wanted(msgspec.Struct, frozen=True):
         )
         return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
-    def about(self, digest: str) -> Question:
+    def about(self, image: str, digest: str) -> Question:
         """The question about one digest."""
         return Question(
             digest=digest,
+            name=image,
             keys=tuple(key.pem for key in self.keys),
             roots=tuple(root.content for root in self.roots),
             predicates={need.predicate_type: need.expressions for need in self.predicates},
@@ -86,6 +87,9 @@ class Found(msgspec.Struct, frozen=True):
 
     vouches: tuple[Vouch, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    sure: bool = True
+    """False: some candidate could not be judged in the time that there was. It counts for nothing, and this answer is
+    not to be remembered for long."""
 
 
 class Seeker:
@@ -98,13 +102,17 @@ class Seeker:
         self.examined: Memory[tuple[str, ...], Found] = Memory(max_bytes)
         self.large = FairSlots(LARGE_AT_ONCE, LARGE_AT_ONCE_PER_NAMESPACE, MAX_LARGE_WAITING)
 
-    async def find(self, wanted: Wanted, digest: str, below: Sequence[str], places: Sequence[Place]) -> Found:
+    async def find(
+        self, wanted: Wanted, image: str, digest: str, below: Sequence[str], places: Sequence[Place]
+    ) -> Found:
         """All that vouches for the digest, or for the manifests `below` it, at any of the places.
+
+        `image`: the `registry/repository` that the image is pulled from, for conditions.
 
         A candidate that is no evidence, or cannot be read for good, counts for nothing. Raises RegistryError if a
         registry cannot tell now: then nothing is known.
         """
-        search = _Search(self, wanted)
+        search = _Search(self, wanted, image)
         digests = tuple(dict.fromkeys((digest, *below)))
         pairs = [(one, place) for one in digests for place in places]
         found = await together(*(search.at(place, one) for one, place in pairs))
@@ -116,10 +124,11 @@ class Seeker:
 class _Search:
     """One search, with its bounds."""
 
-    def __init__(self, seeker: Seeker, wanted: Wanted) -> None:
+    def __init__(self, seeker: Seeker, wanted: Wanted, image: str) -> None:
         self._client = seeker.client
         self._seeker = seeker
         self._wanted = wanted
+        self._image = image
         self._name = wanted.name
         self._predicates = frozenset(need.predicate_type for need in wanted.predicates)
         self._fetches = asyncio.Semaphore(MAX_FETCHES_AT_ONCE)
@@ -171,8 +180,9 @@ class _Search:
         layers = layers_to_examine(manifest.layers)
         found = _joined(await together(*(self._layers(place, digest, several) for several in layers.values())))
         now = asyncio.get_running_loop().time()
-        key = self._key(place, digest, manifest.digest)
-        self._seeker.examined.put(key, found, now, seconds=CANDIDATE_SECONDS, lasting=False)
+        if found.sure:
+            key = self._key(place, digest, manifest.digest)
+            self._seeker.examined.put(key, found, now, seconds=CANDIDATE_SECONDS, lasting=False)
         return found
 
     async def _layers(self, place: Place, digest: str, layers: list[Descriptor]) -> Found:
@@ -200,19 +210,24 @@ class _Search:
             _dismiss(place, blob, error)
             return Found()
         forms = [(layer, form_of(layer, data)) for layer in layers]
-        candidates = [Candidate(form, data, layer.annotations or {}) for layer, form in forms if form is not None]
-        examined = await self._seeker.examiner.examine(candidates, self._wanted.about(digest))
+        candidates = [
+            Candidate(form=form, data=data, annotations=layer.annotations or {})
+            for layer, form in forms
+            if form is not None
+        ]
+        share = place.access.share
+        examined = await self._seeker.examiner.examine(candidates, self._wanted.about(self._image, digest), share)
         for one in examined:
             if one.problem:
                 _log.debug("candidate does not vouch", digest=digest, candidate=blob, problem=one.problem)
-        return _joined([Found(one.vouches, one.attestations) for one in examined])
+        return _joined([Found(one.vouches, one.attestations, one.sure) for one in examined])
 
     def _known(self, place: Place, digest: str, manifest: str) -> Found | None:
         now = asyncio.get_running_loop().time()
         return self._seeker.examined.fresh(self._key(place, digest, manifest), now)
 
     def _key(self, place: Place, digest: str, manifest: str) -> tuple[str, ...]:
-        return place.repository.name, place.access.scope, digest, manifest, self._name
+        return place.repository.name, place.access.scope, self._image, digest, manifest, self._name
 
 
 def _dismiss(place: Place, candidate: str, error: RegistryError) -> None:
@@ -231,13 +246,18 @@ def _on(digest: str, found: Found) -> Found:
     return Found(
         tuple(mark(vouch) for vouch in found.vouches),
         tuple(msgspec.structs.replace(one, vouch=mark(one.vouch)) for one in found.attestations),
+        found.sure,
     )
 
 
 def _joined(several: Sequence[Found]) -> Found:
     vouches = {vouch for found in several for vouch in found.vouches}
     attestations = {one for found in several for one in found.attestations}
-    return Found(tuple(sorted(vouches, key=_vouch_order)), tuple(sorted(attestations, key=_attestation_order)))
+    return Found(
+        tuple(sorted(vouches, key=_vouch_order)),
+        tuple(sorted(attestations, key=_attestation_order)),
+        all(found.sure for found in several),
+    )
 
 
 def _vouch_order(vouch: Vouch) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from countersign.registry.fairness import Share
 from countersign.signatures.bundle import verify_bundle
 from countersign.signatures.classic import SIGNATURE_ANNOTATION, verify_classic
 from countersign.signatures.errors import SignatureError
@@ -18,16 +19,17 @@ MAX_BYTES_ON_LOOP: Final = 64 * 1024
 MAX_ATTESTATION_BYTES: Final = 32 * 1024 * 1024
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Who is asked about, as it may be sent to another process."""
 
     digest: str
+    name: str
     keys: tuple[str, ...]
     roots: tuple[bytes, ...]
     predicates: dict[str, tuple[str, ...]]
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that may be evidence."""
 
     form: Literal["bundle", "simple-signing", "dsse"]
@@ -35,25 +37,26 @@ class Candidate(msgspec.Struct, frozen=True):
     annotations: dict[str, str]
 
 
-class Examined(msgspec.Struct, frozen=True):
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """What they are worth, and why they are worth nothing."""
 
     vouches: tuple[Vouch, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     problem: str = ""
+    sure: bool = True
 
 
 class Examiner(Protocol):
     """Says what candidates are worth."""
 
-    async def examine(self, candidates: Sequence[Candidate], question: Question) -> list[Examined]:
+    async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> list[Examined]:
         """One answer for each, in order. Raises RegistryTimeoutError if there is no telling now."""
 
 
 class LocalExaminer:
     """In this process: on the loop, or in a thread."""
 
-    async def examine(self, candidates: Sequence[Candidate], question: Question) -> list[Examined]:
+    async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> list[Examined]:
         """As in Examiner."""
         if is_light(candidates, question):
             return [examine(one, question) for one in candidates]
@@ -81,4 +84,4 @@ def examine(candidate: Candidate, question: Question) -> Examined:
             vouch = verify_bundle(candidate.data, question.digest, keys)
     except SignatureError as error:
         return Examined(problem=str(error))
-    return Examined((vouch,))
+    return Examined(vouches=(vouch,))

@@ -272,7 +272,7 @@ class EvidenceService:
             loop = asyncio.get_running_loop()
             started = loop.time()
             try:
-                found = await self._seeker.find(wanted, scoped.digest, below, places)
+                found = await self._seeker.find(wanted, scoped.image, scoped.digest, below, places)
             except RegistryError:
                 self._observer.verified("failed", loop.time() - started)
                 raise
@@ -280,13 +280,13 @@ class EvidenceService:
             self._observer.verified("found" if something else "nothing", loop.time() - started)
             seconds = self._lifetime(question, found)
             # That there is nothing is not carried over an outage: it may have been signed since.
-            self._found.put(question, found, loop.time(), seconds=seconds, lasting=something)
+            self._found.put(question, found, loop.time(), seconds=seconds, lasting=something and found.sure)
             return found
 
         return await self._remembered_or_asked(self._found, self._seeking, question, inquiry, seek)
 
     def _lifetime(self, question: _Question, found: Found) -> float:
-        if not (found.vouches or found.attestations):
+        if not found.sure or not (found.vouches or found.attestations):
             return self._lifetimes.nothing
         signers = {vouch.key_fingerprint for vouch in found.vouches}
         certified = {vouch.proof.root for vouch in found.vouches if vouch.identity is not None and vouch.proof}
