@@ -47,6 +47,7 @@ from countersign.gate.app import GateApp
 from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
+from countersign.gate.evidence.roots import BuiltInRoots
 from countersign.gate.evidence.service import EvidenceService
 from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
 from countersign.gate.live import LiveReads
@@ -166,6 +167,7 @@ class Gate:
             self._registries,
             self._pull_secrets,
             own=own_credentials,
+            roots=BuiltInRoots(),
             observe=metrics.evidence,
             observer=evidence_metrics,
             cache_bytes=settings.evidence_cache_mib * 1024 * 1024,

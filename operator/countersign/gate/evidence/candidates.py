@@ -5,14 +5,17 @@ the strangers' signatures in them.
 """
 
 import asyncio
+import base64
 import hashlib
+import textwrap
 from collections.abc import Coroutine, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
 
-from countersign.gate.evidence.examiner import MAX_ATTESTATION_BYTES, Candidate, Examiner, Question
+from countersign.gate.evidence.examiner import Examiner
 from countersign.gate.evidence.memory import Memory
 from countersign.gate.evidence.places import (
     attestation_tag,
@@ -27,6 +30,7 @@ from countersign.registry.client import MAX_SIGNATURE_BYTES, Access, RegistryCli
 from countersign.registry.errors import MalformedError, RegistryError, TooLargeError
 from countersign.registry.fairness import FairSlots
 from countersign.registry.manifest import Descriptor, Manifest
+from countersign.signatures.examine import MAX_ATTESTATION_BYTES, Candidate, Question
 from countersign.signatures.keys import PublicKey
 from countersign.trust.evidence.facts import Attestation, Vouch
 from countersign.trust.evidence.needs import PredicateNeed
@@ -34,12 +38,12 @@ from countersign.trust.images.reference import ImageReference
 
 MAX_FETCHES_AT_ONCE: Final = 16
 """Of one search."""
-MAX_SEARCH_BYTES: Final = 96 * 1024 * 1024
+MAX_SEARCH_BYTES: Final = 128 * 1024 * 1024
 """Read for one search; candidates beyond that are not looked at."""
 LARGE_BYTES: Final = 1024 * 1024
 """Of blobs that are larger, only a few are in memory at once."""
-LARGE_AT_ONCE: Final = 3
-LARGE_AT_ONCE_PER_NAMESPACE: Final = 2
+LARGE_AT_ONCE: Final = 2
+LARGE_AT_ONCE_PER_NAMESPACE: Final = 1
 MAX_LARGE_WAITING: Final = 256
 CANDIDATE_SECONDS: Final = 3600.0
 """How long an examined candidate is remembered: what it says is fixed by its digest."""
@@ -69,10 +73,16 @@ class Wanted(msgspec.Struct, frozen=True):
         return Question(
             digest=digest,
             name=image,
-            keys=tuple(key.pem for key in self.keys),
+            keys=tuple(_pem(key.der) for key in self.keys),
             roots=tuple(root.content for root in self.roots),
             predicates={need.predicate_type: need.expressions for need in self.predicates},
         )
+
+
+@lru_cache(1024)
+def _pem(der: bytes) -> str:
+    lines = textwrap.wrap(base64.b64encode(der).decode(), 64)  # RFC 7468, section 2
+    return "\n".join(("-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""))
 
 
 class Place(NamedTuple):
@@ -217,10 +227,10 @@ class _Search:
         ]
         share = place.access.share
         examined = await self._seeker.examiner.examine(candidates, self._wanted.about(self._image, digest), share)
-        for one in examined:
+        for one in examined.answers:
             if one.problem:
                 _log.debug("candidate does not vouch", digest=digest, candidate=blob, problem=one.problem)
-        return _joined([Found(one.vouches, one.attestations, one.sure) for one in examined])
+        return _joined([Found(one.vouches, one.attestations, examined.sure) for one in examined.answers])
 
     def _known(self, place: Place, digest: str, manifest: str) -> Found | None:
         now = asyncio.get_running_loop().time()

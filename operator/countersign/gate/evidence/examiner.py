@@ -1,87 +1,43 @@
-"""Judging candidates: here where that takes less than a millisecond, elsewhere where it may take longer."""
+"""Judging candidates: here where that takes about a millisecond, elsewhere where it may take longer."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 from countersign.registry.fairness import Share
-from countersign.signatures.bundle import verify_bundle
-from countersign.signatures.classic import SIGNATURE_ANNOTATION, verify_classic
-from countersign.signatures.errors import SignatureError
-from countersign.signatures.keys import parse_public_key
-from countersign.trust.evidence.facts import Attestation, Vouch
+from countersign.signatures.examine import Candidate, Examined, Question, cheap, examine
 
-MAX_KEYS_ON_LOOP: Final = 4
-MAX_BYTES_ON_LOOP: Final = 64 * 1024
-"""More keys or larger documents are judged elsewhere; below this a judgement takes about 1 ms at the most."""
-MAX_ATTESTATION_BYTES: Final = 32 * 1024 * 1024
+MAX_CHEAP_AT_ONCE = 4
+"""Judged on the loop without a pause: several layers of one classic signature."""
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is asked about, as it may be sent to another process."""
+class Judged(NamedTuple):
+    """What candidates came to."""
 
-    digest: str
-    name: str
-    keys: tuple[str, ...]
-    roots: tuple[bytes, ...]
-    predicates: dict[str, tuple[str, ...]]
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that may be evidence."""
-
-    form: Literal["bundle", "simple-signing", "dsse"]
-    data: bytes
-    annotations: dict[str, str]
-
-
-class Examined(msgspec.Struct, frozen=True, kw_only=True):
-    """What they are worth, and why they are worth nothing."""
-
-    vouches: tuple[Vouch, ...] = ()
-    attestations: tuple[Attestation, ...] = ()
-    problem: str = ""
+    answers: tuple[Examined, ...]
+    """One for each, in order."""
     sure: bool = True
+    """False: some could not be judged in the time that there was, and count for nothing."""
 
 
 class Examiner(Protocol):
     """Says what candidates are worth."""
 
-    async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> list[Examined]:
-        """One answer for each, in order. Raises RegistryTimeoutError if there is no telling now."""
+    async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> Judged:
+        """Judge candidates on behalf of a share. Never raises for what they hold."""
 
 
 class LocalExaminer:
-    """In this process: on the loop, or in a thread."""
+    """In this process: on the loop, or in a thread. For programs that answer one question."""
 
-    async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> list[Examined]:
+    async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> Judged:
         """As in Examiner."""
-        if is_light(candidates, question):
-            return [examine(one, question) for one in candidates]
-        return await asyncio.to_thread(lambda: [examine(one, question) for one in candidates])
+        del share
+        if cheap_together(candidates, question):
+            return Judged(tuple(examine(one, question) for one in candidates))
+        return Judged(await asyncio.to_thread(lambda: tuple(examine(one, question) for one in candidates)))
 
 
-def is_light(candidates: Sequence[Candidate], question: Question) -> bool:
-    """Whether a judgement takes about a millisecond at the most."""
-    return (
-        not question.roots
-        and not any(question.predicates.values())
-        and len(question.keys) * len(candidates) <= MAX_KEYS_ON_LOOP
-        and sum(len(one.data) for one in candidates) <= MAX_BYTES_ON_LOOP
-    )
-
-
-def examine(candidate: Candidate, question: Question) -> Examined:
-    """Judge one candidate."""
-    keys = [parse_public_key(pem) for pem in question.keys]
-    try:
-        if candidate.form == "simple-signing":
-            signature = candidate.annotations.get(SIGNATURE_ANNOTATION, "")
-            vouch = verify_classic(candidate.data, signature, question.digest, keys)
-        else:
-            vouch = verify_bundle(candidate.data, question.digest, keys)
-    except SignatureError as error:
-        return Examined(problem=str(error))
-    return Examined(vouches=(vouch,))
+def cheap_together(candidates: Sequence[Candidate], question: Question) -> bool:
+    """Whether all of them take about a millisecond."""
+    return len(candidates) <= MAX_CHEAP_AT_ONCE and all(cheap(one, question) for one in candidates)
