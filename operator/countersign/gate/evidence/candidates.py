@@ -230,7 +230,8 @@ class _Search:
         for one in examined.answers:
             if one.problem:
                 _log.debug("candidate does not vouch", digest=digest, candidate=blob, problem=one.problem)
-        return _joined([Found(one.vouches, one.attestations, examined.sure) for one in examined.answers])
+        found = [Found(one.vouches, one.attestations) for one in examined.answers]
+        return _joined([*found, Found(sure=examined.sure)])
 
     def _known(self, place: Place, digest: str, manifest: str) -> Found | None:
         now = asyncio.get_running_loop().time()
