@@ -36,6 +36,11 @@ class EvidenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Whether anybody is asked about who could have signed."""
         return bool(self.keys or self.roots)
 
+    @property
+    def wants_configs(self) -> bool:
+        """Whether the platforms' configs are needed."""
+        return self.want_config or self.platforms
+
 
 class PullSecret(msgspec.Struct, frozen=True):
     """A Secret with registry credentials, as the API server holds it (decoded)."""
