@@ -44,6 +44,7 @@ from countersign.cluster.owners import ControllerLinks
 from countersign.cluster.resource import NAMESPACES, PODS, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
+from countersign.gate.evidence.examiner import WorkerExaminer
 from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
@@ -168,6 +169,7 @@ class Gate:
             self._pull_secrets,
             own=own_credentials,
             roots=BuiltInRoots(),
+            examiner=WorkerExaminer(settings.evidence_workers),
             observe=metrics.evidence,
             observer=evidence_metrics,
             cache_bytes=settings.evidence_cache_mib * 1024 * 1024,

@@ -1,18 +1,17 @@
 """Attestations of many megabytes: few at once, each judged away from the loop, and nobody else waits for them."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from countersign.gate.evidence.candidates import LARGE_AT_ONCE, LARGE_AT_ONCE_PER_NAMESPACE, LARGE_BYTES
-from countersign.gate.evidence.examiner import Judged, LocalExaminer, cheap_together
+from countersign.gate.evidence.candidates import LARGE_AT_ONCE, LARGE_AT_ONCE_PER_NAMESPACE
+from countersign.gate.evidence.examiner import Judged, WorkerExaminer
 from countersign.gate.evidence.service import EvidenceService
 from countersign.registry.client import MAX_SIGNATURE_BYTES
 from countersign.registry.fairness import Share
-from countersign.signatures.examine import MAX_ATTESTATION_BYTES, Candidate, Question
+from countersign.signatures.examine import MAX_ATTESTATION_BYTES, Question
 from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.evidence.needs import PredicateNeed
 from tests.fakes.registry import FakeRegistry, manifest
@@ -127,7 +126,7 @@ async def attach(registry: FakeRegistry, digest: str, declared: int) -> None:
 async def test_a_candidate_that_could_not_be_judged_in_time_is_looked_at_again_soon(
     ca: CertificateAuthority, one_registry: FakeRegistry
 ) -> None:
-    class Busy(LocalExaminer):
+    class Busy(WorkerExaminer):
         busy = True
 
         async def examine(self, candidates: Any, question: Question, share: Share) -> Judged:
@@ -169,11 +168,3 @@ async def test_a_connection_that_breaks_in_the_middle_of_a_large_one_leaves_the_
     assert (found.reason, found.transient) == ("RegistryUnavailable", True)
     one_registry.misbehave = None
     assert (await facts(service, request)).attestations
-
-
-def test_what_is_small_and_asked_by_few_keys_is_judged_at_once() -> None:
-    question = Question(digest="sha256:" + "ab" * 32, keys=("key",) * 4)
-    small = Candidate(form="bundle", data=json.dumps({}).encode())
-    assert cheap_together([small] * 4, question)
-    assert not cheap_together([small] * 5, question)
-    assert not cheap_together([Candidate(form="bundle", data=bytes(LARGE_BYTES))], question)

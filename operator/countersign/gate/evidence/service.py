@@ -15,7 +15,7 @@ import structlog
 
 from countersign.gate.evidence.askers import Askers
 from countersign.gate.evidence.candidates import Found, Place, Seeker, Wanted
-from countersign.gate.evidence.examiner import Examiner, LocalExaminer
+from countersign.gate.evidence.examiner import Examiner, WorkerExaminer
 from countersign.gate.evidence.memory import Memory
 from countersign.gate.evidence.metrics import EvidenceObserver, UnobservedEvidence
 from countersign.gate.evidence.platforms import find_configs
@@ -84,14 +84,18 @@ class EvidenceService:
         lifetimes: Lifetimes | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        """Without `pull_secrets` and `own` all registries are asked anonymously; without `roots` only keys vouch."""
+        """Without `pull_secrets` and `own` all registries are asked anonymously; without `roots` only keys vouch.
+
+        The examiner is closed with the service.
+        """
         self._client = client
         self._lifetimes = lifetimes or Lifetimes()
         self._askers = Askers(pull_secrets, own)
         self._roots = roots or NoRoots()
         self._observe = observe or (lambda _outcome, _seconds: None)
         self._observer = observer or UnobservedEvidence()
-        self._seeker = Seeker(client, examiner or LocalExaminer(), max_bytes=cache_bytes // 4)
+        self._examiner = examiner or WorkerExaminer()
+        self._seeker = Seeker(client, self._examiner, max_bytes=cache_bytes // 4)
         self._found: Memory[Question, Found] = Memory(cache_bytes // 2)
         self._configs: Memory[Scoped, tuple[PlatformConfig, ...]] = Memory(cache_bytes // 8)
         self._tags: Memory[tuple[str, str], str] = Memory(cache_bytes // 8)
@@ -105,6 +109,7 @@ class EvidenceService:
     async def close(self) -> None:
         """End what goes on in the background."""
         await asyncio.gather(self._resolving.close(), self._seeking.close(), self._reading.close())
+        await self._examiner.close()
 
     async def gather(
         self, requests: Iterable[EvidenceRequest], deadline: float
