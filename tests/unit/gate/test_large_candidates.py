@@ -1,6 +1,7 @@
 """Attestations of many megabytes: few at once, each judged away from the loop, and nobody else waits for them."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -168,3 +169,15 @@ async def test_a_connection_that_breaks_in_the_middle_of_a_large_one_leaves_the_
     assert (found.reason, found.transient) == ("RegistryUnavailable", True)
     one_registry.misbehave = None
     assert (await facts(service, request)).attestations
+
+
+async def test_no_more_than_so_many_bytes_are_read_for_one_digest(
+    one_registry: FakeRegistry, service: EvidenceService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countersign.gate.evidence.candidates.MAX_DIGEST_BYTES", 1_000_000)
+    digest = one_registry.put_image("team/app", "v1")
+    for number in range(20):
+        data = json.dumps({"number": number, "junk": "x" * 100_000}).encode()
+        one_registry.put_bundle("team/app", digest, SIGNER, data=data)
+    assert (await facts(service, ask(one_registry, "team/app:v1"))).vouches == ()
+    assert len([path for path in one_registry.paths if "/blobs/" in path]) == 9
