@@ -235,8 +235,8 @@ class RegistryClient:
                 continue
             if answer.status == 404 and len(ways) > 1:
                 # To an account that may not see it, many a registry says that the repository is not there. The
-                # kubelet tries its next credential after any failure (pkg/kubelet/kuberuntime/kuberuntime_image.go). Which of them sees
-                # the repository is remembered only once it has shown something.
+                # kubelet tries its next credential after any failure (pkg/kubelet/kuberuntime/kuberuntime_image.go).
+                # Which of them sees the repository is remembered only once it has shown something.
                 missing = missing or answer
                 continue
             if answer.status not in (401, 403):
