@@ -1,6 +1,7 @@
 """Judging candidates: here where that takes about a millisecond, in worker processes where it may take longer."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -14,6 +15,8 @@ EXAMINE_SECONDS: Final = 15.0
 CHEAP_IN_A_ROW: Final = 4
 """Judged on the loop before others get their turn."""
 MAX_WAITING: Final = 512
+LARGE_BYTES: Final = 1024 * 1024
+"""Of what is larger, one is judged at a time: an SBOM of 18 MB with a condition on it takes 420 MiB, of 36 MB 700."""
 
 _EXAMINE: Final = "countersign.signatures.examine:examine_packed"
 
@@ -44,6 +47,7 @@ class WorkerExaminer:
         """`count`: of worker processes at the most. None is started before there is work for it."""
         self._workers = Workers(count)
         self._slots = FairSlots(count, max(1, count // 2), MAX_WAITING)
+        self._large = FairSlots(1, 1, MAX_WAITING)
 
     async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> Judged:
         """As in Examiner. Raises RateLimitedError if too much of this namespace waits already."""
@@ -69,6 +73,9 @@ class WorkerExaminer:
         await self._workers.close()
 
     async def _elsewhere(self, candidate: Candidate, question: Question, share: Share) -> Examined:
-        async with self._slots.hold(share):
+        async with contextlib.AsyncExitStack() as stack:
+            if len(candidate.data) > LARGE_BYTES:
+                await stack.enter_async_context(self._large.hold(share))
+            await stack.enter_async_context(self._slots.hold(share))
             deadline = asyncio.get_running_loop().time() + EXAMINE_SECONDS
             return unpack(await self._workers.run(_EXAMINE, *pack(candidate, question), deadline=deadline))
