@@ -44,7 +44,7 @@ class GateSettings:
     """Memory for what was found out about images, in MiB. What was used least recently goes first."""
     evidence_workers: int = 2
     """Processes that judge what takes long: certificates, conditions, large attestations. Started when there is work,
-    ended when there has been none for a minute."""
+    ended when there has been none for ten minutes."""
     warm_up: bool = True
     """After the start, find out about the images of the governed pods that run, so that their successors need not
     wait."""

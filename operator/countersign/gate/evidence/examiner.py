@@ -14,6 +14,8 @@ EXAMINE_SECONDS: Final = 15.0
 """For one candidate in a worker. An SBOM of 18 MB with a condition on it takes about 2 s."""
 CHEAP_IN_A_ROW: Final = 4
 """Judged on the loop before others get their turn."""
+IDLE_SECONDS: Final = 600.0
+"""A worker stays for so long without work: it takes 0.2 s to start, and 40 MiB to keep."""
 MAX_WAITING: Final = 512
 LARGE_BYTES: Final = 1024 * 1024
 """Of what is larger, one is judged at a time: an SBOM of 18 MB with a condition on it takes 420 MiB, of 36 MB 700."""
@@ -45,7 +47,7 @@ class WorkerExaminer:
 
     def __init__(self, count: int = DEFAULT_WORKERS) -> None:
         """`count`: of worker processes at the most. None is started before there is work for it."""
-        self._workers = Workers(count)
+        self._workers = Workers(count, idle_seconds=IDLE_SECONDS)
         self._slots = FairSlots(count, max(1, count // 2), MAX_WAITING)
         self._large = FairSlots(1, 1, MAX_WAITING)
 
