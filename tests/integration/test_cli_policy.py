@@ -38,7 +38,7 @@ def edited(scene: Governed, **spec: Any) -> objects.Object:
 def file_of(folder: Path, *documents: objects.Object) -> str:
     path = folder / "proposal.yaml"
     path.write_text(yaml.safe_dump_all(documents))
-    return f"-f={path}"
+    return f"--filename={path}"
 
 
 def deploy(scene: Governed, name: str, image: str) -> Any:
@@ -55,7 +55,7 @@ def deploy(scene: Governed, name: str, image: str) -> Any:
 def test_findings_name_the_pods_that_would_be_refused_and_their_owners(scene: Governed) -> None:
     scene.admitted()
     pod = deploy(scene, "shop", scene.unsigned.by_tag)
-    result = run(scene, "findings", scene.namespace, "-o=json")
+    result = run(scene, "findings", scene.namespace, "--output=json")
     assert result.exit_code == 1
     found = told(result)
     assert (found["governed"], found["refused"], found["unknown"]) == (2, 1, 0)
@@ -79,7 +79,7 @@ def test_findings_of_a_policy_that_all_satisfy_are_none(scene: Governed) -> None
 def test_receipts_answer_where_no_registry_is_asked(scene: Governed) -> None:
     scene.admitted()
     scene.admitted(scene.pod(image=scene.unsigned.by_tag))
-    assert told(run(scene, "findings", scene.namespace, "--offline", "-o=json"))["refused"] == 1
+    assert told(run(scene, "findings", scene.namespace, "--offline", "--output=json"))["refused"] == 1
 
 
 def test_findings_ask_registries_anew_if_told_to(scene: Governed) -> None:
@@ -108,8 +108,10 @@ def test_findings_of_a_namespaces_own_policy(scene: Governed) -> None:
     own["spec"]["mode"] = "Audit"
     scene.countersign.declare(own)
     scene.admitted()
-    assert told(run(scene, "findings", "own", f"-n={scene.namespace}", "-o=json"))["refused"] == 1
-    assert told(run(scene, "findings", scene.namespace, f"-n={scene.namespace}", "-o=json"))["refused"] == 0
+    assert told(run(scene, "findings", "own", f"--namespace={scene.namespace}", "--output=json"))["refused"] == 1
+    assert (
+        told(run(scene, "findings", scene.namespace, f"--namespace={scene.namespace}", "--output=json"))["refused"] == 0
+    )
     hint = run(scene, "findings", "own")
     assert hint.exit_code == 2
     assert f"-n {scene.namespace}" in hint.stderr
@@ -120,7 +122,7 @@ def test_findings_of_a_namespaces_own_policy(scene: Governed) -> None:
 
 def test_nothing_changes_by_what_is_there_already(scene: Governed, tmp_path: Path) -> None:
     scene.running()
-    found = told(result := run(scene, "plan", file_of(tmp_path, scene.policy), "-o=json"))
+    found = told(result := run(scene, "plan", file_of(tmp_path, scene.policy), "--output=json"))
     assert result.exit_code == 0
     assert found["pods"] == []
     assert [one["change"] for one in found["policies"]] == ["unchanged"]
@@ -130,7 +132,7 @@ def test_enforcing_is_told_beforehand_and_happens(scene: Governed, tmp_path: Pat
     scene.running()
     unsigned = scene.admitted(scene.pod(image=scene.unsigned.by_tag))
     enforce = edited(scene, mode="Enforce")
-    result = run(scene, "plan", file_of(tmp_path, enforce), "-o=json")
+    result = run(scene, "plan", file_of(tmp_path, enforce), "--output=json")
     assert result.exit_code == 1
     found = told(result)
     (row,) = found["pods"]
@@ -152,14 +154,14 @@ def test_a_policy_for_warning_only_refuses_nobody(scene: Governed, tmp_path: Pat
     scene.admitted(scene.pod(image=scene.unsigned.by_tag))
     assert run(scene, "plan", file_of(tmp_path, edited(scene, mode="Warn"))).exit_code == 0
     override = edited(scene, mode="Enforce", modeOverrides=[{"namespace": scene.namespace, "mode": "Warn"}])
-    found = told(run(scene, "plan", file_of(tmp_path, override), "-o=json"))
+    found = told(run(scene, "plan", file_of(tmp_path, override), "--output=json"))
     assert found["totals"]["refused"] == 0
     assert found["reach"]["newlyEnforced"] == []
 
 
 def test_a_deletion_is_told_beforehand_and_suspends(scene: Governed) -> None:
     pod = scene.running()
-    result = run(scene, "plan", f"--delete={scene.namespace}", "-o=json")
+    result = run(scene, "plan", f"--delete={scene.namespace}", "--output=json")
     assert result.exit_code == 1
     found = told(result)
     (row,) = found["pods"]
@@ -174,19 +176,19 @@ def test_a_change_that_would_be_held_is_told_to_be(scene: Governed, tmp_path: Pa
     key = scene.lab.cosign.generate_key(f"{scene.namespace}-other")
     rule = objects.image_rule([f"{scene.lab.registry('referrers').host}/{scene.namespace}/**"], [key.public_pem])
     other = edited(scene, images=[rule])
-    found = told(run(scene, "plan", file_of(tmp_path, other), "--impact-grants=2", "-o=json"))
+    found = told(run(scene, "plan", file_of(tmp_path, other), "--impact-grants=2", "--output=json"))
     assert (found["totals"]["suspended"], found["totals"]["held"]) == (3, 3)
     (held,) = found["held"]
     assert (held["losing"], held["active"]) == (3, 3)
     assert {row["pod"] for row in found["pods"]} == {pod["metadata"]["name"] for pod in pods}
     accepted = edited(scene, images=[rule], acceptImpact=held["acceptImpact"])
-    found = told(run(scene, "plan", file_of(tmp_path, accepted), "--impact-grants=2", "-o=json"))
+    found = told(run(scene, "plan", file_of(tmp_path, accepted), "--impact-grants=2", "--output=json"))
     assert (found["totals"]["suspended"], found["totals"]["held"]) == (3, 0)
     # Three are not many by the controller's own limits.
     scene.countersign.declare(other)
     for pod in pods:
         scene.countersign.grant_of(pod, state="Suspended")
-    back = told(run(scene, "plan", file_of(tmp_path, scene.policy), "-o=json"))
+    back = told(run(scene, "plan", file_of(tmp_path, scene.policy), "--output=json"))
     assert back["totals"]["resumed"] == 3
 
 
@@ -198,7 +200,7 @@ def test_a_new_policy_tells_whom_it_would_govern(countersign: Installation, scen
     pod = objects.pod("old", name, objects.pod_spec(objects.container(scene.unsigned.by_digest)))
     lab.admin.post(objects.collection_path(pod), pod, expect=201)
     policy = objects.cluster_policy(name, namespaces={"fresh": name}, images=scene.policy["spec"]["images"])
-    found = told(result := run(scene, "plan", file_of(tmp_path, policy), "-o=json"))
+    found = told(result := run(scene, "plan", file_of(tmp_path, policy), "--output=json"))
     assert result.exit_code == 1
     assert found["reach"] | {"newlyEnforced": []} == {
         "newlyGoverned": [name], "noLongerGoverned": [], "newlyEnforced": [], "noLongerEnforced": [],

@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from countersign.api.gate_calls import OUTLOOK_PATH, TALLIES_PATH
+from countersign.cluster.client import ApiClient
+from countersign.cluster.config import load_config
+from countersign.cluster.resource import ENDPOINT_SLICES
+from countersign.controller.gates import SERVICE_LABEL, EndpointSlice
 from tests.lab.cosign import KeyPair
 from tests.lab.images import ImageSpec, PushedImage
 from tests.lab.lab import Lab
@@ -268,3 +272,30 @@ def test_a_gate_tells_strangers_nothing(governed: Governed, path: str) -> None:
     assert client.post(path, {}).status == 401
     forged = {"Authorization": "Countersign 0011223344556677.1.AAAA"}
     assert client.request("POST", path, b"{}", headers=forged, content_type="application/json").status == 401
+
+
+async def test_the_controller_may_look_for_the_gates(governed: Governed) -> None:
+    namespace = governed.countersign.namespace
+    known = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "countersign-gate-x7k2p", "namespace": namespace, "labels": {SERVICE_LABEL: "countersign-gate"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": 8443, "protocol": "TCP"}],
+    }  # fmt: skip
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+    governed.lab.admin.post(path, known, expect=201)
+    try:
+        account = governed.lab.service_account_kubeconfig(namespace, "countersign-controller")
+        async with ApiClient(load_config(account)) as client:
+            found = await client.list(
+                ENDPOINT_SLICES, EndpointSlice, namespace=namespace, label_selector=f"{SERVICE_LABEL}=countersign-gate"
+            )
+        (only,) = found
+        assert [one.addresses for one in only.endpoints or ()] == [("10.1.2.3",)]
+        assert [one.port for one in only.ports or ()] == [8443]
+    finally:
+        governed.lab.admin.delete(f"{path}/countersign-gate-x7k2p")
