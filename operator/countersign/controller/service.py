@@ -207,7 +207,13 @@ class Controller:
             client, gate, metrics,
             ca_bundle=lambda: self._keys.ca_bundle, keys=lambda: self._keys.receipts.keys, clock=_now,
         )  # fmt: skip
-        self._admissions = AdmissionCollector(world, self._gates.tallies, clock=_now, changed=self._status_grew)
+        self._admissions = AdmissionCollector(
+            world,
+            self._gates.tallies,
+            publish_seconds=settings.publish_seconds,
+            clock=_now,
+            changed=self._status_grew,
+        )
         self._scanner = Scanner(
             world, self._judging, self._gates.outlook, metrics,
             rate=settings.scan_requests_per_second, refresh=settings.scan_refresh_seconds, clock=_now,

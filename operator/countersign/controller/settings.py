@@ -46,8 +46,10 @@ class ControllerSettings:
     now. 0: none."""
     scan_refresh_seconds: float = 3600.0
     """How long what a registry said of a running pod is believed, in the figures of policies."""
-    collect_seconds: float = 60.0
+    collect_seconds: float = 10.0
     """How often gates are asked for what they counted of new pods. 0: never."""
+    publish_seconds: float = 60.0
+    """How long the counts of new pods in a policy's status stay as they are, at least."""
     sweep_seconds: float = 60.0
     """How often everything is listed and compared, whatever the watches said."""
     certificate_check_seconds: float = 5.0

@@ -15,15 +15,18 @@ from tests.unit.trust.build import cluster_policy
 class Scene:
     """Gates that report what they are told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, publish: float = 0.0) -> None:
         self.cluster = Cluster()
         self.reports: list[TallyReport] = []
         self.grew = 0
+        self.time = 1000.0
+        self.publish = publish
         self.collector = self.restarted()
 
     def restarted(self) -> AdmissionCollector:
         return AdmissionCollector(
-            self.cluster.world, self._ask, clock=lambda: self.cluster.now, changed=self._grow
+            self.cluster.world, self._ask, publish_seconds=self.publish, clock=lambda: self.cluster.now,
+            changed=self._grow, monotonic=lambda: self.time,
         )  # fmt: skip
 
     async def _ask(self) -> list[TallyReport]:
@@ -67,6 +70,21 @@ async def test_nothing_new_is_nothing_to_write() -> None:
     await scene.collector.collect()
     await scene.collector.collect()
     assert scene.grew == 1
+
+
+async def test_gates_are_asked_often_and_statuses_change_seldom() -> None:
+    scene = Scene(publish=60.0)
+    scene.reports = [scene.report("a", 1)]
+    await scene.collector.collect()
+    assert (scene.counts(), scene.grew) == ((1, 0), 1)
+    scene.time += 50
+    scene.reports = [scene.report("a", 5)]
+    await scene.collector.collect()
+    assert (scene.counts(), scene.grew) == ((1, 0), 1)
+    scene.time += 11
+    scene.reports = []
+    await scene.collector.collect()
+    assert (scene.counts(), scene.grew) == ((5, 0), 2), "what a gate said before it ended"
 
 
 async def test_a_gate_that_was_restarted_adds_to_what_it_had_counted() -> None:
