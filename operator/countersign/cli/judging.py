@@ -1,8 +1,9 @@
 """The gate's verdict, made here: the same questions, the same functions, in the same order."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -18,7 +19,11 @@ from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.policy import PolicySnapshot
 from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import Receipt
+from countersign.trust.verdicts.outlook import outlook, recreated
 from countersign.trust.verdicts.verdict import Evidence, Stage, Verdict, judge
+
+PARALLEL: Final = 8
+"""Pods about which registries are asked at once."""
 
 Outcome = Literal["admitted", "denied", "unknown", "not governed"]
 
@@ -66,6 +71,43 @@ def judge_live(
     """What the policies make of a pod that exists. `receipt`: the one that its grant rests on, whose facts stand."""
     evidence = asyncio.run(_evidence(registries, snapshot, subject, receipt))
     return _judged(snapshot, subject, evidence, "live")
+
+
+class Case(NamedTuple):
+    """A running pod to be judged as if it were created now."""
+
+    snapshot: PolicySnapshot
+    subject: Subject
+    """As at its admission, if it has a receipt that counts."""
+    receipt: Receipt | None = None
+
+
+def judge_again(cases: Sequence[Case], registries: Registries, *, fresh: bool = False) -> list[Judged]:
+    """What would become of running pods if they were created now, in the order of the cases.
+
+    Registries are asked PARALLEL pods at a time, by one service that remembers what they said. `fresh`: also about what
+    a pod's receipt answers.
+    """
+    return asyncio.run(_judge_again(cases, registries, fresh=fresh))
+
+
+async def _judge_again(cases: Sequence[Case], registries: Registries, *, fresh: bool) -> list[Judged]:
+    turns = asyncio.Semaphore(PARALLEL)
+    async with evidence_source(registries) as source:
+
+        async def one(case: Case) -> Judged:
+            admitted = case.receipt is not None
+            subject = case.subject
+            pod = recreated(subject.pod, admitted=admitted)
+            needs = evidence_needs(governing(case.snapshot, subject), pod, case.snapshot.roots)
+            async with turns:
+                until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+                known = None if fresh else case.receipt
+                evidence = await evidence_for(source, needs, known, subject, until)
+            verdict = outlook(case.snapshot, subject, evidence, datetime.now(UTC), admitted=admitted)
+            return Judged(verdict, subject, evidence)
+
+        return list(await asyncio.gather(*map(one, cases)))
 
 
 async def _evidence(

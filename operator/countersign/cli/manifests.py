@@ -65,8 +65,8 @@ def documents(path: Path) -> Iterator[Document]:
             yield Document(source, content)
 
 
-def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
-    """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+def declarations(paths: Sequence[Path], namespace: str) -> list[Declared]:
+    """The policies, audiences and revocations in these files. `namespace`: for objects that name none."""
     declared: list[Declared] = []
     faults: list[str] = []
     for path in paths:
@@ -76,6 +76,12 @@ def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> Po
                 declared.append(found)
     if faults:
         fail("\n       ".join(faults))
+    return declared
+
+
+def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
+    """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+    declared = declarations(paths, namespace)
     policies = [_policy(one) for one in declared if isinstance(one, ClusterTrustPolicy | TrustPolicy)]
     if not policies:
         fail("no ClusterTrustPolicy and no TrustPolicy in these files")

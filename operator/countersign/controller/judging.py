@@ -79,7 +79,7 @@ class Judging:
         snapshot = self._world.snapshot()
         for index, record in enumerate(list(self._world.live())):
             record.judged = False
-            grant = self._judged_grant(record.track.uid)
+            grant = self.judged_grant(record.track.uid)
             if grant is not None and not record.track.ended:
                 try:
                     await self.judge(record, grant)
@@ -123,7 +123,7 @@ class Judging:
             raise NotYetError(f"namespace {name} is not known yet")
         return Subject(pod=pod, namespace=NamespaceFacts(name, labels))
 
-    def _judged_grant(self, uid: str) -> WorkloadGrant | None:
+    def judged_grant(self, uid: str) -> WorkloadGrant | None:
         """The grant by which a pod is judged: one that is not final, if there is one."""
         return min(self._world.grants_of(uid), key=lambda grant: grant.status.state == "Revoked", default=None)
 

@@ -73,6 +73,19 @@ class ControllerMetrics:
             "When the AdmissionPause in force ends, in seconds since 1970; 0: none is in force.",
             registry=registry,
         )
+        self.scan_requests = Counter(
+            "countersign_controller_scan_registry_requests",
+            "Requests to registries that the gates made to tell what would become of running pods.",
+            registry=registry,
+        )
+        self.scan_waiting = Gauge(
+            "countersign_controller_scan_waiting",
+            "Running pods about which a gate is yet to be asked.",
+            registry=registry,
+        )
+        self.gate_call_errors = Counter(
+            "countersign_controller_gate_call_errors", "Calls that a gate did not answer.", ["path"], registry=registry
+        )
         self._registry = registry
 
     def queue_depth(self, depth: Callable[[], float]) -> None:

@@ -18,6 +18,7 @@ from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
+from countersign.controller.outlook import Outlook
 from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
@@ -72,6 +73,7 @@ class PodRecord:
         "fresh",
         "gone",
         "judged",
+        "outlook",
         "qualification",
         "track",
         "version",
@@ -88,6 +90,8 @@ class PodRecord:
         """Whether `qualification` is of the policies and the pod of now."""
         self.qualification: Qualification | None = None
         """None once judged: no policy governs it."""
+        self.outlook: Outlook | None = None
+        """What would become of it if it were created now; None: not looked at yet, or not since it changed."""
         self.final: Transition | None = None
         """How its grant became final, so that deleting the grant does not undo it."""
         self.bound_to = ""
@@ -266,6 +270,7 @@ class World:
         record.gone = record.gone or gone
         if rejudge:
             record.judged = False
+            record.outlook = None
         ended = (
             gone or record.track.ended != before.ended or record.track.deletion_timestamp != before.deletion_timestamp
         )

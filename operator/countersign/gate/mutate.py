@@ -22,6 +22,7 @@ from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
+from countersign.gate.tallies import Tallies
 from countersign.injection.patch import Injection, inject, with_receipt
 from countersign.keys.errors import KeysError
 from countersign.trust.evidence.abridged import abridged
@@ -44,12 +45,15 @@ class Mutator:
         evidence: EvidenceSource,
         receipts: Receipts,
         metrics: GateMetrics,
+        *,
+        tallies: Tallies,
     ) -> None:
         self._state = state
         self._subjects = subjects
         self._evidence = evidence
         self._receipts = receipts
         self._metrics = metrics
+        self._tallies = tallies
 
     def routes(self) -> dict[Asked, Handler]:
         """What it judges."""
@@ -72,6 +76,10 @@ class Mutator:
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
         now = datetime.now(UTC)
         verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=now)
+        # One request comes here once for each webhook entry that covers it, and again when others change the pod; the
+        # first time is told by the receipt, which is not there yet.
+        if not request.dry_run and not self._receipts.just_given(pod, request.namespace):
+            self._tallies.count(verdict, found.subject, unresolved=found.unresolved)
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
         if refused is not None:
             return refused

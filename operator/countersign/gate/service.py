@@ -51,18 +51,22 @@ from countersign.gate.evidence.pull_secrets import LivePullSecrets
 from countersign.gate.evidence.roots import BuiltInRoots
 from countersign.gate.evidence.service import EvidenceService
 from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
+from countersign.gate.internal import InternalCalls
 from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
+from countersign.gate.outlooks import Outlooks
 from countersign.gate.own_secrets import OwnSecrets
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
 from countersign.gate.settings import GateSettings
 from countersign.gate.state import Caches, GateState
 from countersign.gate.subjects import Subjects
+from countersign.gate.tallies import Tallies
 from countersign.gate.templates import TemplateAdviser
 from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
+from countersign.keys.calls import CallVerifier
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.fairness import Traffic
@@ -185,7 +189,8 @@ class Gate:
             )
         subjects = Subjects(self._state, ControllerLinks(reads))
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
-        mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
+        tallies = Tallies(_now())
+        mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics, tallies=tallies)
         validator = Validator(self._state, subjects, self._evidence, receipts, metrics)
         # Nothing is patched while the door is open, so a pod is judged as it came.
         told = Validator(self._state, subjects, self._evidence, receipts, metrics, stage="mutate")
@@ -199,6 +204,11 @@ class Gate:
             },
             ready=self._judges,
             metrics=metrics,
+        )
+        outlooks = Outlooks(self._state, subjects, self._evidence, receipts, _now)
+        calls = CallVerifier(lambda: self._secrets.verifier.keys, _now)
+        InternalCalls(calls, tallies, outlooks, ready=self._judges, rejected=metrics.rejected).add_to(
+            self._app.application.router
         )
         self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)
         self._runner = web.AppRunner(

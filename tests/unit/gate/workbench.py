@@ -30,10 +30,12 @@ from countersign.gate.app import Asked, Handler
 from countersign.gate.evidence.service import EvidenceRequest
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
+from countersign.gate.outlooks import Outlooks
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import Caches, GateState
 from countersign.gate.subjects import Subjects
+from countersign.gate.tallies import Tallies
 from countersign.gate.templates import TemplateAdviser
 from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
@@ -151,7 +153,10 @@ class Workbench:
         receipts = Receipts(self.signer, self.verifier, clock, metrics)
         told = Validator(self.state, subjects, self.registries, receipts, metrics, stage="mutate")
         door = OpenDoor(self.state, told.routes(), metrics, clock=clock)
-        self._mutate = door.around_mutate(Mutator(self.state, subjects, self.registries, receipts, metrics).routes())
+        self.tallies = Tallies(NOW)
+        mutator = Mutator(self.state, subjects, self.registries, receipts, metrics, tallies=self.tallies)
+        self._mutate = door.around_mutate(mutator.routes())
+        self.outlooks = Outlooks(self.state, subjects, self.registries, receipts, clock)
         self._validate: dict[Asked, Handler] = {
             **door.around_validate(Validator(self.state, subjects, self.registries, receipts, metrics).routes()),
             **TokenGuard(self.state, subjects, receipts, self.cluster, metrics=metrics, clock=clock).routes(),
