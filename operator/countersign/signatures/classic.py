@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
+from countersign.signatures.annotations import SIGNATURE_ANNOTATION
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import PublicKey
-from countersign.signatures.signers import SIGNATURE_ANNOTATION, open_payload
+from countersign.signatures.signers import open_payload
 from countersign.trust.evidence.facts import Vouch
 from countersign.trust.strict_json import BadJSON, parse_as
 

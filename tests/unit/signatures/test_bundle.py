@@ -70,7 +70,7 @@ def test_a_genuine_envelope_that_says_something_else_does_not_vouch(payload: byt
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ({"mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.2"}, "Malformed"),
+        ({"mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.4"}, "Malformed"),
         ({"mediaType": 3}, "Malformed"),
         ({"dsseEnvelope": None, "messageSignature": {}}, "OtherType"),
         ({"dsseEnvelope": {}}, "Malformed"),
