@@ -4,7 +4,7 @@ What it must be allowed to do, and no more:
 
     cluster        countersign.dev  clustertrustpolicies, trustpolicies,
                                     protectedaudiences, revocations,
-                                    admissionpauses                            list watch
+                                    admissionpauses, evidenceroots             list watch
     cluster        countersign.dev  workloadgrants                             get
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
@@ -32,6 +32,7 @@ from aiohttp import web
 from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -113,6 +114,7 @@ class Gate:
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
         pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
+        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, _same)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
         certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
         receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
@@ -122,6 +124,7 @@ class Gate:
             audiences.run(),
             revocations.run(),
             pauses.run(),
+            roots.run(),
             namespaces.run(),
             certificate.run(),
             receipt_keys.run(),
@@ -135,6 +138,7 @@ class Gate:
             audiences=audiences.cache,
             revocations=revocations.cache,
             pauses=pauses.cache,
+            evidence_roots=roots.cache,
             namespaces=namespaces.cache,
         )
         self._state = GateState(caches, reads.namespace, system_namespace=settings.namespace)
@@ -240,7 +244,7 @@ class Gate:
 
 
 def _resource(
-    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause],
+    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause | EvidenceRoot],
 ) -> Resource:
     return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
 

@@ -116,7 +116,14 @@ def test_clocks_are_compared_by_the_date_of_an_answer(off: timedelta, result: st
 def test_kinds_that_are_not_established_are_named() -> None:
     base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     established = {"status": {"conditions": [{"type": "Established", "status": "True"}]}}
-    plurals = ("clustertrustpolicies", "trustpolicies", "workloadgrants", "revocations", "admissionpauses")
+    plurals = (
+        "clustertrustpolicies",
+        "trustpolicies",
+        "workloadgrants",
+        "revocations",
+        "admissionpauses",
+        "evidenceroots",
+    )
     cluster = FakeCluster({f"{base}/{plural}.countersign.dev": established for plural in plurals})
     check = only(api_server.kinds(cluster, SYSTEM))
     assert (check.result, check.found) == ("fail", "not there: ProtectedAudience")

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
@@ -21,6 +22,7 @@ class Setup:
         self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
         self.revocations: WatchCache[Revocation] = WatchCache(clock)
         self.pauses: WatchCache[AdmissionPause] = WatchCache(clock)
+        self.evidence_roots: WatchCache[EvidenceRoot] = WatchCache(clock)
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache(clock)
         self.looked_up: list[str] = []
         self.state = GateState(
@@ -30,6 +32,7 @@ class Setup:
                 audiences=self.audiences,
                 revocations=self.revocations,
                 pauses=self.pauses,
+                evidence_roots=self.evidence_roots,
                 namespaces=self.namespaces,
             ),
             self.lookup,
@@ -55,9 +58,17 @@ def own_policy(namespace: str, name: str) -> Policy:
 def test_it_starts_when_every_kind_has_been_listed() -> None:
     setup = Setup()
     assert setup.state.starting() == (
-        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, Namespace"
+        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, EvidenceRoot, "
+        "Namespace"
     )
-    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations, setup.pauses):
+    for cache in (
+        setup.cluster_policies,
+        setup.policies,
+        setup.audiences,
+        setup.revocations,
+        setup.pauses,
+        setup.evidence_roots,
+    ):
         cache.synced.set()
     assert setup.state.starting() == "not listed yet: Namespace"
     setup.namespaces.synced.set()
@@ -66,12 +77,19 @@ def test_it_starts_when_every_kind_has_been_listed() -> None:
 
 def test_its_age_is_that_of_the_most_silent_watch() -> None:
     setup = Setup()
-    others = (setup.audiences, setup.revocations, setup.pauses, setup.namespaces, setup.policies)
+    others = (
+        setup.audiences,
+        setup.revocations,
+        setup.pauses,
+        setup.evidence_roots,
+        setup.namespaces,
+        setup.policies,
+    )
     for cache in (setup.cluster_policies, *others):
         setup.now += 10
         cache.touch()
     setup.now += 5
-    assert setup.state.age() == 55
+    assert setup.state.age() == 65
 
 
 def test_a_snapshot_is_made_once_for_many_changes_and_anew_after_each() -> None:
