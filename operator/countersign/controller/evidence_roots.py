@@ -5,6 +5,7 @@ with it when the mirror, the ConfigMap or every controller is away.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -82,7 +83,7 @@ class RootKeeper:
         self._clock = clock
         self._wake = asyncio.Event()
         self._kept: dict[str, EvidenceRootStatus] = {}
-        """By UID, what was written last: the watch shows it a moment later, and nobody else is to write it."""
+        """By UID, what the status is to be: the watch shows it a moment later, and nobody else is to write it."""
         self._due: dict[str, datetime] = {}
         self._failures: dict[str, int] = {}
         self._generations: dict[str, int] = {}
@@ -112,7 +113,10 @@ class RootKeeper:
         before = self._kept.get(meta.uid, resource.status)
         fetched = not resource.spec.sigstore.trusted_root
         source = source_of(resource.spec) if fetched else ""
-        held = before if before.source == source else _without_content(before, source)
+        held = before
+        if before.source != source:
+            held = _without_content(before, source)
+            self._let_go(meta.uid, meta.name)
         attempt = None
         if fetched and self._is_due(resource, held):
             attempt = await self._source.fetch(resource.spec, held)
@@ -124,14 +128,13 @@ class RootKeeper:
         status = root_status(resource, held, known, summarise(known.content, now), attempt)
         status = _with_conditions(status, meta.generation, known, attempt, fetched=fetched, now=now)
         if not fetched:
-            self._metrics.no_root_age(meta.name)
-        if status != resource.status:
-            try:
-                await self._store.write_status(resource, status)
-            except StaleError:
-                return  # gone: its deletion is on the way to us
+            self._let_go(meta.uid, meta.name)
+        # Before the write, which may fail: what was fetched is not to be fetched again for that, nor told twice.
         self._kept[meta.uid] = status
         self._tell(resource, before, status, attempt)
+        if status != resource.status:
+            with contextlib.suppress(StaleError):  # gone: its deletion is on the way to us
+                await self._store.write_status(resource, status)
 
     def _is_due(self, resource: EvidenceRoot, held: EvidenceRootStatus) -> bool:
         uid, generation = resource.metadata.uid, resource.metadata.generation
@@ -197,6 +200,13 @@ class RootKeeper:
         meta = resource.metadata
         regarding = ObjectReference(API_VERSION, resource.KIND, meta.name, uid=meta.uid)
         self._events.emit(regarding, urgency, reason, note, action=action)
+
+    def _let_go(self, uid: str, name: str) -> None:
+        """Nothing is to be fetched for it any more, or all of it anew."""
+        for known in (self._due, self._failures, self._generations):
+            known.pop(uid, None)
+        self._confirmed.pop(name, None)
+        self._metrics.no_root_age(name)
 
     def _forget(self, resources: list[EvidenceRoot]) -> None:
         uids = {resource.metadata.uid for resource in resources}

@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 async def keep_on(
     keep: Callable[[], Awaitable[None]], until_next: Callable[[], float], wake: asyncio.Event, what: str
 ) -> Never:
-    """Call `keep` until cancelled. `until_next`: seconds until it has something to do by itself; `what`: for the log."""
+    """Call `keep` until cancelled. `until_next`: seconds until there is something to do anyway; `what`: for the log."""
     while True:
         wake.clear()
         try:
