@@ -9,8 +9,9 @@ from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
-from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicyRef
-from tests.unit.trust.build import pause
+from countersign.signatures.roots import public_good_root
+from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts, Policy, PolicyRef
+from tests.unit.trust.build import evidence_root, pause
 
 
 class Setup:
@@ -154,3 +155,27 @@ def test_a_pause_is_known_from_its_first_sight_to_its_end() -> None:
     assert setup.state.paused(found.ends) is not None
     setup.pauses.remove(Key("", "new"))
     assert setup.state.paused(now) is None
+
+
+def test_evidence_roots_come_with_the_snapshot_and_their_contents_beside_it() -> None:
+    setup = Setup()
+    content = public_good_root().decode()
+    assert setup.state.snapshot.roots[DEFAULT_ROOT].anchors
+    assert setup.state.roots.content("private") is None
+    setup.evidence_roots.put(Key("", "private"), "u-1", "1", evidence_root(trusted_root=content))
+    facts = setup.state.snapshot.roots["private"]
+    assert setup.state.roots.content("private") == (facts.hash, content.encode())
+    setup.evidence_roots.put(Key("", "private"), "u-1", "2", evidence_root(trusted_root="{"))
+    assert setup.state.snapshot.roots["private"].problem
+    setup.evidence_roots.remove(Key("", "private"))
+    assert "private" not in setup.state.snapshot.roots
+
+
+def test_an_evidence_root_that_cannot_be_read_is_not_replaced_by_the_built_in_one() -> None:
+    setup = Setup()
+    assert not setup.state.snapshot.roots[DEFAULT_ROOT].problem
+    setup.evidence_roots.reject(Key("", DEFAULT_ROOT), "from a newer release")
+    assert setup.state.snapshot.roots[DEFAULT_ROOT].problem
+    assert setup.state.roots.content(DEFAULT_ROOT) is None
+    setup.evidence_roots.remove(Key("", DEFAULT_ROOT))
+    assert not setup.state.snapshot.roots[DEFAULT_ROOT].problem
