@@ -18,7 +18,7 @@ from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
-from countersign.signatures.known_roots import KnownRoots
+from countersign.signatures.known_roots import KnownRoots, RootContent
 from countersign.trust.orders.pause import InForce, in_force
 from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot
 
@@ -98,11 +98,10 @@ class GateState:
             )
         return self._snapshot
 
-    @property
-    def roots(self) -> KnownRoots:
-        """The evidence roots of the present snapshot, with their contents."""
+    def content(self, name: str) -> RootContent | None:
+        """What the evidence root of that name holds now, of the present snapshot (`gate.evidence`, Roots)."""
         _ = self.snapshot
-        return self._roots
+        return self._roots.content(name)
 
     def paused(self, now: datetime) -> InForce | None:
         """The pause that holds the door open now. One that cannot be read is none."""

@@ -13,6 +13,13 @@ NOT_FETCHED: Final = "its content was not fetched yet (kubectl describe evidence
 NOT_READABLE: Final = "this release cannot read EvidenceRoot {}: upgrade, or write it as the CRD of this release has it"
 
 
+class RootContent(NamedTuple):
+    """A trusted_root.json, and the hash that stands in the facts of its root."""
+
+    hash: str
+    content: bytes
+
+
 class Known(NamedTuple):
     """One root. Without content its facts say what the problem is."""
 
@@ -46,10 +53,12 @@ class KnownRoots(Mapping[str, RootFacts]):
             for content in self._read.keys() - held:
                 del self._read[content]
 
-    def content(self, name: str) -> tuple[str, bytes] | None:
-        """Hash and content of a root; None if there is none that could be used now."""
+    def content(self, name: str) -> RootContent | None:
+        """What a root holds; None if there is none that could be used now."""
         known = self.known(name)
-        return (known.facts.hash, known.content) if known is not None and not known.facts.problem else None
+        if known is None or known.facts.problem:
+            return None
+        return RootContent(known.facts.hash, known.content)
 
     def known(self, name: str) -> Known | None:
         """The root of that name; None if there is none."""

@@ -161,10 +161,10 @@ def test_evidence_roots_come_with_the_snapshot_and_their_contents_beside_it() ->
     setup = Setup()
     content = public_good_root().decode()
     assert setup.state.snapshot.roots[DEFAULT_ROOT].anchors
-    assert setup.state.roots.content("private") is None
+    assert setup.state.content("private") is None
     setup.evidence_roots.put(Key("", "private"), "u-1", "1", evidence_root(trusted_root=content))
     facts = setup.state.snapshot.roots["private"]
-    assert setup.state.roots.content("private") == (facts.hash, content.encode())
+    assert setup.state.content("private") == (facts.hash, content.encode())
     setup.evidence_roots.put(Key("", "private"), "u-1", "2", evidence_root(trusted_root="{"))
     assert setup.state.snapshot.roots["private"].problem
     setup.evidence_roots.remove(Key("", "private"))
@@ -176,6 +176,6 @@ def test_an_evidence_root_that_cannot_be_read_is_not_replaced_by_the_built_in_on
     assert not setup.state.snapshot.roots[DEFAULT_ROOT].problem
     setup.evidence_roots.reject(Key("", DEFAULT_ROOT), "from a newer release")
     assert setup.state.snapshot.roots[DEFAULT_ROOT].problem
-    assert setup.state.roots.content(DEFAULT_ROOT) is None
+    assert setup.state.content(DEFAULT_ROOT) is None
     setup.evidence_roots.remove(Key("", DEFAULT_ROOT))
     assert not setup.state.snapshot.roots[DEFAULT_ROOT].problem
