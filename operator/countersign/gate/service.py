@@ -32,7 +32,7 @@ from aiohttp import web
 from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
-from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.evidence_root import EvidenceRoot, without_metadata
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -114,7 +114,7 @@ class Gate:
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
         pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
-        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, _same)
+        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, without_metadata)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
         certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
         receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
