@@ -83,14 +83,14 @@ class _Timestamp(msgspec.Struct, rename="camel"):
 
 
 class _Timestamps(msgspec.Struct):
-    rfc3161_timestamps: tuple[_Timestamp, ...] = msgspec.field(name="rfc3161Timestamps", default=())
+    rfc3161_timestamps: tuple[Any, ...] = msgspec.field(name="rfc3161Timestamps", default=())
 
 
 class _Material(msgspec.Struct, rename="camel"):
     public_key: _PublicKeyHint | None = None
     certificate: _Bytes | None = None
     x509_certificate_chain: _Chain | None = msgspec.field(name="x509CertificateChain", default=None)
-    tlog_entries: tuple[_LogEntry, ...] = ()
+    tlog_entries: tuple[Any, ...] | None = None
     timestamp_verification_data: _Timestamps | None = None
 
 
@@ -131,12 +131,13 @@ def _material(value: Any, *, proof_needed: bool) -> tuple[str, Material]:
         return "", Material(problems=(f"the verification material cannot be read: {str(error)[:120]}",))
     stamps = material.timestamp_verification_data.rfc3161_timestamps if material.timestamp_verification_data else ()
     problems: list[str] = []
-    if len(material.tlog_entries) > MAX_LOG_ENTRIES or len(stamps) > MAX_TIMESTAMPS:
+    entries = material.tlog_entries or ()
+    if len(entries) > MAX_LOG_ENTRIES or len(stamps) > MAX_TIMESTAMPS:
         problems.append("the bundle has more log entries or timestamps than are looked at")
     certificates = _readable((material,), _certificate, problems)
     return material.public_key.hint if material.public_key else "", Material(
         certificate=certificates[0] if certificates else None,
-        entries=_readable(material.tlog_entries[:MAX_LOG_ENTRIES], _entry, problems),
+        entries=_readable(entries[:MAX_LOG_ENTRIES], _entry, problems),
         timestamps=_readable(stamps[:MAX_TIMESTAMPS], _timestamp, problems),
         proof_needed=proof_needed,
         problems=tuple(problems),
@@ -148,13 +149,13 @@ def _readable(parts: Iterable[_P], read: Callable[[_P], _R], problems: list[str]
     for part in parts:
         try:
             readable.append(read(part))
-        except SignatureError as error:
-            problems.append(str(error))
+        except (SignatureError, msgspec.ValidationError) as error:
+            problems.append(str(error)[:160])
     return tuple(readable)
 
 
-def _timestamp(timestamp: _Timestamp) -> bytes:
-    return decode(timestamp.signed_timestamp, "a timestamp")
+def _timestamp(value: Any) -> bytes:
+    return decode(msgspec.convert(value, _Timestamp).signed_timestamp, "a timestamp")
 
 
 def _certificate(material: _Material) -> SigningCertificate | None:
@@ -174,7 +175,8 @@ def _leaf(material: _Material) -> bytes | None:
     return decode(certificates[0].raw_bytes, "the certificate")
 
 
-def _entry(entry: _LogEntry) -> LogEntry:
+def _entry(value: Any) -> LogEntry:
+    entry = msgspec.convert(value, _LogEntry)
     proof = entry.inclusion_proof
     promise = entry.inclusion_promise
     return LogEntry(

@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
@@ -22,7 +20,7 @@ from cryptography.x509.verification import (
 
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import BadPublicKey, PublicKey, public_key_of
-from countersign.signatures.roots import Authority
+from countersign.signatures.roots import UNREADABLE_CERTIFICATE, Authority
 from countersign.trust.evidence.facts import Identity
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
@@ -60,13 +58,20 @@ _EXTENSIONS: Final = {
     23: "deploymentEnvironment",
 }
 """Whose values are UTF8Strings in DER."""
-_CODE_SIGNING_CA: Final = ExtensionPolicy.webpki_defaults_ca().may_be_present(
-    x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
-)
-_CODE_SIGNING_LEAF: Final = ExtensionPolicy.webpki_defaults_ee().may_be_present(
-    x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
-)
-# The library knows servers and clients of TLS only; what the key may be used for is judged in `read_certificate`.
+_OPTIONAL: Final = (x509.ExtendedKeyUsage, x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
+"""Extensions that the library demands as the web's rules have them. What a key may be used for is judged in
+`read_certificate`, for the library knows servers and clients of TLS only; key identifiers are hints to find a path,
+which private authorities leave out."""
+
+
+def _lenient(policy: ExtensionPolicy) -> ExtensionPolicy:
+    for extension in _OPTIONAL:
+        policy = policy.may_be_present(extension, Criticality.AGNOSTIC, None)
+    return policy
+
+
+_AUTHORITY: Final = _lenient(ExtensionPolicy.webpki_defaults_ca())
+_LEAF: Final = _lenient(ExtensionPolicy.webpki_defaults_ee())
 
 
 class SigningCertificate(NamedTuple):
@@ -84,20 +89,10 @@ def read_certificate(der: bytes) -> SigningCertificate:
         raise SignatureError("Malformed", f"the certificate is longer than {MAX_CERTIFICATE_BYTES} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        if certificate.public_bytes(Encoding.DER) != der:
-            raise SignatureError("Malformed", "the certificate is not in DER")
         key = public_key_of(certificate.public_key())
         _judge_usage(certificate.extensions)
         identity = _identity(certificate.extensions)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        x509.InvalidVersion,
-        BadPublicKey,
-    ) as error:
+    except (*UNREADABLE_CERTIFICATE, BadPublicKey) as error:
         raise SignatureError("Malformed", f"the certificate cannot be read: {str(error)[:120]}") from None
     return SigningCertificate(certificate, der, key, identity)
 
@@ -119,12 +114,12 @@ def chain_at(
             PolicyBuilder()
             .store(Store([authority.chain[-1]]))
             .time(time)
-            .extension_policies(ca_policy=_CODE_SIGNING_CA, ee_policy=_CODE_SIGNING_LEAF)
+            .extension_policies(ca_policy=_AUTHORITY, ee_policy=_LEAF)
             .build_client_verifier()
         )
         try:
             chain = verifier.verify(leaf.certificate, list(authority.chain[:-1])).chain
-        except (VerificationError, x509.UnsupportedGeneralNameType, ValueError) as error:
+        except (VerificationError, *UNREADABLE_CERTIFICATE) as error:
             problem = f"the certificate does not go back to the evidence root: {str(error)[:120]}"
             continue
         if len(chain) > 1:
@@ -153,7 +148,12 @@ def _identity(extensions: x509.Extensions) -> Identity:
         for number, name in numbers.items()
         if (oid := x509.ObjectIdentifier(f"{_FULCIO}{number}")) in values
     ]
-    return Identity(issuer=issuers.pop(), subject=_subject(extensions), extensions=tuple(sorted(named)))
+    return Identity(
+        issuer=_name(issuers.pop()),
+        subject=_name(_subject(extensions)),
+        # What no policy could name, a workflow's with a line break in its name, is as good as not there.
+        extensions=tuple(sorted((name, value) for name, value in named if _is_plain(value))),
+    )
 
 
 def _subject(extensions: x509.Extensions) -> str:
@@ -162,10 +162,20 @@ def _subject(extensions: x509.Extensions) -> str:
         raise ValueError(f"it has {len(names)} subjects, and must have one")
     match names[0]:
         case x509.RFC822Name(value=text) | x509.UniformResourceIdentifier(value=text):
-            return _plain(text)
+            return text
         case x509.OtherName(type_id=kind, value=der) if kind == _OTHER_NAME:
             return _utf8_string(der)
     raise ValueError("its subject is neither a mail address nor a URI nor a user name")
+
+
+def _name(text: str) -> str:
+    if not text or not _is_plain(text):
+        raise ValueError("its issuer or subject is empty, too long, or has characters that cannot be printed")
+    return text
+
+
+def _is_plain(text: str) -> bool:
+    return len(text) <= MAX_VALUE_LENGTH and text.isprintable()
 
 
 def _utf8_string(der: bytes) -> str:
@@ -184,10 +194,4 @@ def _utf8_string(der: bytes) -> str:
 
 
 def _text(raw: bytes) -> str:
-    return _plain(raw.decode("utf-8"))
-
-
-def _plain(text: str) -> str:
-    if not text or len(text) > MAX_VALUE_LENGTH or not text.isprintable():
-        raise ValueError("a name in it is empty, too long, or has characters that cannot be printed")
-    return text
+    return raw.decode("utf-8")

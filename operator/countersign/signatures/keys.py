@@ -2,8 +2,9 @@
 
 Keys of signers, and of the logs that vouch for them. Algorithms are Sigstore's registry of default algorithms
 (sigstore/sigstore, pkg/signature/algorithm_registry.go), with the SHA-256 variants of P-384 and P-521 that cosign
-before version 3 wrote. The key decides the algorithm, never the message. Ed25519 means RFC 8032's pure form: cosign 3
-signs with the pre-hashed one (Ed25519ph), which its own `verify` (3.1.3, tried) does not accept either.
+before version 3 wrote. The key decides the algorithm, never the message. Ed25519 has two forms (RFC 8032): pure, as
+cosign wrote it before version 3, and pre-hashed (Ed25519ph), as it writes it since. They cannot be taken for each
+other: the second signs under a prefix of its own.
 """
 
 import hashlib
@@ -102,7 +103,10 @@ def public_key_of(key: object) -> PublicKey:
         return PublicKey(der, f"ECDSA {key.curve.name}", _ecdsa_checks(key))
     if isinstance(key, rsa.RSAPublicKey):
         return PublicKey(der, f"RSA {key.key_size}", _rsa_checks(key))
-    return PublicKey(der, "Ed25519", (key.verify,))
+    raw = key.public_bytes_raw()
+    return PublicKey(
+        der, "Ed25519", (key.verify, lambda signature, message: _verify_prehashed(raw, signature, message))
+    )
 
 
 def fingerprint(pem: str) -> str:
@@ -142,6 +146,20 @@ def _ecdsa_checks(key: ec.EllipticCurvePublicKey) -> tuple[_Check, ...]:
 
 def _ecdsa_check(key: ec.EllipticCurvePublicKey, algorithm: hashes.HashAlgorithm) -> _Check:
     return lambda signature, message: key.verify(signature, message, ec.ECDSA(algorithm))
+
+
+def _verify_prehashed(public: bytes, signature: bytes, message: bytes) -> None:
+    """Ed25519ph, RFC 8032, section 5.1, with no context. cryptography has only the pure form."""
+    # Loaded with the first Ed25519 signature that is not pure.
+    from nacl import bindings
+    from nacl.exceptions import CryptoError
+
+    state = bindings.crypto_sign_ed25519ph_state()
+    bindings.crypto_sign_ed25519ph_update(state, message)
+    try:
+        bindings.crypto_sign_ed25519ph_final_verify(state, signature, public)
+    except CryptoError:
+        raise InvalidSignature from None
 
 
 def _rsa_checks(key: rsa.RSAPublicKey) -> tuple[_Check, ...]:

@@ -40,10 +40,12 @@ class Signed(NamedTuple):
     """What it was verified by: the certificate, or the key's SubjectPublicKeyInfo, in DER."""
 
     @property
-    def stamped(self) -> bytes:
-        """What timestamps are over: the signature; cosign's beside a stored envelope are over the whole of it."""
-        # cosign pkg/cosign/verify.go, VerifyRFC3161Timestamp.
-        return self.signature if self.document is None else self.document
+    def stampable(self) -> tuple[bytes, ...]:
+        """What a timestamp may be over: the signature, or the stored envelope, which has the signature in it.
+
+        cosign 3 stamps the former (cmd/cosign/cli/attest/attest.go) and expects the latter (pkg/cosign/verify.go).
+        """
+        return (self.signature,) if self.document is None else (self.signature, self.document)
 
 
 class _Content(msgspec.Struct):
@@ -240,8 +242,8 @@ def _is_digest(digest: _Digest2, message: bytes) -> bool:
     return name is not None and hashlib.new(name, message).digest() == decode(digest.digest, "the log entry's digest")
 
 
-def _pem(pem: bytes) -> bytes:
-    """The DER of one PEM block; empty: it is none that a signature could be held against."""
+def _pem(pem: bytes) -> bytes | None:
+    """The DER of one PEM block; None: it is none that a signature could be held against."""
     text = pem.decode("ascii", "replace").strip()
     for label in _PEM_LABELS:
         begin, end = f"-----BEGIN {label}-----", f"-----END {label}-----"
@@ -249,5 +251,5 @@ def _pem(pem: bytes) -> bytes:
             try:
                 return base64.b64decode("".join(text[len(begin) : -len(end)].split()), validate=True)
             except ValueError:
-                return b""
-    return b""
+                return None
+    return None

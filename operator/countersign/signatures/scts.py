@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.certificate_transparency import LogEntryType, SignedCertificateTimestamp
@@ -25,12 +26,15 @@ def vouching_log(certificate: x509.Certificate, issuer: x509.Certificate, root: 
         timestamps = list(extension.value)[:MAX_SCTS]
         issuer_key = issuer.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         entry = _precertificate(certificate, issuer_key)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, ValueError, UnsupportedAlgorithm):
         return None
     for timestamp in timestamps:
         log = root.certificate_logs.get(timestamp.log_id)
-        if log is not None and _holds(timestamp, entry, log):
-            return log
+        try:
+            if log is not None and _holds(timestamp, entry, log):
+                return log
+        except (ValueError, OverflowError, UnsupportedAlgorithm):
+            continue
     return None
 
 

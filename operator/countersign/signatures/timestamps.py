@@ -1,5 +1,6 @@
 """Timestamps by an authority (RFC 3161): that something existed at a time."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -19,11 +20,10 @@ class Stamped(NamedTuple):
     time: datetime
 
 
-def verify_timestamp(response: bytes, message: bytes, root: TrustRoot) -> Stamped:
-    """Raises SignatureError unless an authority of the root has signed that the message existed.
+def verify_timestamp(response: bytes, messages: Sequence[bytes], root: TrustRoot) -> Stamped:
+    """Raises SignatureError unless an authority of the root has signed that one of the messages existed.
 
-    The authority's chain must have been valid at that time, and the root must believe it for that time. `message` is
-    what was stamped: for Sigstore the bare signature.
+    The authority's chain must have been valid at that time, and the root must believe it for that time.
     """
     # Compiled code of 7 MB: a gate whose policies ask for keys only never loads it.
     from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
@@ -40,12 +40,13 @@ def verify_timestamp(response: bytes, message: bytes, root: TrustRoot) -> Stampe
     for authority in root.timestamp_authorities:
         leaf, *others = authority.chain
         verifier = VerifierBuilder(tsa_certificate=leaf, intermediates=others[:-1], roots=others[-1:] or [leaf]).build()
-        try:
-            verifier.verify_message(timestamp, message)
-        except (VerificationError, ValueError) as error:
-            problem = f"the timestamp does not hold: {str(error)[:120]}"
-            continue
-        if authority.window.holds(time):
-            return Stamped(authority, time)
-        problem = "the timestamp authority is not believed for the time that it says"
+        for message in messages:
+            try:
+                verifier.verify_message(timestamp, message)
+            except (VerificationError, ValueError) as error:
+                problem = f"the timestamp does not hold: {str(error)[:120]}"
+                continue
+            if authority.window.holds(time):
+                return Stamped(authority, time)
+            problem = "the timestamp authority is not believed for the time that it says"
     raise SignatureError("Untrusted", problem)
