@@ -10,6 +10,7 @@ from countersign.cli.exits import Exit
 from countersign.cli.registries import ANSWER_SECONDS, Registries, evidence_source
 from countersign.gate.evidence.inquiry import evidence_for
 from countersign.injection.patch import inject
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.images.extraction import extract
@@ -72,7 +73,8 @@ async def _evidence(
     registries: Registries, snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None
 ) -> Evidence:
     needs = evidence_needs(governing(snapshot, subject), subject.pod, snapshot.roots)
-    async with evidence_source(registries) as source:
+    roots = snapshot.roots if isinstance(snapshot.roots, KnownRoots) else None
+    async with evidence_source(registries, roots) as source:
         until = asyncio.get_running_loop().time() + ANSWER_SECONDS
         return await evidence_for(source, needs, receipt, subject, until)
 

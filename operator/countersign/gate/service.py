@@ -49,7 +49,6 @@ from countersign.gate.evidence.examiner import WorkerExaminer
 from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
-from countersign.gate.evidence.roots import BuiltInRoots
 from countersign.gate.evidence.service import EvidenceService
 from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
 from countersign.gate.live import LiveReads
@@ -172,21 +171,20 @@ class Gate:
             self._registries,
             self._pull_secrets,
             own=own_credentials,
-            roots=BuiltInRoots(),
+            roots=self._state,
             examiner=WorkerExaminer(settings.evidence_workers),
             observe=metrics.evidence,
             observer=evidence_metrics,
             cache_bytes=settings.evidence_cache_mib * 1024 * 1024,
         )
-        self._warm_up: WarmUp | None = None
-        if settings.warm_up:
-            self._warm_up = WarmUp(
-                lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
-                self._state,
-                self._evidence,
-                lambda: evidence_metrics.sent,
-                settings.warm_up_requests_per_second,
-            )
+        warm_up = WarmUp(
+            lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
+            self._state,
+            self._evidence,
+            lambda: evidence_metrics.sent,
+            settings.warm_up_requests_per_second,
+        )
+        self._warm_up = warm_up if settings.warm_up else None
         subjects = Subjects(self._state, ControllerLinks(reads))
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
