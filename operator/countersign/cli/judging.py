@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
@@ -11,6 +12,7 @@ from countersign.cli.exits import Exit
 from countersign.cli.registries import ANSWER_SECONDS, Registries, evidence_source
 from countersign.gate.evidence.inquiry import evidence_for
 from countersign.injection.patch import inject
+from countersign.signatures.known_roots import KnownRoots, known_roots
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.images.extraction import extract
@@ -93,9 +95,15 @@ def judge_again(cases: Sequence[Case], registries: Registries, *, fresh: bool = 
 
 async def _judge_again(cases: Sequence[Case], registries: Registries, *, fresh: bool) -> list[Judged]:
     turns = asyncio.Semaphore(PARALLEL)
-    async with evidence_source(registries) as source:
+    async with AsyncExitStack() as stack:
+        # Memory is shared by whoever believes the same roots: mostly by all.
+        roots = [known_roots(case.snapshot) for case in cases]
+        sources = {
+            key: await stack.enter_async_context(evidence_source(registries, found))
+            for key, found in {id(found): found for found in roots}.items()
+        }
 
-        async def one(case: Case) -> Judged:
+        async def one(case: Case, believed: KnownRoots) -> Judged:
             admitted = case.receipt is not None
             subject = case.subject
             pod = recreated(subject.pod, admitted=admitted)
@@ -103,18 +111,19 @@ async def _judge_again(cases: Sequence[Case], registries: Registries, *, fresh: 
             async with turns:
                 until = asyncio.get_running_loop().time() + ANSWER_SECONDS
                 known = None if fresh else case.receipt
+                source = sources[id(believed)]
                 evidence = await evidence_for(source, needs, known, subject, until)
             verdict = outlook(case.snapshot, subject, evidence, datetime.now(UTC), admitted=admitted)
             return Judged(verdict, subject, evidence)
 
-        return list(await asyncio.gather(*map(one, cases)))
+        return list(await asyncio.gather(*map(one, cases, roots)))
 
 
 async def _evidence(
     registries: Registries, snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None
 ) -> Evidence:
     needs = evidence_needs(governing(snapshot, subject), subject.pod, snapshot.roots)
-    async with evidence_source(registries) as source:
+    async with evidence_source(registries, known_roots(snapshot)) as source:
         until = asyncio.get_running_loop().time() + ANSWER_SECONDS
         return await evidence_for(source, needs, receipt, subject, until)
 

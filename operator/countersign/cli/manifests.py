@@ -9,19 +9,21 @@ import msgspec
 import yaml
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cli.exits import fail
 from countersign.cli.schema_check import problems
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")
 
-Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation
+Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | EvidenceRoot
 _KINDS: Final[dict[str, type[Declared]]] = {
-    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation)
+    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, EvidenceRoot)
 }
 
 
@@ -66,7 +68,7 @@ def documents(path: Path) -> Iterator[Document]:
 
 
 def declarations(paths: Sequence[Path], namespace: str) -> list[Declared]:
-    """The policies, audiences and revocations in these files. `namespace`: for objects that name none."""
+    """All that these files declare. `namespace`: for objects that name none."""
     declared: list[Declared] = []
     faults: list[str] = []
     for path in paths:
@@ -80,7 +82,7 @@ def declarations(paths: Sequence[Path], namespace: str) -> list[Declared]:
 
 
 def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
-    """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+    """All that these files declare, in force. `namespace`: for objects that name none."""
     declared = declarations(paths, namespace)
     policies = [_policy(one) for one in declared if isinstance(one, ClusterTrustPolicy | TrustPolicy)]
     if not policies:
@@ -89,6 +91,7 @@ def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> Po
         policies=tuple(policies),
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
+        roots=KnownRoots(one for one in declared if isinstance(one, EvidenceRoot)),
         system_namespace=system_namespace,
     )
 

@@ -8,9 +8,11 @@ import msgspec
 
 from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.cli.exits import fail
 from countersign.cli.manifests import Declared
+from countersign.signatures.known_roots import known_roots
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 Change = Literal["created", "changed", "unchanged", "deleted"]
@@ -32,6 +34,7 @@ def propose(snapshot: PolicySnapshot, declared: Iterable[Declared], deleted: Ite
     policies = {(one.ref.namespace, one.ref.name): one for one in snapshot.policies}
     audiences = {one.metadata.name: one for one in snapshot.audiences}
     orders = list(snapshot.revocations)
+    roots: list[EvidenceRoot] = []
     changes: dict[str, Change] = {}
     for one in declared:
         meta = one.metadata
@@ -48,6 +51,8 @@ def propose(snapshot: PolicySnapshot, declared: Iterable[Declared], deleted: Ite
                 meta, uid=held.metadata.uid if held else f"new {meta.name}", creation_timestamp=created
             )
             audiences[meta.name] = msgspec.structs.replace(one, metadata=meta)
+        elif isinstance(one, EvidenceRoot):
+            roots.append(one)
         else:
             orders.append(one)
     for name in deleted:
@@ -58,7 +63,11 @@ def propose(snapshot: PolicySnapshot, declared: Iterable[Declared], deleted: Ite
             fail(f"--delete {name}: there is no {kind}")
         changes[gone.ref.uid] = "deleted"
     made_of = msgspec.structs.replace(
-        snapshot, policies=tuple(policies.values()), audiences=tuple(audiences.values()), revocations=tuple(orders)
+        snapshot,
+        policies=tuple(policies.values()),
+        audiences=tuple(audiences.values()),
+        revocations=tuple(orders),
+        roots=known_roots(snapshot).replaced(roots),
     )
     return Proposal(made_of, changes)
 

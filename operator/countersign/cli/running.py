@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import EXEMPT_NAMESPACES
 from countersign.api.pod import Pod, is_terminal
@@ -16,6 +17,7 @@ from countersign.cli.kube import ApiError, Kube
 from countersign.cli.paths import collection
 from countersign.cli.workloads import POD
 from countersign.cluster.owners import Resolved, controller_of
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot, from_resource
 from countersign.trust.receipt import Receipt, as_admitted
@@ -56,6 +58,7 @@ class ClusterView:
             policies=tuple(from_resource(policy) for policy in policies),
             audiences=tuple(kube.items(collection(ProtectedAudience), ProtectedAudience)),
             revocations=tuple(self._revocations()),
+            roots=KnownRoots(kube.items(collection(EvidenceRoot), EvidenceRoot)),
             system_namespace=system_namespace,
         )
         self._tops: dict[str, Resolved] = {}

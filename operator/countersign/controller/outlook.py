@@ -6,8 +6,16 @@ from typing import NamedTuple
 from countersign.trust.policies.policy import PolicySnapshot
 from countersign.trust.verdicts.outlook import Outcome
 
-Basis = tuple[tuple[tuple[str, int], ...], tuple[str, ...]]
-"""Policies that govern the pod, by UID and generation, and the orders that stand: what the words rest on."""
+
+class Basis(NamedTuple):
+    """What a word rests on besides the pod: once it changes, the word is to be said anew."""
+
+    policies: tuple[tuple[str, int], ...] = ()
+    """UID and generation of those that govern it."""
+    revocations: tuple[str, ...] = ()
+    """UIDs."""
+    roots: tuple[str, ...] = ()
+    """Hashes of the evidence roots that the policies name."""
 
 
 class Word(NamedTuple):

@@ -23,7 +23,8 @@ from countersign.controller.outlook import Basis, Outlook, Word
 from countersign.controller.receipts import remember
 from countersign.controller.world import PodRecord, World
 from countersign.trust.evidence.needs import evidence_needs
-from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.policies.compiled import compiled_policy
+from countersign.trust.policies.policy import Policy, PolicySnapshot
 from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import as_admitted
 from countersign.trust.verdicts.outlook import known, outlook, recreated, weigh
@@ -154,12 +155,12 @@ class Scanner:
         subject = self._judging.subject(pod)
         policies = governing(snapshot, subject if receipt is None else as_admitted(receipt, subject))
         if not policies:
-            record.outlook = None if held is None else Outlook((), ((), ()), snapshot)
+            record.outlook = None if held is None else Outlook((), Basis(), snapshot)
             self._waiting.pop(uid, None)
             return
         if receipt is None and grant is None:
             return  # it has been seen, but not judged: its record is on the way, and wakes us
-        basis = _basis(snapshot, tuple((policy.ref.uid, policy.ref.generation) for policy in policies))
+        basis = _basis(snapshot, policies)
         same = held is not None and held.basis == basis
         if same and held is not None and self._monotonic() < held.until:
             record.outlook = held._replace(snapshot=snapshot)
@@ -192,5 +193,10 @@ class Scanner:
         return True
 
 
-def _basis(snapshot: PolicySnapshot, policies: tuple[tuple[str, int], ...]) -> Basis:
-    return policies, tuple(order.metadata.uid for order in snapshot.revocations)
+def _basis(snapshot: PolicySnapshot, policies: tuple[Policy, ...]) -> Basis:
+    named = {root for policy in policies for rule in compiled_policy(policy).rules for root in rule.asks(None).roots}
+    return Basis(
+        tuple((policy.ref.uid, policy.ref.generation) for policy in policies),
+        tuple(order.metadata.uid for order in snapshot.revocations),
+        tuple(sorted(snapshot.roots[root].hash for root in named if root in snapshot.roots)),
+    )

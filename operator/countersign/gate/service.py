@@ -4,7 +4,7 @@ What it must be allowed to do, and no more:
 
     cluster        countersign.dev  clustertrustpolicies, trustpolicies,
                                     protectedaudiences, revocations,
-                                    admissionpauses                            list watch
+                                    admissionpauses, evidenceroots             list watch
     cluster        countersign.dev  workloadgrants                             get
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
@@ -33,6 +33,7 @@ from aiohttp import web
 from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot, without_metadata
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
@@ -48,7 +49,6 @@ from countersign.gate.evidence.examiner import WorkerExaminer
 from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
-from countersign.gate.evidence.roots import BuiltInRoots
 from countersign.gate.evidence.service import EvidenceService
 from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
 from countersign.gate.internal import InternalCalls
@@ -125,6 +125,7 @@ class Gate:
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
         pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
+        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, without_metadata)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
         certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
         receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
@@ -134,6 +135,7 @@ class Gate:
             audiences.run(),
             revocations.run(),
             pauses.run(),
+            roots.run(),
             namespaces.run(),
             certificate.run(),
             receipt_keys.run(),
@@ -147,6 +149,7 @@ class Gate:
             audiences=audiences.cache,
             revocations=revocations.cache,
             pauses=pauses.cache,
+            evidence_roots=roots.cache,
             namespaces=namespaces.cache,
         )
         self._state = GateState(caches, reads.namespace, system_namespace=settings.namespace)
@@ -172,21 +175,20 @@ class Gate:
             self._registries,
             self._pull_secrets,
             own=own_credentials,
-            roots=BuiltInRoots(),
+            roots=self._state,
             examiner=WorkerExaminer(settings.evidence_workers),
             observe=metrics.evidence,
             observer=evidence_metrics,
             cache_bytes=settings.evidence_cache_mib * 1024 * 1024,
         )
-        self._warm_up: WarmUp | None = None
-        if settings.warm_up:
-            self._warm_up = WarmUp(
-                lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
-                self._state,
-                self._evidence,
-                lambda: evidence_metrics.sent,
-                settings.warm_up_requests_per_second,
-            )
+        warm_up = WarmUp(
+            lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
+            self._state,
+            self._evidence,
+            lambda: evidence_metrics.sent,
+            settings.warm_up_requests_per_second,
+        )
+        self._warm_up = warm_up if settings.warm_up else None
         subjects = Subjects(self._state, ControllerLinks(reads))
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         tallies = Tallies(_now())
@@ -284,7 +286,7 @@ class Gate:
 
 
 def _resource(
-    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause],
+    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause | EvidenceRoot],
 ) -> Resource:
     return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
 
