@@ -9,7 +9,7 @@ from countersign.api.meta import Condition, ObjectMeta, condition
 from countersign.api.policy import PodCounts, PolicyStatus
 from countersign.api.revocation import NamespaceTarget, ObjectTarget
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.outlook import Outlook, Word
+from countersign.controller.outlook import Basis, Outlook, Word
 from countersign.controller.statuses import (
     Figures,
     Registered,
@@ -90,7 +90,7 @@ async def test_pods_are_counted_by_policy() -> None:
         ("well", Word(GOOD.ref.uid, "allowed")),
         ("around", Word(GOOD.ref.uid, "wouldDeny", ("ImageUnsigned",), not_injected=True)),
     ):
-        cluster.world.pods[uid].outlook = Outlook((word,), ((), ()), cluster.world.snapshot())
+        cluster.world.pods[uid].outlook = Outlook((word,), Basis(), cluster.world.snapshot())
     (figures,) = counts(cluster.world.live()).values()
     assert figures == Figures(2, 1, 0, 1, (("ImageUnsigned", 1),))
 
@@ -100,7 +100,7 @@ async def test_what_nobody_could_tell_is_neither_well_nor_failing() -> None:
     cluster.slip_in("around")
     await cluster.survey()
     word = Word(GOOD.ref.uid, "unknown", ("ImageUnverifiable",))
-    cluster.world.pods["around"].outlook = Outlook((word,), ((), ()), cluster.world.snapshot())
+    cluster.world.pods["around"].outlook = Outlook((word,), Basis(), cluster.world.snapshot())
     (figures,) = counts(cluster.world.live()).values()
     assert figures == Figures(1, 0, 1)
 
