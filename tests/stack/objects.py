@@ -177,6 +177,7 @@ _CLUSTER_SCOPED = frozenset(
         "ClusterTrustPolicy",
         "ProtectedAudience",
         "AdmissionPause",
+        "TrustException",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
         "MutatingAdmissionPolicy",

@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
 
+from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -19,9 +22,9 @@ from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resou
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")
 
-Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation
+Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | TrustException
 _KINDS: Final[dict[str, type[Declared]]] = {
-    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation)
+    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, TrustException)
 }
 
 
@@ -66,7 +69,10 @@ def documents(path: Path) -> Iterator[Document]:
 
 
 def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
-    """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+    """The policies, audiences and orders in these files, in force. `namespace`: for objects that name none.
+
+    A TrustException counts as created now, unless it says when it was.
+    """
     declared: list[Declared] = []
     faults: list[str] = []
     for path in paths:
@@ -83,6 +89,7 @@ def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> Po
         policies=tuple(policies),
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
+        exceptions=tuple(_created(one) for one in declared if isinstance(one, TrustException)),
         system_namespace=system_namespace,
     )
 
@@ -105,6 +112,14 @@ def _declared(document: Document, namespace: str, faults: list[str]) -> Declared
     except msgspec.ValidationError as error:
         faults.append(f"{document.name}: {error}")
         return None
+
+
+def _created(exception: TrustException) -> TrustException:
+    meta = exception.metadata
+    if meta.creation_timestamp is None:
+        now = clock.format_time(datetime.now(UTC))
+        meta = msgspec.structs.replace(meta, creation_timestamp=now, uid=meta.uid or meta.name)
+    return msgspec.structs.replace(exception, metadata=meta)
 
 
 def _policy(resource: ClusterTrustPolicy | TrustPolicy) -> Policy:

@@ -73,6 +73,18 @@ class ControllerMetrics:
             "When the AdmissionPause in force ends, in seconds since 1970; 0: none is in force.",
             registry=registry,
         )
+        self.exceptions = Gauge(
+            "countersign_trust_exceptions",
+            "TrustExceptions: Active, those of them that run out soon (Expiring), and those that are over (Expired).",
+            ["state"],
+            registry=registry,
+        )
+        self.exception_end = Gauge(
+            "countersign_trust_exception_end_timestamp_seconds",
+            "When a TrustException in force ends, in seconds since 1970; of the 64 that end first.",
+            ["exception"],
+            registry=registry,
+        )
         self._registry = registry
 
     def queue_depth(self, depth: Callable[[], float]) -> None:

@@ -12,7 +12,8 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
               batch                          jobs cronjobs                                   get
               ""                             replicationcontrollers                          get
               countersign.dev                protectedaudiences clustertrustpolicies
-                                             trustpolicies revocations admissionpauses       get list watch
+                                             trustpolicies revocations trustexceptions
+                                             admissionpauses                                 get list watch
               countersign.dev                the same with /status                           patch
               countersign.dev                workloadgrants                     get list watch create delete
               countersign.dev                workloadgrants/status                           patch
@@ -57,6 +58,7 @@ from countersign.cluster.lease import LeaseElector
 from countersign.cluster.resource import SECRETS
 from countersign.cluster.watch import Reflector
 from countersign.controller.certificates import KeyKeeper, service_names
+from countersign.controller.exceptions import ExceptionKeeper
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owners
@@ -217,6 +219,8 @@ class Controller:
             turned=self._registrar.wake,
         )
 
+        self._exceptions = ExceptionKeeper(world, self._store, self._events, metrics, clock=_now)
+
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
         lost, rewound = asyncio.Event(), self._rewound
@@ -274,6 +278,7 @@ class Controller:
             self._keep_judging(),
             self._statuses.run(),
             self._pauses.run(),
+            self._exceptions.run(),
         ]
         if self._settings.register_webhooks:
             work.append(self._registrar.run())
@@ -302,6 +307,7 @@ class Controller:
         for uid in self._world.everyone():
             self._queue.add(uid)
         self._statuses.changed()
+        self._exceptions.wake()
 
     async def _first_sweep(self, client: ApiClient) -> None:
         """List everything once. Until the CRDs are there, and the API server answers, there is nothing to do."""
@@ -355,6 +361,7 @@ class Controller:
             self._registrar.wake()
         if touched.status or touched.policies:
             self._statuses.changed()
+            self._exceptions.wake()
         if touched.pauses:
             self._registrar.wake()
             self._pauses.wake()
@@ -362,6 +369,7 @@ class Controller:
     def _status_changed(self) -> None:
         self._statuses.changed()
         self._pauses.wake()
+        self._exceptions.wake()
 
     def _registered(self) -> Registered:
         if self._settings.register_webhooks:

@@ -11,6 +11,7 @@ import msgspec
 
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.node import Node
@@ -26,6 +27,8 @@ from countersign.trust.pods.subject import ControllerLink
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
+Ruling = ProtectedAudience | AnyPolicyResource | Revocation | TrustException
+"""What a judgement takes besides the pod: a change of one means that everything is judged anew."""
 Name = tuple[str, str]
 """Namespace (empty for what has none) and name."""
 
@@ -129,6 +132,7 @@ class World:
         self.policies: dict[str, AnyPolicyResource] = {}
         self.audiences: dict[str, ProtectedAudience] = {}
         self.revocations: dict[str, Revocation] = {}
+        self.exceptions: dict[str, TrustException] = {}
         self.pauses: dict[str, AdmissionPause] = {}
         self._namespace_uids: dict[str, str] = {}
         self._by_pod: dict[str, dict[Name, None]] = {}
@@ -179,6 +183,7 @@ class World:
                 policies=tuple(self._policy(resource) for resource in self.policies.values()),
                 audiences=tuple(self.audiences.values()),
                 revocations=tuple(self.revocations.values()),
+                exceptions=tuple(self.exceptions.values()),
                 system_namespace=self.system_namespace,
             )
         return self._snapshot
@@ -199,6 +204,8 @@ class World:
             return set(self.audiences)
         if kind is Revocation:
             return set(self.revocations)
+        if kind is TrustException:
+            return set(self.exceptions)
         if kind is AdmissionPause:
             return set(self.pauses)
         return {uid for uid, one in self.policies.items() if type(one) is kind}
@@ -248,7 +255,9 @@ class World:
         if kind is AdmissionPause:
             pause = self.pauses.get(uid)
             return self._see_pause(pause, gone=True) if pause else NOTHING
-        rule = self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid)
+        rule = (
+            self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid) or self.exceptions.get(uid)
+        )
         return self._see_rule(rule, gone=True) if rule else NOTHING
 
     def _see_pod(self, pod: Pod, gone: bool) -> Touched:
@@ -337,14 +346,21 @@ class World:
     def _on_node(self, name: str) -> Touched:
         return Touched(pods=tuple(uid for uid, record in self.pods.items() if record.track.node_name == name))
 
-    def _see_rule(self, resource: ProtectedAudience | AnyPolicyResource | Revocation, gone: bool) -> Touched:
+    def _see_rule(self, resource: Ruling, gone: bool) -> Touched:
         uid = resource.metadata.uid
-        held: dict[str, ProtectedAudience] | dict[str, AnyPolicyResource] | dict[str, Revocation]
+        held: (
+            dict[str, ProtectedAudience]
+            | dict[str, AnyPolicyResource]
+            | dict[str, Revocation]
+            | dict[str, TrustException]
+        )
         match resource:
             case ProtectedAudience():
                 held = self.audiences
             case Revocation():
                 held = self.revocations
+            case TrustException():
+                held = self.exceptions
             case _:
                 held = self.policies
         before = held.get(uid)
@@ -358,6 +374,7 @@ class World:
                 before is None
                 or before.spec != resource.spec
                 or before.metadata.generation != resource.metadata.generation
+                or before.metadata.deletion_timestamp != resource.metadata.deletion_timestamp
             )
         if changed:
             self._snapshot = None

@@ -4,7 +4,7 @@ What it must be allowed to do, and no more:
 
     cluster        countersign.dev  clustertrustpolicies, trustpolicies,
                                     protectedaudiences, revocations,
-                                    admissionpauses                            list watch
+                                    trustexceptions, admissionpauses           list watch
     cluster        countersign.dev  workloadgrants                             get
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
@@ -32,6 +32,7 @@ from aiohttp import web
 from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -112,6 +113,7 @@ class Gate:
         own = Reflector(self._client, _resource(TrustPolicy), TrustPolicy, from_resource)
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
+        exceptions = Reflector(self._client, _resource(TrustException), TrustException, _same)
         pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
         certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
@@ -121,6 +123,7 @@ class Gate:
             own.run(),
             audiences.run(),
             revocations.run(),
+            exceptions.run(),
             pauses.run(),
             namespaces.run(),
             certificate.run(),
@@ -134,6 +137,7 @@ class Gate:
             policies=own.cache,
             audiences=audiences.cache,
             revocations=revocations.cache,
+            exceptions=exceptions.cache,
             pauses=pauses.cache,
             namespaces=namespaces.cache,
         )
@@ -240,7 +244,7 @@ class Gate:
 
 
 def _resource(
-    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause],
+    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | TrustException | AdmissionPause],
 ) -> Resource:
     return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
 

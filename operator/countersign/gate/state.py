@@ -1,4 +1,4 @@
-"""What the gate knows of the cluster: policies, audiences, revocations, pauses and namespaces, each from a watch.
+"""What the gate knows of the cluster: policies, audiences, orders of people and namespaces, each from a watch.
 
 Changes make a new, immutable `PolicySnapshot` at its next use, so that a burst of them makes one. Until every watch has
 listed once, nothing is judged. Afterwards the last known state stays in use however silent the API server is: a policy
@@ -13,6 +13,7 @@ from datetime import datetime
 import structlog
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
@@ -33,17 +34,20 @@ class Caches:
     policies: WatchCache[Policy]
     audiences: WatchCache[ProtectedAudience]
     revocations: WatchCache[Revocation]
+    exceptions: WatchCache[TrustException]
     pauses: WatchCache[AdmissionPause]
     namespaces: WatchCache[NamespaceFacts]
 
     def named(self) -> tuple[tuple[str, WatchCache[Policy] | WatchCache[ProtectedAudience] | WatchCache[Revocation]
-                                   | WatchCache[AdmissionPause] | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
+                                   | WatchCache[TrustException] | WatchCache[AdmissionPause]
+                                   | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
         """Each with the kind that it holds."""
         return (
             ("ClusterTrustPolicy", self.cluster_policies),
             ("TrustPolicy", self.policies),
             ("ProtectedAudience", self.audiences),
             ("Revocation", self.revocations),
+            ("TrustException", self.exceptions),
             ("AdmissionPause", self.pauses),
             ("Namespace", self.namespaces),
         )
@@ -73,6 +77,8 @@ class GateState:
         caches.policies.on_change(lambda change: self._policy_changed("TrustPolicy", change))
         caches.audiences.on_change(self._changed)
         caches.revocations.on_change(self._changed)
+        # One that cannot be read waives nothing.
+        caches.exceptions.on_change(self._changed)
         caches.pauses.on_change(self._pause_changed)
 
     @property
@@ -84,6 +90,7 @@ class GateState:
                 policies=(*self._caches.cluster_policies.values(), *self._caches.policies.values(), *kept),
                 audiences=tuple(self._caches.audiences.values()),
                 revocations=tuple(self._caches.revocations.values()),
+                exceptions=tuple(self._caches.exceptions.values()),
                 system_namespace=self._system_namespace,
             )
         return self._snapshot
@@ -155,7 +162,7 @@ class GateState:
             self._last.pop((kind, change.key), None)
         self._snapshot = None
 
-    def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation]) -> None:
+    def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation] | Change[TrustException]) -> None:
         self._snapshot = None
 
     def _pause_changed(self, _change: Change[AdmissionPause]) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from countersign import __version__
 from countersign.api import clock
 from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.objects import KINDS
 from countersign.cli.diagnosis import api_server, grants, policies, services
 from countersign.cli.diagnosis.check import Check
 from countersign.cli.doctor import CHECKS, examine
@@ -116,7 +117,7 @@ def test_clocks_are_compared_by_the_date_of_an_answer(off: timedelta, result: st
 def test_kinds_that_are_not_established_are_named() -> None:
     base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     established = {"status": {"conditions": [{"type": "Established", "status": "True"}]}}
-    plurals = ("clustertrustpolicies", "trustpolicies", "workloadgrants", "revocations", "admissionpauses")
+    plurals = {kind.PLURAL for kind in KINDS} - {"protectedaudiences"}
     cluster = FakeCluster({f"{base}/{plural}.countersign.dev": established for plural in plurals})
     check = only(api_server.kinds(cluster, SYSTEM))
     assert (check.result, check.found) == ("fail", "not there: ProtectedAudience")

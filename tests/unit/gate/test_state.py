@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
@@ -20,6 +21,7 @@ class Setup:
         self.policies: WatchCache[Policy] = WatchCache(clock)
         self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
         self.revocations: WatchCache[Revocation] = WatchCache(clock)
+        self.exceptions: WatchCache[TrustException] = WatchCache(clock)
         self.pauses: WatchCache[AdmissionPause] = WatchCache(clock)
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache(clock)
         self.looked_up: list[str] = []
@@ -29,6 +31,7 @@ class Setup:
                 policies=self.policies,
                 audiences=self.audiences,
                 revocations=self.revocations,
+                exceptions=self.exceptions,
                 pauses=self.pauses,
                 namespaces=self.namespaces,
             ),
@@ -55,9 +58,11 @@ def own_policy(namespace: str, name: str) -> Policy:
 def test_it_starts_when_every_kind_has_been_listed() -> None:
     setup = Setup()
     assert setup.state.starting() == (
-        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, Namespace"
+        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, TrustException, "
+        "AdmissionPause, Namespace"
     )
-    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations, setup.pauses):
+    orders = (setup.revocations, setup.exceptions, setup.pauses)
+    for cache in (setup.cluster_policies, setup.policies, setup.audiences, *orders):
         cache.synced.set()
     assert setup.state.starting() == "not listed yet: Namespace"
     setup.namespaces.synced.set()
@@ -66,12 +71,12 @@ def test_it_starts_when_every_kind_has_been_listed() -> None:
 
 def test_its_age_is_that_of_the_most_silent_watch() -> None:
     setup = Setup()
-    others = (setup.audiences, setup.revocations, setup.pauses, setup.namespaces, setup.policies)
+    others = (setup.audiences, setup.revocations, setup.exceptions, setup.pauses, setup.namespaces, setup.policies)
     for cache in (setup.cluster_policies, *others):
         setup.now += 10
         cache.touch()
     setup.now += 5
-    assert setup.state.age() == 55
+    assert setup.state.age() == 65
 
 
 def test_a_snapshot_is_made_once_for_many_changes_and_anew_after_each() -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from countersign.api.admission import AdmissionRequest, AdmissionReview, ServiceAccount
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pause import AdmissionPause
@@ -123,6 +124,7 @@ class Workbench:
         self.policies: WatchCache[Policy] = WatchCache()
         self.audiences: WatchCache[ProtectedAudience] = WatchCache()
         self.revocations: WatchCache[Revocation] = WatchCache()
+        self.exceptions: WatchCache[TrustException] = WatchCache()
         self.pauses: WatchCache[AdmissionPause] = WatchCache()
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache()
         caches = Caches(
@@ -130,6 +132,7 @@ class Workbench:
             policies=self.policies,
             audiences=self.audiences,
             revocations=self.revocations,
+            exceptions=self.exceptions,
             pauses=self.pauses,
             namespaces=self.namespaces,
         )

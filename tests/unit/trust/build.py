@@ -11,6 +11,13 @@ import msgspec
 
 from countersign.api.admission import UserInfo
 from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
+from countersign.api.exception import (
+    ExceptionMatch,
+    ExceptionPolicyRef,
+    TrustException,
+    TrustExceptionSpec,
+    Waive,
+)
 from countersign.api.image_rule import Authority, ImageRule, KeyAuthority
 from countersign.api.meta import LabelSelector, ObjectMeta
 from countersign.api.pause import AdmissionPause, AdmissionPauseSpec
@@ -147,11 +154,13 @@ def snapshot(
     *policies: Policy,
     audiences: Iterable[ProtectedAudience] | None = None,
     revocations: Iterable[Revocation] = (),
+    exceptions: Iterable[TrustException] = (),
 ) -> PolicySnapshot:
     return PolicySnapshot(
         policies=policies,
         audiences=tuple([audience()] if audiences is None else audiences),
         revocations=tuple(revocations),
+        exceptions=tuple(exceptions),
     )
 
 
@@ -277,4 +286,36 @@ def pause(
     return AdmissionPause(
         metadata=meta,
         spec=AdmissionPauseSpec(reason="the registry is down", expires_at=expires, requested_by="night-shift"),
+    )
+
+
+def policy_ref(name: str = "payments", namespace: str = "") -> ExceptionPolicyRef:
+    kind: Literal["ClusterTrustPolicy", "TrustPolicy"] = "TrustPolicy" if namespace else "ClusterTrustPolicy"
+    return ExceptionPolicyRef(kind=kind, namespace=namespace, name=name)
+
+
+def exception(
+    name: str = "legacy",
+    *waives: str,
+    policies: Iterable[ExceptionPolicyRef] = (policy_ref(),),
+    tokens: str = "Withhold",
+    created: str = "2026-03-01T11:50:00Z",
+    expires: str = "2026-03-01T12:30:00Z",
+    deleted: str | None = None,
+    uid: str = "",
+    **match: Any,
+) -> TrustException:
+    meta = ObjectMeta(name=name, uid=uid or f"uid-{name}", creation_timestamp=created, deletion_timestamp=deleted)
+    return TrustException(
+        metadata=meta,
+        spec=TrustExceptionSpec(
+            policy_refs=tuple(policies),
+            match=ExceptionMatch(**(match or {"namespaces": (NAMESPACE,)})),
+            waives=tuple(Waive(check=check) for check in waives or ("ImageUnsigned",)),  # type: ignore[arg-type]
+            tokens=tokens,  # type: ignore[arg-type]
+            owner="legacy@example.com",
+            reason="the vendor signs from May on",
+            expires_at=expires,
+            requested_by="admin",
+        ),
     )

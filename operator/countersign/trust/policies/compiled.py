@@ -12,6 +12,7 @@ from countersign.api.names import EXEMPT_NAMESPACES, RESERVED_AUDIENCE_SUFFIX
 from countersign.api.policy import ClusterTrustPolicySpec, TokenSpec
 from countersign.trust.evidence.fingerprints import pem_fingerprint
 from countersign.trust.images.globs import Glob
+from countersign.trust.orders.exceptions import ExceptionIndex
 from countersign.trust.orders.standing import StandingIndex
 from countersign.trust.pods.tokens import token_shape
 from countersign.trust.policies.policy import Policy, PolicySnapshot
@@ -128,7 +129,7 @@ class CompiledPolicy:
 class CompiledSnapshot:
     """A snapshot with its policies in the order of precedence: the cluster's before namespaces', then the older."""
 
-    __slots__ = ("audiences", "by_name", "cluster", "declared", "exempt", "own", "standing")
+    __slots__ = ("audiences", "by_name", "cluster", "declared", "exceptions", "exempt", "own", "standing")
 
     def __init__(self, snapshot: PolicySnapshot) -> None:
         ordered = sorted(snapshot.policies, key=precedence)
@@ -143,6 +144,7 @@ class CompiledSnapshot:
         """Every declared audience, whether or not its declaration is accepted: all are protected."""
         self.audiences: Final = accepted_audiences(snapshot)
         self.standing: Final = StandingIndex(snapshot.revocations, snapshot.system_namespace)
+        self.exceptions: Final = ExceptionIndex(snapshot.exceptions)
         self.exempt: Final = frozenset((*EXEMPT_NAMESPACES, snapshot.system_namespace))
 
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec, Mode, TrustPolicy, TrustPolicySpec
 from countersign.api.revocation import Revocation
 
@@ -66,6 +67,8 @@ class PolicySnapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     policies: tuple[Policy, ...] = ()
     audiences: tuple[ProtectedAudience, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+    exceptions: tuple[TrustException, ...] = ()
+    """All that exist: which of them are in force, the time of the judgement says."""
     system_namespace: str = "countersign-system"
 
 

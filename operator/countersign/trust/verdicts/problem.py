@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.verdicts.findings import ReasonCode
 
 Stage = Literal["mutate", "validate", "live"]
@@ -20,3 +21,4 @@ class Problem(NamedTuple):
     transient: bool = False
     denies: bool = True
     blocks_identity: bool = True
+    waiver: Waiver | None = None

@@ -7,7 +7,6 @@ policy.
 
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import chain
 
 from countersign.api.names import TOKEN_VOLUME_PREFIX
 from countersign.api.pod import Container, Pod, Volume
@@ -35,6 +34,7 @@ from countersign.trust.policies.scope import governing_compiled
 from countersign.trust.verdicts.findings import Finding
 from countersign.trust.verdicts.outcome import UNGOVERNED, Verdict
 from countersign.trust.verdicts.problem import Problem, Stage
+from countersign.trust.verdicts.waivers import Waivers
 
 __all__ = ["UNGOVERNED", "Evidence", "ImageEvidence", "RuleEvidence", "Stage", "TokenGrant", "Verdict", "judge"]
 
@@ -58,17 +58,24 @@ def judge(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, *, sta
 class _PolicyState:
     """One governing policy while the pod is under judgement."""
 
-    __slots__ = ("blocked", "mode", "policy", "problems", "receiving")
+    __slots__ = ("blocked", "mode", "policy", "problems", "receiving", "waivers")
 
     def __init__(self, policy: CompiledPolicy, mode: Mode) -> None:
         self.policy = policy
         self.mode = mode
         self.problems: list[Problem] = []
         self.blocked = False
+        self.waivers: Waivers | None = None
+        """None: there are no exceptions at all."""
         self.receiving: dict[str, tuple[Container, dict[str, CompiledPolicy]]] = {}
         """Containers that receive some token of the policy, and by UID the policies that say what they may run."""
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: Problem, *, of: CompiledPolicy | None = None) -> None:
+        """`of`: the policy whose rule it is, where that is another one. Only an exception for that policy waives it."""
+        if self.waivers is not None:
+            problem = self.waivers.waived(problem, (of or self.policy).ref)
+        if problem in self.problems and of is not None:
+            return
         self.problems.append(problem)
         self.blocked = self.blocked or problem.blocks_identity
 
@@ -138,6 +145,10 @@ class _Judgement:
             )
             return self._assemble([], [])
         self.images = known_images(self.uses, self.given)
+        if self.index.exceptions:
+            waivers = Waivers(self.index.exceptions, self.subject, self.images, self.standing, self.now)
+            for state in self.states:
+                state.waivers = waivers
         planned = self._plan_tokens()
         self._judge_pod()
         for state in self.states:
@@ -223,9 +234,9 @@ class _Judgement:
             if use.kind != "ephemeral" or self.stage != "live":
                 self._judge_use(state, use, self.images[use.image])
         for container, rules in state.receiving.values():
-            found = [runtime.problems(rule, container, self.images[container.image]) for rule in rules.values()]
-            for problem in dict.fromkeys(chain.from_iterable(found)):
-                state.add(problem)
+            for rule in rules.values():
+                for problem in runtime.problems(rule, container, self.images[container.image]):
+                    state.add(problem, of=rule)
         bound = policy.spec.binding
         if bound.service_accounts or bound.controllers or bound.requesters:
             for problem in binding.problems(policy, self.subject):
@@ -393,6 +404,7 @@ def _finding(problem: Problem, state: _PolicyState, *, pod_wide: bool = False) -
         transient=problem.transient,
         blocks_identity=problem.blocks_identity,
         denies=problem.denies,
+        waiver=problem.waiver,
         pod_wide=pod_wide,
     )
 
