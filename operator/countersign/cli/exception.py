@@ -100,7 +100,7 @@ def create(
                 requested_by=requester(kube),
             ),
         )
-        body = to_object(made)
+        body = msgspec.json.decode(msgspec.json.encode(to_object(made)))
         if found := problems(TrustException, body):
             fail("\n       ".join(map(str, found)))
         kube.create(_EXCEPTIONS, body, dry_run=dry_run)
