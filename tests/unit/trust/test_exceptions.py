@@ -302,3 +302,9 @@ def test_a_grant_rests_on_what_issues_and_is_over_with_the_first() -> None:
 
 def _unsigned(of: Any) -> dict[str, Any]:
     return {image: unsigned(repository=image.partition(":")[0]) for image in (c.image for c in of.spec.containers)}
+
+
+def test_the_digests_of_an_image_that_was_let_in_are_on_record_for_orders_to_name() -> None:
+    (used,) = under(exception()).evidence_used
+    assert (used.digest, used.evidence) == (DIGEST, ())
+    assert set(used.runtime_digests) == set(unsigned().runtime_digests)

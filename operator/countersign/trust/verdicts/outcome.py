@@ -25,7 +25,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     withheld: tuple[TokenGrant, ...]
     """Tokens of its policies that it does not receive: what an earlier call injected of them is taken out again."""
     evidence_used: tuple[ImageEvidence, ...]
-    """Images that some rule holds for, and why."""
+    """Images that some rule holds for, and why; and, with no evidence, those that an exception lets in."""
     api_token: Literal["Keep", "Shorten", "Remove"]
     on_termination: Literal["GracePeriod", "Immediate"]
     drain_seconds: int

@@ -70,14 +70,14 @@ class _PolicyState:
         self.receiving: dict[str, tuple[Container, dict[str, CompiledPolicy]]] = {}
         """Containers that receive some token of the policy, and by UID the policies that say what they may run."""
 
-    def add(self, problem: Problem, *, of: CompiledPolicy | None = None) -> None:
-        """`of`: the policy whose rule it is, where that is another one. Only an exception for that policy waives it."""
+    def add(self, problem: Problem, *, of: CompiledPolicy | None = None) -> Problem:
+        """Take it in, waived where an exception says so. `of`: the policy whose rule it is, where that is another one."""
         if self.waivers is not None:
             problem = self.waivers.waived(problem, (of or self.policy).ref)
-        if problem in self.problems and of is not None:
-            return
-        self.problems.append(problem)
+        if of is None or problem not in self.problems:
+            self.problems.append(problem)
         self.blocked = self.blocked or problem.blocks_identity
+        return problem
 
 
 class _PlannedToken:
@@ -253,9 +253,11 @@ class _Judgement:
 
     def _judge_use(self, state: _PolicyState, use: ImageUse, image: KnownImage) -> None:
         problems, evidence = judge_image(state.policy, image, self.stage, self.standing)
+        waived = False
         for problem in problems:
-            state.add(problem._replace(container=use.container, image=use.image))
-        if evidence:
+            kept = state.add(problem._replace(container=use.container, image=use.image))
+            waived = waived or kept.waiver is not None
+        if evidence or waived:  # what an exception lets in has digests, too, which an order may name
             self.evidence.setdefault(use, []).extend(evidence)
 
     def _due(self, planned: list[_PlannedToken]) -> list[_PlannedToken]:
