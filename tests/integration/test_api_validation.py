@@ -235,7 +235,9 @@ REFUSED = [
     ("selector-empty", "ProtectedAudience", "issuance.allowedNamespaces.from", "Selector", "from Selector needs"),
     ("no-target", "Revocation", "target", {}, "a target has exactly one member"),
     ("two-targets", "Revocation", "target.node", {"name": "n"}, "a target has exactly one member"),
-    ("signer", "Revocation", "target", {"signer": {"issuer": "i"}}, "`signer` is not supported by this release"),
+    ("signer-half", "Revocation", "target", {"signer": {"issuer": "i"}}, "spec.target.signer.subject"),
+    ("signer-empty", "Revocation", "target", {"signer": {"issuer": "i", "subject": ""}}, "spec.target.signer.subject"),
+    ("signer-and", "Revocation", "target.signer", {"issuer": "i", "subject": "s"}, "a target has exactly one member"),
     ("fingerprint", "Revocation", "target", {"keyFingerprint": "abc"}, "should match"),
     ("no-reason", "Revocation", "reason", "", "spec.reason"),
     ("pause-no-reason", "AdmissionPause", "reason", "", "spec.reason"),
@@ -288,6 +290,13 @@ REFUSED = [
     *(
         (f"te-{check}", "TrustException", "waives", [{"check": check}], "supported values")
         for check in ("ImageRevoked", "TokenExposed", "ReceiptTampered", "ImageUnverifiable", "Everything")
+    ),
+    (
+        "te-type-of-nothing",
+        "TrustException",
+        "waives",
+        [{"check": "ImageUnsigned", "predicateType": "https://spdx.dev/Document"}],
+        "only checks of attestations have a predicateType",
     ),
     (
         "te-privileged-with-tokens",

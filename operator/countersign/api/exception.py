@@ -14,6 +14,9 @@ from countersign.api.schema import Column, Model, Rule, doc
 WaivableCheck = Literal[
     "ImageNotCovered",
     "ImageUnsigned",
+    "AttestationMissing",
+    "AttestationFailed",
+    "AttestationTooOld",
     "CommandNotAllowed",
     "EnvNotAllowed",
     "ServiceAccountNotBound",
@@ -25,8 +28,8 @@ WaivableCheck = Literal[
 """Reason codes (`trust.verdicts.findings`) that may be waived. Left out, and why:
 
 - ImageRevoked: a Revocation beats every exception;
-- ImageUnverifiable, ImageNotFound, ImageMalformed, ImageNotPinned: what is not known may be revoked; a registry that
-  is down is what AdmissionPause is for;
+- ImageUnverifiable, ImageNotFound, ImageMalformed, ImageNotPinned, EvidenceRootMissing, EvidenceRootUnusable: what is not
+  known may be revoked; a registry that is down is what AdmissionPause is for;
 - TokenExposed, ReceiptTampered, TokenNotInjected, TokenClash, ApiTokenKept: they say who else could hold a token, or that
   there is none to hold;
 - PodTooLarge: such a pod is not judged at all;
@@ -151,7 +154,18 @@ class ExceptionMatch(Model, frozen=True, kw_only=True):
 class Waive(Model, frozen=True, kw_only=True):
     """One check that is waived."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.predicateType) || self.check in ['AttestationMissing', 'AttestationFailed', 'AttestationTooOld']",
+            "only checks of attestations have a predicateType",
+            "predicateType",
+        ),
+    )
+
     check: Annotated[WaivableCheck, doc("The reason code that a denial begins with.")]
+    predicate_type: Annotated[
+        str, doc("Only for attestations of this type; none: of any. As the policy writes it.", max_length=253)
+    ] = ""
 
 
 class TrustExceptionSpec(Model, frozen=True, kw_only=True):
@@ -177,9 +191,7 @@ class TrustExceptionSpec(Model, frozen=True, kw_only=True):
         doc("Policies whose checks it waives; no other is touched.", min_length=1, max_length=16),
     ]
     match: Annotated[ExceptionMatch, doc("Whom it is for.")]
-    waives: Annotated[
-        tuple[Waive, ...], doc("What is waived, and nothing else.", min_length=1, max_length=16, map_keys=("check",))
-    ]
+    waives: Annotated[tuple[Waive, ...], doc("What is waived, and nothing else.", min_length=1, max_length=16)]
     tokens: Annotated[
         ExceptionTokens,
         doc("Withhold: the pod is let in without identity. Issue: it also receives tokens, until the exception ends."),

@@ -52,7 +52,12 @@ def create(
     policy: Annotated[
         list[str], typer.Option(help="NAME of a ClusterTrustPolicy or NAMESPACE/NAME of a TrustPolicy. Repeatable.")
     ],
-    waive: Annotated[list[str], typer.Option(help=f"Check to waive, repeatable: {', '.join(CHECKS)}.")],
+    waive: Annotated[
+        list[str],
+        typer.Option(
+            help=f"Check to waive, repeatable: {', '.join(CHECKS)}; one of attestations also as CHECK=PREDICATE_TYPE."
+        ),
+    ],
     duration: Annotated[str, typer.Option("--for", help="For how long: 12h, 7d or 1d12h; at most 90d.")],
     owner: Annotated[str, typer.Option(help="Who answers for it.")],
     reason: Annotated[str, typer.Option(help="Why; stands on the record.")],
@@ -92,7 +97,7 @@ def create(
                     digests=tuple(digest or ()),
                     service_accounts=tuple(_account(text) for text in service_account or ()),
                 ),
-                waives=tuple(Waive(check=_check(text)) for text in dict.fromkeys(waive)),
+                waives=tuple(_waive(text) for text in dict.fromkeys(waive)),
                 tokens=tokens.value,
                 owner=owner,
                 reason=reason,
@@ -166,7 +171,7 @@ def row(one: TrustException, active: bool) -> dict[str, Any]:
         "active": "yes" if active else "no",
         "until": clock.format_time(until) if until else spec.expires_at,
         "tokens": spec.tokens,
-        "waives": [waived.check for waived in spec.waives],
+        "waives": [_said(waived) for waived in spec.waives],
         "policies": [f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name for ref in spec.policy_refs],
         "pods": one.status.pods,
         "owner": spec.owner,
@@ -187,6 +192,15 @@ def _account(text: str) -> ServiceAccountBinding:
     if not slash:
         fail(f"--service-account {text!r}: write NAMESPACE/NAME")
     return ServiceAccountBinding(namespace=namespace, name=name)
+
+
+def _said(one: Waive) -> str:
+    return f"{one.check}={one.predicate_type}" if one.predicate_type else one.check
+
+
+def _waive(text: str) -> Waive:
+    check, _, predicate_type = text.partition("=")
+    return Waive(check=_check(check), predicate_type=predicate_type)
 
 
 def _check(text: str) -> WaivableCheck:

@@ -89,18 +89,22 @@ def _is_before(now: datetime, end: str) -> bool:
 class CompiledException:
     """An exception, ready to be asked about many pods."""
 
-    __slots__ = ("_accounts", "_digests", "_globs", "_namespaces", "checks", "exception", "of_images")
+    __slots__ = ("_accounts", "_checks", "_digests", "_globs", "_namespaces", "exception", "of_images")
 
     def __init__(self, exception: TrustException) -> None:
         match = exception.spec.match
         self.exception: Final = exception
-        self.checks: Final = frozenset(one.check for one in exception.spec.waives)
+        self._checks: Final = frozenset((one.check, one.predicate_type) for one in exception.spec.waives)
         self._namespaces: Final = frozenset(match.namespaces)
         self._accounts: Final = frozenset((one.namespace, one.name) for one in match.service_accounts)
         self._globs: Final = tuple(Glob(text) for text in match.images)
         self._digests: Final = frozenset(match.digests)
         self.of_images: Final = bool(match.images or match.digests)
         """Whether it is for certain images only."""
+
+    def waives(self, code: str, predicate_type: str) -> bool:
+        """Whether it is about that check; `predicate_type`: of the attestation that is asked for, if one is."""
+        return (code, "") in self._checks or (predicate_type != "" and (code, predicate_type) in self._checks)
 
     def reaches(
         self, namespace: str, namespace_labels: dict[str, str], pod_labels: dict[str, str], account: tuple[str, str]

@@ -22,3 +22,5 @@ class Problem(NamedTuple):
     denies: bool = True
     blocks_identity: bool = True
     waiver: Waiver | None = None
+    predicate_type: str = ""
+    """Of the attestation that is missing or does not do; empty: the problem is about none."""

@@ -4,7 +4,8 @@ A waived problem stays a finding, and names the exception. It no longer keeps th
 unless the exception says `tokens: Issue`. Nothing here ever makes a pod fail that would pass.
 
 A Revocation beats every exception. That a digest is revoked is a problem of the whole pod, which never comes here; a
-missing signature is not waived for an image that a revoked key has signed.
+missing signature is not waived for an image that somebody revoked has signed, nor a missing attestation that such a one
+has made.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from typing import Final, get_args
 
 from countersign.api import clock
 from countersign.api.exception import WaivableCheck
-from countersign.trust.evidence.image_verdict import KnownImage
+from countersign.trust.evidence.facts import ImageFacts, Vouch
+from countersign.trust.evidence.image_evidence import KnownImage
 from countersign.trust.orders.exceptions import MAX_WAIVERS, CompiledException, ExceptionIndex, Waiver
 from countersign.trust.orders.standing import Standing
 from countersign.trust.pods.subject import Subject
@@ -24,8 +26,9 @@ from countersign.trust.verdicts.problem import Problem
 WAIVABLE: Final = frozenset(get_args(WaivableCheck))
 NEVER_ISSUED: Final = frozenset({"PodTooPrivileged", "EphemeralContainerDenied"})
 """Checks that protect the tokens of a pod: waived, they let it in, and withhold tokens whatever the exception says."""
-BY_SIGNERS: Final = frozenset({"ImageUnsigned"})
-"""Checks of who vouches for an image."""
+OF_ATTESTATIONS: Final = frozenset({"AttestationMissing", "AttestationFailed", "AttestationTooOld"})
+BY_SIGNERS: Final = frozenset({"ImageUnsigned"}) | OF_ATTESTATIONS
+"""Checks of who vouches for an image, or attests something about it."""
 
 
 class Waivers:
@@ -76,7 +79,7 @@ class Waivers:
         return found
 
     def _fits(self, one: CompiledException, problem: Problem) -> bool:
-        if problem.code not in one.checks:
+        if not one.waives(problem.code, problem.predicate_type):
             return False
         if one.exception.metadata.uid not in self._used and len(self._used) >= MAX_WAIVERS:
             return False
@@ -94,20 +97,27 @@ class Waivers:
             # Nobody has asked what its tag stands for: a digest alone can be held against the revoked ones.
             return image is None or image.digest is None
         if problem.code in BY_SIGNERS:
-            return image is None or image.facts is None or self._has_revoked_signer(image)
+            return image is None or image.facts is None or self._has_revoked_signer(image.facts, problem)
         return False
 
-    def _has_revoked_signer(self, image: KnownImage) -> bool:
-        facts, revoked = image.facts, self._standing.fingerprints
-        if facts is None or not revoked:
-            return False
-        return any(vouch.key_fingerprint in revoked for vouch in facts.vouches)
+    def _has_revoked_signer(self, facts: ImageFacts, problem: Problem) -> bool:
+        """Whether one who is revoked has signed the image, or has attested what is missing."""
+        wanted = problem.predicate_type
+        attested = [one.vouch for one in facts.attestations if one.predicate_type == wanted]
+        return any(_is_revoked(vouch, self._standing) for vouch in (attested if wanted else facts.vouches))
 
     def _preference(self, one: CompiledException) -> tuple[bool, datetime, str]:
         """Tokens rather than none, then the longer time."""
         until = one.until(self._now)
         assert until is not None  # noqa: S101 - only those in force are asked
         return one.exception.spec.tokens == "Issue", until, one.exception.metadata.name
+
+
+def _is_revoked(vouch: Vouch, standing: Standing) -> bool:
+    identity = vouch.identity
+    if identity is None:
+        return vouch.key_fingerprint in standing.fingerprints
+    return (identity.issuer, identity.subject) in standing.signers
 
 
 def _waiver(one: CompiledException, now: datetime) -> Waiver:
