@@ -80,7 +80,7 @@ def init(
 @app.command("test")
 def try_policies(
     policy: Annotated[
-        list[Path], typer.Argument(help="YAML files of ClusterTrustPolicies, TrustPolicies, ProtectedAudiences.")
+        list[Path], typer.Argument(help="YAML files of policies, ProtectedAudiences, Revocations, TrustExceptions.")
     ],
     *,
     pod: Annotated[Path, typer.Option(help="YAML file of a Pod or of a workload that makes pods; - for stdin.")],
