@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.stack.governed import Governed
     from tests.stack.installation import Installation
 
-_LAB_PROGRAMS = ("control-plane", "registries", "cosign")
+_LAB_PROGRAMS = ("control-plane", "registries", "cosign", "sigstore")
 _NAMES = itertools.count(1)
 
 

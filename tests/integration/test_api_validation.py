@@ -114,6 +114,14 @@ def changed(spec: Object, path: str, value: Any) -> Object:
 
 
 TOKEN = POLICY["tokens"][0]
+
+
+def by_identity(what: str, identity: Object, says: str) -> tuple[str, str, str, Any, str]:
+    """A policy with a keyless authority of that one identity."""
+    authority = {"name": "ci", "keyless": {"identities": [identity]}}
+    return (what, "TrustPolicy", "images.0.authorities.0", authority, says)
+
+
 REFUSED = [
     # what, kind, path, value, what the message says
     ("ttl-too-short", "TrustPolicy", "tokens.0.expirationSeconds", 60, "expirationSeconds must be from 600"),
@@ -144,15 +152,35 @@ REFUSED = [
         "TrustPolicy",
         "images.0.authorities.0.keyless",
         {"identities": [{"issuer": "i", "subject": "s"}]},
-        "`keyless` is not supported by this release",
+        "an authority needs exactly one member",
     ),
     ("no-member", "TrustPolicy", "images.0.authorities", [{"name": "a"}], "an authority needs exactly one member"),
     ("no-key", "TrustPolicy", "images.0.authorities.0.key.pem", [], "should have at least 1 items"),
-    ("no-evidence", "TrustPolicy", "images.0.authorities", [], "an image rule needs `digests` or `authorities`"),
+    ("no-evidence", "TrustPolicy", "images.0.authorities", [], "an image rule needs `digests`, `authorities` or"),
     ("two-rules", "TrustPolicy", "images", [RULE, RULE], 'Duplicate value: {"name":"payments"}'),
     ("profile", "ClusterTrustPolicy", "profile", "Agent", "`profile` is not supported by this release"),
-    ("attestations", "TrustPolicy", "images.0.attestations", [{"name": "p"}], "`attestations` is not supported"),
-    ("no-attestations", "TrustPolicy", "images.0.attestations", [], "`attestations` is not supported"),
+    (
+        "nobodys-attestation",
+        "TrustPolicy",
+        "images.0.attestations",
+        [{"name": "scan", "predicateType": "p", "authorities": ["scanner"]}],
+        "an attestation names an authority that the rule does not have",
+    ),
+    (
+        "namesake",
+        "TrustPolicy",
+        "images.0.attestors",
+        RULE["authorities"],
+        "an authority and an attestor of one rule need different names",
+    ),
+    by_identity("keyless-no-issuer", {"subject": "s"}, "an identity needs its issuer"),
+    by_identity("keyless-two-issuers", {"issuer": "i", "issuerRegExp": "i", "subject": "s"}, "needs its issuer"),
+    by_identity("keyless-no-subject", {"issuer": "i"}, "an identity needs its subject"),
+    by_identity(
+        "keyless-extension", {"issuer": "i", "subject": "s", "extensions": {"sourceRepo": "x"}}, "unknown extension"
+    ),
+    ("key-require", "TrustPolicy", "images.0.authorities.0.key.require", ["Timestamp"], "`require` needs"),
+    ("age", "TrustPolicy", "staleEvidenceSeconds", 86401, "spec.staleEvidenceSeconds"),
     (
         "match-conditions",
         "ClusterTrustPolicy",

@@ -18,6 +18,11 @@
         key = lab.cosign.generate_key("release")
         lab.cosign.sign(registry, image, key, form=Form.CLASSIC)
 
+        sigstore = lab.sigstore                          # Fulcio, timestamps, Rekor; see tests.lab.sigstore
+        who = sigstore.issuers.github("acme/payments")   # or .gitlab(...), .email("dev@example.com")
+        lab.cosign.sign_keyless(registry, image, who, sigstore)
+        sigstore.trusted_root                            # trusted_root.json, as cosign makes it
+
         files = lab.ca.server("gate")                    # certificate and key for a server on 127.0.0.1
         lab.processes.start("gate", args, lab.folder / "logs" / "gate.log")   # ends with the lab
 

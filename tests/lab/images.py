@@ -143,6 +143,14 @@ class Repository:
         headers = {"Accept": f"{MANIFEST}, {INDEX}"}
         return self._http.request("GET", f"/v2/{self.name}/manifests/{reference}", headers=headers, expect=200).data
 
+    def get_blob(self, digest: str) -> bytes:
+        """The bytes of a layer or configuration."""
+        return self._http.get(f"/v2/{self.name}/blobs/{digest}", expect=200).data
+
+    def referrers(self, digest: str) -> list[dict[str, Any]]:
+        """Descriptors of what refers to this digest, where the registry has the referrers API."""
+        return list(self._http.get(f"/v2/{self.name}/referrers/{digest}", expect=200).body["manifests"])
+
     def tags(self) -> list[str]:
         """All tags, those of signatures included."""
         return list(self._http.get(f"/v2/{self.name}/tags/list", expect=200).body.get("tags") or [])

@@ -23,6 +23,8 @@ from tests.lab.processes import Processes
 from tests.lab.realnode import node as realnode
 from tests.lab.realnode.node import RealNode
 from tests.lab.registries import Registry, RegistryKind
+from tests.lab.sigstore.services import PROGRAMS as SIGSTORE_PROGRAMS
+from tests.lab.sigstore.services import Sigstore
 from tests.lab.waiting import wait_for
 
 _NODE_GROUP = "system:nodes"
@@ -60,6 +62,7 @@ class Lab:
         self._registries: dict[RegistryKind, Registry] = {}
         self._nodes: dict[str, NodePlayer] = {}
         self._cosign: Cosign | None = None
+        self._sigstores: dict[str, Sigstore] = {}
         self._names = itertools.count(1)
         self.kubeconfig = self.kubeconfig_for(*ADMIN)
         self.admin = self.api(*ADMIN)
@@ -76,8 +79,9 @@ class Lab:
     ) -> Self:
         """Build what is missing, start the control plane, return when it is ready.
 
-        Without `folder` all state lies in a temporary folder that goes when the lab ends, however it ends. Registries
-        and cosign come with the first use. With `node` a real kubelet runs pods (`tests.lab.realnode`): Linux, root.
+        Without `folder` all state lies in a temporary folder that goes when the lab ends, however it ends. Registries,
+        cosign and Sigstore come with the first use. With `node` a real kubelet runs pods (`tests.lab.realnode`):
+        Linux, root.
         """
         programs = builder.ensure(["control-plane", *(["node"] if node else [])], progress)
         if folder is None:
@@ -115,6 +119,8 @@ class Lab:
             client.close()
         if self._real_node:
             self._real_node.close()
+        for sigstore in self._sigstores.values():
+            sigstore.close()
         self.processes.close()
 
     def __enter__(self) -> Self:
@@ -319,6 +325,21 @@ class Lab:
             if self._cosign is None:
                 self._cosign = Cosign(builder.ensure(["cosign"])["cosign"], self.folder / "cosign")
             return self._cosign
+
+    @property
+    def sigstore(self) -> Sigstore:
+        """The lab's own Sigstore, for keyless signatures, logs and timestamps; started at first use."""
+        return self.another_sigstore("sigstore")
+
+    def another_sigstore(self, name: str) -> Sigstore:
+        """A Sigstore of this name, started at first use: a stranger, whose keys no other knows."""
+        with self._lock:
+            if name not in self._sigstores:
+                programs = builder.ensure(SIGSTORE_PROGRAMS)
+                self._sigstores[name] = Sigstore(
+                    self.folder / name, programs, self.processes, self.ca, self.cosign.run, name=name
+                )
+            return self._sigstores[name]
 
 
 def _groups(user: str, groups: Sequence[str] | None) -> tuple[str, ...]:

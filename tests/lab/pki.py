@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALIDITY = datetime.timedelta(days=30)
@@ -37,9 +38,9 @@ class CertificateAuthority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "countersign-lab-ca")])
         certificate = (
-            _builder(self._name, self._name, self._key.public_key())
+            certificate_builder(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_key_usage(ca=True), critical=True)
+            .add_extension(key_usage(ca=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -72,7 +73,7 @@ class CertificateAuthority:
             ]
         )
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = _builder(subject, self._name, private.public_key())
+        builder = certificate_builder(subject, self._name, private.public_key())
         if hosts:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
             builder = builder.add_extension(
@@ -80,7 +81,7 @@ class CertificateAuthority:
             )
         certificate = (
             builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(ca=False), critical=True)
+            .add_extension(key_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -90,11 +91,13 @@ class CertificateAuthority:
 
 def write_signing_key(path: Path) -> Path:
     """An RSA key, as kubeadm makes it, with which the API server signs service-account tokens (RS256)."""
-    _write_key(path, rsa.generate_private_key(public_exponent=65537, key_size=2048))
-    return path
+    return write_private(path, rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def certificate_builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    """A certificate of 30 days, valid from a little before now, without extensions."""
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -107,7 +110,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurve
     )
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def key_usage(*, ca: bool) -> x509.KeyUsage:
+    """To sign; an authority: certificates, too."""
     return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=ca,
@@ -131,12 +135,14 @@ def _general_name(host: str) -> x509.GeneralName:
 def _write(folder: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> KeyPairFiles:
     files = KeyPairFiles(folder / f"{name}.crt", folder / f"{name}.key")
     files.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    _write_key(files.key, key)
+    write_private(files.key, key)
     return files
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+def write_private(path: Path, key: PrivateKeyTypes) -> Path:
+    """Write the key as PKCS 8 PEM without a password, for its owner only."""
     path.touch(mode=0o600)
     path.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
+    return path

@@ -52,10 +52,16 @@ class ProcessError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
+    """A TCP port on 127.0.0.1 that nobody listens on, and that no other lab of this machine is given.
+
+    A program listens a while after its port was chosen. Until this process ends, the UDP port of that number marks it.
+    """
     for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            mark = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            mark.bind(("127.0.0.1", port))
+            stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            mark.detach()
             return port
     raise ProcessError("no free TCP port between 20000 and 29999 on 127.0.0.1")
 

@@ -80,6 +80,14 @@ PROGRAMS: dict[str, Program] = {
         Program("olareg", "registry", "github.com/olareg/olareg/cmd/olareg", _PLAIN_LDFLAGS, 2),
         Program("cosign", "registry", "github.com/sigstore/cosign/v3/cmd/cosign", _PLAIN_LDFLAGS, 167),
         *(
+            Program(name, "sigstore", package, _PLAIN_LDFLAGS, seconds)
+            for name, package, seconds in (
+                ("fulcio", "github.com/sigstore/fulcio", 24),
+                ("timestamp-server", f"{OWN_MODULES}/sigstore", 5),
+                ("rekor-server", "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix", 4),
+            )
+        ),
+        *(
             Program(name, "containerd", f"{_CONTAINERD}/{name}", _PLAIN_LDFLAGS, seconds, tags=_CONTAINERD_TAGS)
             for name, seconds in (("containerd", 61), ("containerd-shim-runc-v2", 1), ("ctr", 3))
         ),
@@ -96,6 +104,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "control-plane": ("kube-apiserver", "etcd", "kube-controller-manager", "kubectl"),
     "registries": ("registry", "olareg"),
     "cosign": ("cosign",),
+    "sigstore": ("fulcio", "timestamp-server", "rekor-server"),
     "workload": ("workload",),
     "node": (
         *("kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr"),

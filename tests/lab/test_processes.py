@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.locks import BusyError, exclusive
-from tests.lab.processes import Process, ProcessError, Processes
+from tests.lab.processes import Process, ProcessError, Processes, free_port
 from tests.lab.waiting import wait_for
 
 _ROOT = Path(__file__).parents[2]
@@ -80,3 +80,10 @@ def test_a_lock_is_for_one_and_goes_with_its_holder(tmp_path: Path) -> None:
         pass
     with exclusive(path, wait=False):
         pass
+
+
+def test_no_two_labs_are_given_one_port() -> None:
+    first = free_port()
+    script = f"import tests.lab.processes as lab; lab._PORTS = range({first}, {first + 1}); lab.free_port()"
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=_ROOT, check=False)
+    assert "ProcessError: no free TCP port" in other.stderr

@@ -47,12 +47,16 @@ class GrantMember(msgspec.Struct, frozen=True):
 
 
 class EvidenceMember(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Who vouched for an image. Names of authorities mean nothing without the policy and the key."""
+    """Who vouched for an image. Names of authorities mean nothing without the policy, and the key or identity."""
 
     policy_uid: str = msgspec.field(name="policyUID")
     authority: str = ""
     key_fingerprint: str = ""
     digest_listed: bool = False
+    issuer: str = ""
+    subject: str = ""
+    predicate_type: str = ""
+    """What was attested; empty: the image was signed."""
 
 
 class ImageMember(msgspec.Struct, frozen=True):
@@ -140,7 +144,15 @@ def _image(image: GrantImage) -> ImageMember:
         image.container,
         image.digest,
         tuple(
-            EvidenceMember(one.policy_uid, one.authority, one.key_fingerprint, one.digest_listed)
+            EvidenceMember(
+                one.policy_uid,
+                one.authority,
+                one.key_fingerprint,
+                one.digest_listed,
+                one.issuer,
+                one.subject,
+                one.predicate_type,
+            )
             for one in image.evidence
         ),
     )

@@ -102,7 +102,7 @@ class GrantImage(Model, frozen=True, kw_only=True):
             item_max_length=135,
         ),
     ] = ()
-    evidence: Annotated[tuple[GrantEvidence, ...], doc("Who vouched.", max_length=32)] = ()
+    evidence: Annotated[tuple[GrantEvidence, ...], doc("Who vouched, and who attested.", max_length=64)] = ()
 
 
 class WorkloadGrantSpec(Model, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from countersign.grants.lifecycle import (
 from countersign.grants.naming import grant_name, refused_name
 from countersign.grants.reasons import ReceiptReason
 from countersign.grants.tracking import first_sight
+from countersign.trust.evidence.image_evidence import RuleEvidence
 from countersign.trust.images.reference import BadReference, ImageReference
 from countersign.trust.pods.spec_hash import spec_hash
 from countersign.trust.pods.subject import Subject
@@ -42,7 +43,7 @@ from countersign.trust.receipt import Receipt, as_admitted, mismatch
 from countersign.trust.verdicts.verdict import Verdict, judge
 
 MAX_LISTED = 64
-MAX_EVIDENCE = 32
+MAX_EVIDENCE = 64
 MAX_KEY_ID = 64
 MAX_ISSUER = 512
 MAX_SUBJECT = 1024
@@ -280,24 +281,36 @@ def _images(subject: Subject, verdict: Verdict, receipt: SpentReceipt | None) ->
                 image=kept[1],
                 digest=used.digest if used else _written_digest(place[1]),
                 runtime_digests=used.runtime_digests[:MAX_LISTED] if used else (),
-                evidence=tuple(
-                    GrantEvidence(
-                        policy_uid=one.policy_uid,
-                        rule=one.rule,
-                        authority=one.authority,
-                        key_fingerprint=one.key_fingerprint,
-                        digest_listed=one.digest_listed,
-                        issuer=one.issuer[:MAX_ISSUER],
-                        subject=one.subject[:MAX_SUBJECT],
-                        attestation=one.attestation,
-                        predicate_type=one.predicate_type,
-                        signed_digest=one.signed_digest,
-                    )
-                    for one in (used.evidence if used else ())[:MAX_EVIDENCE]
-                ),
+                evidence=tuple(map(_grant_evidence, _most_telling(used.evidence if used else ()))),
             )
         )
     return tuple(listed)
+
+
+def _most_telling(evidence: tuple[RuleEvidence, ...]) -> tuple[RuleEvidence, ...]:
+    """As many as a grant holds: of everything that was asked for one, before any of it has a second.
+
+    Whoever revokes a signer reads here what rests on it. One who stands alone here, for want of room, is missed.
+    """
+    if len(evidence) <= MAX_EVIDENCE:
+        return evidence
+    first = {(one.policy_uid, one.rule, one.attestation, one.signed_digest): one for one in reversed(evidence)}
+    return tuple(dict.fromkeys((*reversed(first.values()), *evidence)))[:MAX_EVIDENCE]
+
+
+def _grant_evidence(one: RuleEvidence) -> GrantEvidence:
+    return GrantEvidence(
+        policy_uid=one.policy_uid,
+        rule=one.rule,
+        authority=one.authority,
+        key_fingerprint=one.key_fingerprint,
+        digest_listed=one.digest_listed,
+        issuer=one.issuer[:MAX_ISSUER],
+        subject=one.subject[:MAX_SUBJECT],
+        attestation=one.attestation,
+        predicate_type=one.predicate_type,
+        signed_digest=one.signed_digest,
+    )
 
 
 def _written_digest(image: str) -> str:

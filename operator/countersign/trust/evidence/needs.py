@@ -93,6 +93,7 @@ def covers(facts: ImageFacts, need: EvidenceNeed) -> bool:
         and reference.name == facts.image
         and (reference.digest == facts.digest if reference.digest else need.resolve)
         and facts.stale_seconds <= need.stale_seconds
+        and not (facts.left_out and need.repositories)
         and (bool(facts.configs) or not need.want_config)
         and (facts.platforms_checked or not need.platforms)
         and set(need.fingerprints) <= set(facts.checked_keys)

@@ -203,6 +203,9 @@ def _open_question(expected: str, authorities: tuple[CompiledAuthority, ...], ca
     if any(not one.fingerprints <= set(facts.checked_keys) for one in authorities):
         found = "evidence from before the policy had these keys"
         return Problem("ImageUnverifiable", expected, found, _AGAIN)
+    if facts.left_out:
+        found = "evidence for the policies of its admission only, without other signatures that were found"
+        return Problem("ImageUnverifiable", expected, found, _AGAIN)
     if rule.repository not in facts.repositories:
         found = "evidence from before the policy named this signatureRepository"
         return Problem("ImageUnverifiable", expected, found, _AGAIN)

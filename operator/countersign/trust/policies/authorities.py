@@ -43,6 +43,11 @@ class CompiledIdentity:
             name in found and pattern.matches(found[name]) for name, pattern in self._extension_patterns
         )
 
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Names of the extensions that it asks about."""
+        return tuple([name for name, _ in (*self._extensions, *self._extension_patterns)])
+
     def problems(self) -> Iterator[str]:
         """What is wrong with its expressions, each with the member that holds it."""
         named = (

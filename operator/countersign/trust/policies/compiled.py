@@ -103,6 +103,12 @@ class CompiledRule:
                 return True
         return False
 
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Names of the certificates' extensions that its signers are asked about."""
+        signers = (*self.authorities, *self.attestors)
+        return tuple([name for signer in signers for identity in signer.identities for name in identity.extensions])
+
     def asks(self, digest: str | None) -> Asks:
         """What it wants to know of an image of that digest: of a listed one no signature, but its attestations."""
         return self._asks_if_listed if digest is not None and digest in self.digests else self._asks

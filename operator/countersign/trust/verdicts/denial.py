@@ -21,7 +21,7 @@ RETRY_PREFIX: Final = "VerificationTimeout: could not verify in time, will be re
 
 _MAX_IMAGE: Final = 110
 _MAX_NAME: Final = 63
-_MAX_PHRASE: Final = 160
+_MAX_PHRASE: Final = 224
 _MAX_OWNER: Final = 40
 _MAX_REASON: Final = 32
 _RESERVE: Final = len("; and 9999 more")
