@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from countersign.api.admission import Namespace, ServiceAccount
+from countersign.api.exception import TrustException, TrustExceptionStatus
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.pause import AdmissionPause
@@ -14,7 +15,7 @@ from countersign.controller.watching import Sighting, slim
 from countersign.controller.world import NOTHING, Touched, World
 from tests.unit.controller.cluster import GOOD, resource_of
 from tests.unit.grants.build import active, changed, live, with_image
-from tests.unit.trust.build import audience, pause
+from tests.unit.trust.build import audience, exception, pause
 
 
 def world() -> World:
@@ -191,3 +192,17 @@ def test_a_pause_concerns_the_door_and_no_judgement_and_one_that_vanished_unseen
     assert known.vanished(AdmissionPause, known.uids(AdmissionPause), set()) == Touched(pauses=True)
     assert known.pauses == {}
     assert see(known, pause(), 3) == NOTHING, "a list that was begun before it went does not open the door again"
+
+
+def test_an_exception_is_part_of_what_is_judged_by_and_its_status_is_not() -> None:
+    known = world()
+    assert see(known, exception()) == Touched(policies=True, status=True)
+    before = known.snapshot()
+    assert [one.metadata.name for one in before.exceptions] == ["legacy"]
+    told = msgspec.structs.replace(exception(), status=TrustExceptionStatus(pods=3))
+    assert see(known, told, 2) == Touched()
+    assert known.snapshot() is before
+    assert see(known, exception(expires="2026-03-01T12:10:00Z"), 3).policies
+    assert see(known, exception(expires="2026-03-01T12:10:00Z", deleted="2026-03-01T12:00:00Z"), 4).policies
+    assert known.vanished(TrustException, known.uids(TrustException), set()).policies
+    assert known.snapshot().exceptions == ()

@@ -10,7 +10,7 @@ from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
 from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicyRef
-from tests.unit.trust.build import pause
+from tests.unit.trust.build import exception, pause
 
 
 class Setup:
@@ -141,3 +141,12 @@ def test_a_pause_is_known_from_its_first_sight_to_its_end() -> None:
     assert setup.state.paused(found.ends) is not None
     setup.pauses.remove(Key("", "new"))
     assert setup.state.paused(now) is None
+
+
+def test_an_exception_that_becomes_unreadable_waives_nothing_any_more() -> None:
+    setup = Setup()
+    setup.exceptions.put(Key("", "legacy"), "u-1", "1", exception())
+    assert [one.metadata.name for one in setup.state.snapshot.exceptions] == ["legacy"]
+    setup.exceptions.reject(Key("", "legacy"), "unknown member")
+    assert setup.state.snapshot.exceptions == ()
+    assert setup.state.unreadable("payments") == ""

@@ -144,6 +144,7 @@ def test_people_are_told_three_days_before_its_end_or_when_a_fifth_is_left() -> 
         exception(service_accounts=(ServiceAccountBinding(namespace="elsewhere", name="default"),)),
         exception(images=("registry.example.com/payments/**",), digests=(OTHER_DIGEST,)),
         exception(pod_selector=LabelSelector(match_labels={"app": "api"})),
+        exception(namespace_selector=LabelSelector()),
     ],
     ids=[
         "another policy",
@@ -158,6 +159,7 @@ def test_people_are_told_three_days_before_its_end_or_when_a_fifth_is_left() -> 
         "an account of that name elsewhere",
         "the image, but not the digest",
         "labels of the author alone, which the CRD refuses",
+        "every namespace, which the CRD refuses",
     ],
 )
 def test_it_waives_nothing_for_others(of: TrustException) -> None:

@@ -89,7 +89,7 @@ def _is_before(now: datetime, end: str) -> bool:
 class CompiledException:
     """An exception, ready to be asked about many pods."""
 
-    __slots__ = ("_accounts", "_checks", "_digests", "_globs", "_namespaces", "exception", "of_images")
+    __slots__ = ("_accounts", "_checks", "_digests", "_globs", "_namespaces", "_selects", "exception", "of_images")
 
     def __init__(self, exception: TrustException) -> None:
         match = exception.spec.match
@@ -97,6 +97,8 @@ class CompiledException:
         self._checks: Final = frozenset((one.check, one.predicate_type) for one in exception.spec.waives)
         self._namespaces: Final = frozenset(match.namespaces)
         self._accounts: Final = frozenset((one.namespace, one.name) for one in match.service_accounts)
+        selector = match.namespace_selector
+        self._selects: Final = selector is not None and bool(selector.match_labels or selector.match_expressions)
         self._globs: Final = tuple(Glob(text) for text in match.images)
         self._digests: Final = frozenset(match.digests)
         self.of_images: Final = bool(match.images or match.digests)
@@ -111,7 +113,7 @@ class CompiledException:
     ) -> bool:
         """Whether it is for pods like this; images are asked about by `covers`."""
         match = self.exception.spec.match
-        if not (self._namespaces or self._accounts or match.namespace_selector or self.of_images):
+        if not (self._namespaces or self._accounts or self._selects or self.of_images):
             return False  # the CRD refuses it: labels of the pod's author alone bound nothing
         return (
             (not self._namespaces or namespace in self._namespaces)
