@@ -128,7 +128,7 @@ def test_a_controller_that_comes_back_at_its_deadline_misses_no_end(taken: list[
 def test_the_brake_holds_nothing_whose_exception_is_over(taken: list[Step]) -> None:
     world = World()
     for step in taken:
-        world.take(step._replace(controller=True))
+        world.take(step._replace(controller=False))
         world.look(held=True)
         assert world.grant.status.state != "Active" or world.called_active(world.now)
         assert world.grant.status.state != "Active" or world.qualified(world.now).qualifies
