@@ -331,3 +331,21 @@ def objects_only(stored: objects.Object) -> objects.Object:
     """A stored object as somebody would keep it in a file."""
     metadata = {key: stored["metadata"][key] for key in ("name", "creationTimestamp")}
     return {key: value for key, value in {**stored, "metadata": metadata}.items() if key != "status"}
+
+
+def test_an_image_that_no_rule_covers_is_let_in_by_its_digest_only(governed: Governed) -> None:
+    lab = governed.lab
+    strangers = lab.registry("referrers").repository(f"strangers-{governed.namespace}/app")
+    pushed = strangers.push("v1", ImageSpec.distinct(f"{governed.namespace}-stranger", entrypoint=["/app"]))
+    by_digest = governed.pod(image=pushed.by_digest)
+    assert "ImageNotCovered" in governed.create(by_digest).message
+    create(governed, waives=["ImageNotCovered"], tokens="Issue")
+    lab.wait_for(lambda: governed.create(by_digest).status == 201, what="it is let in by digest")
+    assert "ImageNotCovered" in governed.create(governed.pod(image=pushed.by_tag)).message
+    order = objects.revocation(SYSTEM_NAMESPACE, {"digest": pushed.digest})
+    stored = lab.admin.post(objects.collection_path(order), order, expect=201).body
+    try:
+        again = governed.pod(image=pushed.by_digest)
+        lab.wait_for(lambda: "ImageRevoked" in governed.create(again).message, what="a Revocation beats it")
+    finally:
+        lab.admin.delete(objects.object_path(stored))
