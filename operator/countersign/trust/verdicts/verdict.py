@@ -22,7 +22,7 @@ from countersign.trust.evidence.image_verdict import judge_image
 from countersign.trust.evidence.signers import Weights
 from countersign.trust.images.extraction import ImageUse, extract
 from countersign.trust.pods import api_token, binding, exposure, runtime
-from countersign.trust.pods.recipients import recipients
+from countersign.trust.pods.recipients import nobody_receives, recipients
 from countersign.trust.pods.size import too_large
 from countersign.trust.pods.subject import Subject
 from countersign.trust.pods.tokens import TokenGrant, audiences_in
@@ -262,7 +262,7 @@ class _Judgement:
             state.add(exposure.privilege_problem(privileges, debugged=bool(pod.spec.ephemeral_containers)))
         if pod.spec.ephemeral_containers and policy.spec.responses.ephemeral_container == "Deny":
             for container in pod.spec.ephemeral_containers:
-                state.add(_ephemeral_problem(container))
+                state.add(exposure.ephemeral_problem(container))
         if self.stage != "live":
             kept = api_token.problem(pod, policy.spec.api_token, patched=self.stage == "validate")
             if kept is not None:
@@ -293,7 +293,7 @@ class _Judgement:
             if missing is not None:
                 token.state.add(missing)
             elif not token.containers:
-                token.state.add(_nobody_receives(token.token))
+                token.state.add(nobody_receives(token.token))
             else:
                 open_tokens.append(token)
         if any(state.blocked and state.mode == "Enforce" for state in self.states):
@@ -425,27 +425,4 @@ def _finding(problem: Problem, state: _PolicyState, *, pod_wide: bool = False) -
         denies=problem.denies,
         waiver=problem.waiver,
         pod_wide=pod_wide,
-    )
-
-
-def _ephemeral_problem(container: Container) -> Problem:
-    return Problem(
-        "EphemeralContainerDenied",
-        "no ephemeral container",
-        f"ephemeral container {container.name}",
-        "debug a copy, which is judged anew: kubectl debug --copy-to=NAME --share-processes=false --profile=restricted",
-        container.name,
-        container.image,
-    )
-
-
-def _nobody_receives(token: CompiledToken) -> Problem:
-    wanted = ", ".join(token.spec.containers[:3])
-    return Problem(
-        "TokenNotInjected",
-        f"a container that receives token {token.spec.name}",
-        f"no container called {wanted}" if wanted else "no container whose image a rule of the policy matches",
-        "name the container as the policy does",
-        denies=False,
-        blocks_identity=False,
     )
