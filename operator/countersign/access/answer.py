@@ -67,7 +67,15 @@ class ImageMember(msgspec.Struct, frozen=True):
     evidence: tuple[EvidenceMember, ...]
 
 
-class Workload(msgspec.Struct, frozen=True, rename="camel"):
+class ExceptionMember(msgspec.Struct, frozen=True, rename="camel"):
+    """A TrustException that the identity rests on: some check of its policies was waived."""
+
+    name: str
+    checks: tuple[str, ...]
+    expires_at: str
+
+
+class Workload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The member `countersign.dev`: which instance this is, who answers for it, and on what evidence."""
 
     pod: PodMember
@@ -76,6 +84,7 @@ class Workload(msgspec.Struct, frozen=True, rename="camel"):
     policies: tuple[PolicyMember, ...]
     grant: GrantMember
     images: tuple[ImageMember, ...]
+    exceptions: tuple[ExceptionMember, ...] = ()
 
 
 class Members(msgspec.Struct, frozen=True):
@@ -122,6 +131,11 @@ def workload(pod: PodView, grant: WorkloadGrant) -> Workload:
         ),
         grant=GrantMember(grant.metadata.name, grant.status.state or "Suspended"),
         images=tuple(_image(one) for one in grant.spec.images),
+        exceptions=tuple(
+            ExceptionMember(one.name, one.checks, one.expires_at)
+            for one in grant.status.exceptions
+            if one.tokens == "Issue"
+        ),
     )
 
 

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
 
+from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
@@ -21,9 +24,10 @@ from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resou
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")
 
-Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | EvidenceRoot
+Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | TrustException | EvidenceRoot
 _KINDS: Final[dict[str, type[Declared]]] = {
-    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, EvidenceRoot)
+    kind.KIND: kind
+    for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, TrustException, EvidenceRoot)
 }
 
 
@@ -92,6 +96,7 @@ def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> Po
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
         roots=KnownRoots(one for one in declared if isinstance(one, EvidenceRoot)),
+        exceptions=tuple(as_created(one) for one in declared if isinstance(one, TrustException)),
         system_namespace=system_namespace,
     )
 
@@ -114,6 +119,15 @@ def _declared(document: Document, namespace: str, faults: list[str]) -> Declared
     except msgspec.ValidationError as error:
         faults.append(f"{document.name}: {error}")
         return None
+
+
+def as_created(exception: TrustException) -> TrustException:
+    """The exception as if it were created now, unless it says when it was."""
+    meta = exception.metadata
+    if meta.creation_timestamp is None:
+        now = clock.format_time(datetime.now(UTC))
+        meta = msgspec.structs.replace(meta, creation_timestamp=now, uid=meta.uid or meta.name)
+    return msgspec.structs.replace(exception, metadata=meta)
 
 
 def _policy(resource: ClusterTrustPolicy | TrustPolicy) -> Policy:

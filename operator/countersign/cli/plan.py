@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.api.revocation import Revocation
 from countersign.cli.exits import Exit, fail, note
@@ -80,7 +82,7 @@ def plan(
         view = ClusterView(kube, system_namespace)
         proposal = propose(view.snapshot, declared, delete or [])
         where = {name for uid in proposal.changes for name in _reached(view, proposal, uid)}
-        if any(isinstance(one, ProtectedAudience | Revocation) for one in declared):
+        if any(isinstance(one, ProtectedAudience | Revocation | EvidenceRoot | TrustException) for one in declared):
             where |= {name for one in proposal.snapshot.policies for name in view.reached(one)}
         running = list(view.running(where))
     except ApiError as error:

@@ -86,7 +86,7 @@ def init(
 def try_policies(
     policy: Annotated[
         list[Path],
-        typer.Argument(help="YAML files of ClusterTrustPolicies, TrustPolicies, ProtectedAudiences, EvidenceRoots."),
+        typer.Argument(help="YAML files of policies, ProtectedAudiences, EvidenceRoots, Revocations, TrustExceptions."),
     ],
     *,
     pod: Annotated[Path, typer.Option(help="YAML file of a Pod or of a workload that makes pods; - for stdin.")],

@@ -9,9 +9,10 @@ import msgspec
 from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.cli.exits import fail
-from countersign.cli.manifests import Declared
+from countersign.cli.manifests import Declared, as_created
 from countersign.signatures.known_roots import known_roots
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
@@ -34,6 +35,7 @@ def propose(snapshot: PolicySnapshot, declared: Iterable[Declared], deleted: Ite
     policies = {(one.ref.namespace, one.ref.name): one for one in snapshot.policies}
     audiences = {one.metadata.name: one for one in snapshot.audiences}
     orders = list(snapshot.revocations)
+    exceptions = {one.metadata.name: one for one in snapshot.exceptions}
     roots: list[EvidenceRoot] = []
     changes: dict[str, Change] = {}
     for one in declared:
@@ -53,6 +55,12 @@ def propose(snapshot: PolicySnapshot, declared: Iterable[Declared], deleted: Ite
             audiences[meta.name] = msgspec.structs.replace(one, metadata=meta)
         elif isinstance(one, EvidenceRoot):
             roots.append(one)
+        elif isinstance(one, TrustException):
+            held_exception = exceptions.get(meta.name)
+            changed_exception = (
+                msgspec.structs.replace(one, metadata=held_exception.metadata) if held_exception else one
+            )
+            exceptions[meta.name] = as_created(changed_exception)
         else:
             orders.append(one)
     for name in deleted:
@@ -67,6 +75,7 @@ def propose(snapshot: PolicySnapshot, declared: Iterable[Declared], deleted: Ite
         policies=tuple(policies.values()),
         audiences=tuple(audiences.values()),
         revocations=tuple(orders),
+        exceptions=tuple(exceptions.values()),
         roots=known_roots(snapshot).replaced(roots),
     )
     return Proposal(made_of, changes)

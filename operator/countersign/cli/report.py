@@ -10,6 +10,7 @@ from countersign.cli.output import Format, print_fields, print_json, print_rows,
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 from countersign.trust.evidence.image_evidence import RuleEvidence
 from countersign.trust.images.extraction import extract
+from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.pods.tokens import TokenGrant, mount_path
 from countersign.trust.verdicts import denial
 from countersign.trust.verdicts.findings import Finding
@@ -102,7 +103,12 @@ def finding(one: Finding) -> dict[str, Any]:
         "found": one.found,
         "remedy": one.remedy,
         "transient": one.transient,
+        "waivedBy": _waiver(one.waiver) if one.waiver else None,
     }
+
+
+def _waiver(one: Waiver) -> dict[str, Any]:
+    return {"exception": one.name, "owner": one.owner, "reason": one.reason, "until": one.ends, "tokens": one.tokens}
 
 
 def print_judged(judged: Judged, heading: Mapping[str, str], output: Format) -> None:

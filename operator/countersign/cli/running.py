@@ -12,7 +12,7 @@ from countersign.api.pod import Pod, is_terminal
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cli.exits import note
-from countersign.cli.instances import receipt_of, top_controller
+from countersign.cli.instances import exceptions, receipt_of, top_controller
 from countersign.cli.kube import ApiError, Kube
 from countersign.cli.paths import collection
 from countersign.cli.workloads import POD
@@ -59,6 +59,7 @@ class ClusterView:
             audiences=tuple(kube.items(collection(ProtectedAudience), ProtectedAudience)),
             revocations=tuple(self._revocations()),
             roots=KnownRoots(kube.items(collection(EvidenceRoot), EvidenceRoot)),
+            exceptions=tuple(exceptions(kube)),
             system_namespace=system_namespace,
         )
         self._tops: dict[str, Resolved] = {}

@@ -101,6 +101,18 @@ class ControllerMetrics:
             ["root"],
             registry=registry,
         )
+        self.exceptions = Gauge(
+            "countersign_trust_exceptions",
+            "TrustExceptions: Active, those of them that run out soon (Expiring), and those that are over (Expired).",
+            ["state"],
+            registry=registry,
+        )
+        self.exception_end = Gauge(
+            "countersign_trust_exception_end_timestamp_seconds",
+            "When a TrustException in force ends, in seconds since 1970; of the 64 that end first.",
+            ["exception"],
+            registry=registry,
+        )
         self._registry = registry
 
     def root_confirmed(self, root: str, at: datetime) -> None:

@@ -12,8 +12,8 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
               batch                          jobs cronjobs                                   get
               ""                             replicationcontrollers                          get
               countersign.dev                protectedaudiences clustertrustpolicies
-                                             trustpolicies revocations admissionpauses
-                                             evidenceroots                                   get list watch
+                                             trustpolicies revocations trustexceptions
+                                             admissionpauses evidenceroots                   get list watch
               countersign.dev                the same with /status                           patch
               countersign.dev                workloadgrants                     get list watch create delete
               countersign.dev                workloadgrants/status                           patch
@@ -62,6 +62,7 @@ from countersign.cluster.watch import Reflector
 from countersign.controller.admissions import AdmissionCollector
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.evidence_roots import RootKeeper
+from countersign.controller.exceptions import ExceptionKeeper
 from countersign.controller.fetching import Fetcher
 from countersign.controller.gates import Gates
 from countersign.controller.judging import Judging
@@ -244,6 +245,8 @@ class Controller:
         fetcher = Fetcher(self._store, settings.namespace)
         self._roots = RootKeeper(world, self._store, fetcher, self._events, metrics, clock=_now)
 
+        self._exceptions = ExceptionKeeper(world, self._store, self._events, metrics, clock=_now)
+
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
         lost, rewound = asyncio.Event(), self._rewound
@@ -304,6 +307,7 @@ class Controller:
             self._pauses.run(),
             self._scanner.run(),
             self._roots.run(),
+            self._exceptions.run(),
         ]
         if self._settings.collect_seconds:
             work.append(self._admissions.run(self._settings.collect_seconds))
@@ -334,6 +338,7 @@ class Controller:
         for uid in self._world.everyone():
             self._queue.add(uid)
         self._status_changed()
+        self._exceptions.wake()
 
     async def _first_sweep(self, client: ApiClient) -> None:
         """List everything once. Until the CRDs are there, and the API server answers, there is nothing to do."""
@@ -389,6 +394,7 @@ class Controller:
             self._registrar.wake()
         if touched.status or touched.policies:
             self._statuses.changed()
+            self._exceptions.wake()
         if touched.pauses:
             self._registrar.wake()
             self._pauses.wake()
@@ -399,6 +405,7 @@ class Controller:
         self._statuses.changed()
         self._pauses.wake()
         self._scanner.wake()
+        self._exceptions.wake()
 
     def _status_grew(self) -> None:
         self._statuses.changed()

@@ -4,7 +4,8 @@ What it must be allowed to do, and no more:
 
     cluster        countersign.dev  clustertrustpolicies, trustpolicies,
                                     protectedaudiences, revocations,
-                                    admissionpauses, evidenceroots             list watch
+                                    trustexceptions, admissionpauses,
+                                    evidenceroots                              list watch
     cluster        countersign.dev  workloadgrants                             get
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
@@ -34,6 +35,7 @@ from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot, without_metadata
+from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
@@ -124,6 +126,7 @@ class Gate:
         own = Reflector(self._client, _resource(TrustPolicy), TrustPolicy, from_resource)
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
+        exceptions = Reflector(self._client, _resource(TrustException), TrustException, _same)
         pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
         roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, without_metadata)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
@@ -134,6 +137,7 @@ class Gate:
             own.run(),
             audiences.run(),
             revocations.run(),
+            exceptions.run(),
             pauses.run(),
             roots.run(),
             namespaces.run(),
@@ -148,6 +152,7 @@ class Gate:
             policies=own.cache,
             audiences=audiences.cache,
             revocations=revocations.cache,
+            exceptions=exceptions.cache,
             pauses=pauses.cache,
             evidence_roots=roots.cache,
             namespaces=namespaces.cache,
@@ -286,7 +291,15 @@ class Gate:
 
 
 def _resource(
-    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause | EvidenceRoot],
+    kind: type[
+        ClusterTrustPolicy
+        | TrustPolicy
+        | ProtectedAudience
+        | Revocation
+        | TrustException
+        | AdmissionPause
+        | EvidenceRoot
+    ],
 ) -> Resource:
     return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
 

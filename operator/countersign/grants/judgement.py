@@ -12,6 +12,7 @@ from countersign.api import clock
 from countersign.api.grant import (
     GrantController,
     GrantEvidence,
+    GrantException,
     GrantImage,
     GrantPod,
     GrantPolicy,
@@ -21,7 +22,14 @@ from countersign.api.grant import (
     WorkloadGrantSpec,
 )
 from countersign.api.meta import UTCTime
-from countersign.grants.lifecycle import MAX_IMAGES, PolicyFinding, Qualification, Transition, recorded_images
+from countersign.grants.lifecycle import (
+    MAX_CONTAINER,
+    MAX_IMAGES,
+    PolicyFinding,
+    Qualification,
+    Transition,
+    recorded_images,
+)
 from countersign.grants.naming import grant_name, refused_name
 from countersign.grants.reasons import ReceiptReason
 from countersign.grants.tracking import first_sight
@@ -167,7 +175,27 @@ def qualification(verdict: Verdict) -> Qualification:
         drain_seconds=verdict.drain_seconds,
         ephemeral_response=verdict.ephemeral_response,
         node_lost_seconds=verdict.node_lost_seconds,
+        exceptions=_exceptions(verdict),
     )
+
+
+def _exceptions(verdict: Verdict) -> tuple[GrantException, ...]:
+    """Each exception that waives something, with all that it waives: at most `exceptions.MAX_WAIVERS`."""
+    found = []
+    for waiver in sorted(verdict.waivers):
+        waived = [finding for finding in verdict.findings if finding.waiver == waiver]
+        containers = dict.fromkeys(finding.container[:MAX_CONTAINER] for finding in waived if finding.container)
+        found.append(
+            GrantException(
+                name=waiver.name,
+                uid=waiver.uid,
+                expires_at=waiver.ends,
+                tokens=waiver.tokens,
+                checks=tuple(dict.fromkeys(finding.code for finding in waived)),
+                containers=tuple(containers)[:MAX_LISTED],
+            )
+        )
+    return tuple(found)
 
 
 def _what_is_missing(verdict: Verdict) -> str:

@@ -385,6 +385,7 @@ def test_each_guard_denies_and_fails_closed(objects: list[Object]) -> None:
     bindings = {b["spec"]["policyName"]: b["spec"] for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")}
     policies = of_kind(objects, "ValidatingAdmissionPolicy")
     expected = {"crds", "grants", "minting", "namespace-labels", "owners", "owners-namespaced"}
+    expected |= {"exceptions"}
     expected |= {"pauses", "receipts", "reserved-labels", "revocations"}
     assert {policy["metadata"]["name"] for policy in policies} == {f"countersign-{name}" for name in expected}
     for policy in policies:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from countersign.api.admission import AdmissionRequest, AdmissionReview, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pause import AdmissionPause
@@ -126,6 +127,7 @@ class Workbench:
         self.policies: WatchCache[Policy] = WatchCache()
         self.audiences: WatchCache[ProtectedAudience] = WatchCache()
         self.revocations: WatchCache[Revocation] = WatchCache()
+        self.exceptions: WatchCache[TrustException] = WatchCache()
         self.pauses: WatchCache[AdmissionPause] = WatchCache()
         self.evidence_roots: WatchCache[EvidenceRoot] = WatchCache()
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache()
@@ -134,6 +136,7 @@ class Workbench:
             policies=self.policies,
             audiences=self.audiences,
             revocations=self.revocations,
+            exceptions=self.exceptions,
             pauses=self.pauses,
             evidence_roots=self.evidence_roots,
             namespaces=self.namespaces,

@@ -155,12 +155,18 @@ def _attested(case: Case, want: CompiledAttestation, places: tuple[Place, ...]) 
         for digest in place:
             found = attested(want, case.facts, digest, case.weights)
             if isinstance(found, Shortcoming):
-                lacking.append(unattested(case, want, digest, found))
+                lacking.append(_of_attestation(unattested(case, want, digest, found), want))
                 break
             evidence += [_evidence(case, one.authority, one.attestation.vouch, want) for one in found]
         else:
             return evidence
     return lacking[0]
+
+
+def _of_attestation(problem: Problem, want: CompiledAttestation) -> Problem:
+    """The problem, said to be about that attestation: whoever waives a missing signature has not waived it."""
+    code = "AttestationMissing" if problem.code == "ImageUnsigned" else problem.code
+    return problem._replace(code=code, predicate_type=want.predicate_type)
 
 
 def _evidence(
