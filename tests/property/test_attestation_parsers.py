@@ -51,36 +51,10 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=20,
 )
-_marks = [
-    "'",
-    '"',
-    '"""',
-    "r'",
-    "\\",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    ".",
-    ",",
-    "&&",
-    "||",
-    "!",
-    "-",
-    "?",
-    ":",
-    "==",
-    "0x1F",
-    "1.5e3",
-    "//",
-    "`",
-    "ä",
-    "\u202e",
-    "\x00",
-]
-_words = st.sampled_from([*VARIABLES, *FUNCTIONS, *COMPREHENSIONS, "x", "in", "true", " ", "\n", '"""', *_marks])
+_marks = st.sampled_from("'\"\\()[]{}.,&|!-?:=/`ä\u202e\0 \n")
+_words = _marks | st.sampled_from(
+    [*VARIABLES, *FUNCTIONS, *COMPREHENSIONS, "x", "in", "true", '"""', "&&", "==", "r'", "1.5e3"]
+)
 _expressions = st.text(max_size=60) | st.lists(_words, max_size=40).map("".join) | st.lists(_words).map(" ".join)
 
 
