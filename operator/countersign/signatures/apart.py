@@ -96,9 +96,10 @@ def _evaluated(conditions: Sequence[str], said: Said, *, timed: bool = False) ->
             yield False, f"the statement is nested more than {MAX_DEPTH} deep"
         return
     known = context(_needed(conditions, variables))
+    del variables  # Of a large statement it takes as much memory as the library's copy.
     for condition in conditions:
         _limit(CONDITION_CPU_SECONDS, timed)
-        holds, found = judged(condition, known, variables)
+        holds, found = judged(condition, known, said.variables)
         yield holds, found[:MAX_FOUND_LENGTH]
 
 
