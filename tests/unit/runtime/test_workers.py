@@ -225,8 +225,8 @@ async def test_a_worker_gets_no_secret_and_no_open_file_of_its_service(workers: 
         names = (await run(workers, "environment")).decode().split()
         assert "COUNTERSIGN_SECRET" not in names
         assert "PYTHONPATH" in names
-        # 0 to 2, the connection, and the folder that is listed.
-        assert len((await run(workers, "descriptors")).split()) == 5
+        # 0, which is the connection, to 2, and the folder that is listed.
+        assert len((await run(workers, "descriptors")).split()) == 4
 
 
 async def test_a_worker_ends_with_its_service(tmp_path: Path) -> None:
