@@ -14,6 +14,7 @@ import pytest
 from countersign.runtime.workers import Workers
 from countersign.signatures.examine import Candidate, Examined, Question, pack, unpack
 from countersign.signatures.keys import parse_public_key
+from countersign.signatures.roots import parse_trust_root
 from countersign.trust.evidence.conditions import condition_name
 from tests.attestation_examples import BROKEN, COSIGN_TYPES, PREDICATES, example
 from tests.lab.cosign import Form, KeyPair
@@ -77,6 +78,10 @@ async def examined(
     question = Question(
         digest=image.digest, name=image.repository, keys=(key.public_pem,), predicates={kind: conditions}
     )
+    return await answered(workers, candidate, question)
+
+
+async def answered(workers: Workers, candidate: Candidate, question: Question) -> Examined:
     deadline = asyncio.get_running_loop().time() + 60
     function = "countersign.signatures.examine:examine_packed"
     return unpack(await workers.run(function, *pack(candidate, question), deadline=deadline))
@@ -104,6 +109,39 @@ async def test_the_documented_conditions_hold_for_what_they_ask_and_for_nothing_
     assert (await examined(workers, candidate, image, other_key, kind)).problem.startswith("NoKeyMatches")
     other = dataclasses.replace(image, digest="sha256:" + "00" * 32)
     assert (await examined(workers, candidate, other, key, kind)).problem.startswith("OtherDigest")
+
+
+@pytest.mark.parametrize("form", list(Form))
+async def test_a_certified_identity_attests_under_its_root_and_under_no_other(
+    lab: Lab, repository: Repository, workers: Workers, form: Form
+) -> None:
+    kind = "https://slsa.dev/provenance/v1"
+    conditions = tuple(one.expression for one in example(kind).validations)
+    image = repository.push("v1")
+    who = lab.sigstore.issuers.github("acme/ledger", ref="refs/tags/v1.2.3")
+    lab.cosign.attest_keyless(
+        *(lab.registry(RegistryKind.REFERRERS), image, who, lab.sigstore),
+        predicate=PREDICATES[kind],
+        predicate_type=COSIGN_TYPES[kind],
+        form=form,
+    )
+    (candidate,) = candidates(repository, image)
+    roots = [one.trusted_root.read_bytes() for one in (lab.sigstore, lab.another_sigstore("no-attester"))]
+    asked = [
+        Question(digest=image.digest, roots=some, predicates={kind: conditions})
+        for some in ((roots[0],), tuple(roots), (roots[1],), (b"{}",), ())
+    ]
+    mine, both, *none = [await answered(workers, candidate, one) for one in asked]
+    (one,) = mine.attestations
+    assert one.vouch.identity is not None
+    assert (one.vouch.identity.issuer, one.vouch.identity.subject) == (who.issuer, who.subject)
+    assert one.vouch.proof is not None
+    assert one.vouch.proof.root == parse_trust_root(roots[0]).hash
+    assert one.vouch.proof.signed_at is not None
+    assert [claim.holds for claim in one.claims] == [True] * len(conditions)
+    assert both.attestations == mine.attestations
+    assert [found.attestations for found in none] == [(), (), ()]
+    assert all(found.problem for found in none)
 
 
 @pytest.mark.parametrize("form", list(Form))

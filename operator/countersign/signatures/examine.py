@@ -56,7 +56,8 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     vouches: tuple[Vouch, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     problem: str = ""
-    """Why it counts for nothing: for a log, and for whoever asks `countersign image verify`."""
+    """Why it counts for nothing, or which of the proofs that came along do not hold: for a log, and for whoever asks
+    `countersign image verify`."""
 
 
 Evaluate = Callable[[Sequence[str], Said], Sequence[tuple[bool, str]]]
@@ -146,11 +147,12 @@ def _said(opened: Opened, question: Question, evaluate: Evaluate) -> Examined:
     if not statement.about(question.digest):
         raise SignatureError("OtherDigest", "the statement is about another image")
     kind = statement.predicate_type
+    problem = "; ".join(opened.problems)
     vouches = opened.vouches if kind == SIGN_PREDICATE_TYPE and statement.type == STATEMENT_V1 else ()
     if kind not in question.predicates:
         if not vouches:
             raise SignatureError("OtherType", f"nobody asks about attestations of type {kind[:120]!r}")
-        return Examined(vouches=vouches)
+        return Examined(vouches=vouches, problem=problem)
     claims = _claims(kind, Said(opened.payload, question.name, question.digest), question, evaluate)
     named = "sha256:" + hashlib.sha256(opened.payload).hexdigest()
     return Examined(
@@ -158,6 +160,7 @@ def _said(opened: Opened, question: Question, evaluate: Evaluate) -> Examined:
         attestations=tuple(
             Attestation(predicate_type=kind, statement=named, vouch=vouch, claims=claims) for vouch in opened.vouches
         ),
+        problem=problem,
     )
 
 
