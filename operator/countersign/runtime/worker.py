@@ -5,6 +5,7 @@ request is `Request` as MessagePack behind its length (4 bytes, big-endian), the
 likewise, then the result. Nothing is imported here but what a request names: the process starts small.
 """
 
+import contextlib
 import importlib
 import resource
 import socket
@@ -18,6 +19,7 @@ import msgspec
 
 LENGTH: Final = struct.Struct(">I")
 MAX_HEAD_BYTES: Final = 64 * 1024
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024  # getrusage(2) of either
 
 
 class Request(msgspec.Struct, array_like=True):
@@ -46,18 +48,27 @@ def main() -> None:
     """Serve until the connection is closed."""
     connection = socket.socket(fileno=0)
     memory = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
     while (request := _request(connection)) is not None:
         answer, result = _answer(*request)
         del request
-        answer.spent = answer.spent or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > memory // 2
+        answer.spent = answer.spent or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT > memory // 2
         head = msgspec.msgpack.encode(answer)
         connection.sendall(LENGTH.pack(len(head)) + head)
         connection.sendall(result)
         if answer.spent:
             break
+
+
+def _limit(kind: int, value: int) -> None:
+    """At the most so much; what is limited already stays so."""
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    # macOS refuses some limits. What runs there is a person's own command line.
+    with contextlib.suppress(*(() if sys.platform == "linux" else (ValueError, OSError))):
+        resource.setrlimit(kind, (value, value))
 
 
 def _request(connection: socket.socket) -> tuple[Request, list[bytes]] | None:

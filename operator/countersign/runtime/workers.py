@@ -35,8 +35,8 @@ WorkerProblem = Literal["Timeout", "Busy", "Ended", "Failed"]
 class WorkerError(Exception):
     """The work was not done.
 
-    `problem` is Timeout (not by the deadline), Busy (too much waits already), Ended (the process died of it: of its
-    memory limit, or of a fault in a library) or Failed (the function raised an error, or memory was too little).
+    `problem` is Timeout (not by the deadline), Busy (too much waits already), Ended (the process died of it, such as
+    of a fault in a library, or cannot be started) or Failed (the function raised an error, or memory was too little).
     """
 
     def __init__(self, problem: WorkerProblem, message: str) -> None:
@@ -107,7 +107,10 @@ class Workers:
             self._waiting -= 1
 
     async def _run(self, function: str, parts: Sequence[bytes], deadline: float) -> bytes:
-        worker = await self._worker()
+        try:
+            worker = await self._worker()
+        except OSError as error:
+            raise WorkerError("Ended", f"no worker process can be started ({error.strerror})") from None
         keep = False
         try:
             seconds = max(0.0, deadline - asyncio.get_running_loop().time())
@@ -163,7 +166,8 @@ class _Worker:
 
     def __init__(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as stack, theirs:
+            stack.callback(ours.close)
             self._process = subprocess.Popen(
                 # -P: the folder that it is started in is no place to import from.
                 [sys.executable, "-P", "-m", "countersign.runtime.worker", str(memory)],
@@ -173,6 +177,7 @@ class _Worker:
                 start_new_session=True,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
+            stack.pop_all()
         ours.setblocking(False)
         self._connection = ours
 
