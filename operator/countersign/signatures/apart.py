@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from countersign.signatures.cel import BadCondition, compiled, context
-from countersign.signatures.findings import judged
+from countersign.signatures.findings import judged, printable
 from countersign.signatures.statements import MAX_DEPTH, Said, too_deep
 from countersign.trust.evidence.conditions import COMPREHENSIONS, members_named
 
@@ -35,7 +35,7 @@ def evaluate_apart(conditions: Sequence[str], said: Said) -> list[_Outcome]:
         try:
             compiled(condition)  # Here, so that the next statement finds it compiled
         except BadCondition as error:
-            outcomes[number] = (False, str(error))
+            outcomes[number] = (False, printable(str(error))[:MAX_FOUND_LENGTH])
     left = [number for number in range(len(conditions)) if number not in outcomes]
     if _cheap([conditions[number] for number in left], said.payload):
         with contextlib.suppress(Exception):  # A fork is then tried, whose end harms nobody.
