@@ -72,7 +72,7 @@ def judge_live(
 ) -> Judged:
     """What the policies make of a pod that exists. `receipt`: the one that its grant rests on, whose facts stand."""
     evidence = asyncio.run(_evidence(registries, snapshot, subject, receipt))
-    return _judged(snapshot, subject, evidence, "live")
+    return _judged(snapshot, subject, evidence, "live", receipt.issued_at if receipt is not None else None)
 
 
 class Case(NamedTuple):
@@ -128,5 +128,8 @@ async def _evidence(
         return await evidence_for(source, needs, receipt, subject, until)
 
 
-def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage) -> Judged:
-    return Judged(judge(snapshot, subject, evidence, stage=stage, now=datetime.now(UTC)), subject, evidence)
+def _judged(
+    snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage, found_at: float | None = None
+) -> Judged:
+    verdict = judge(snapshot, subject, evidence, stage=stage, now=datetime.now(UTC), found_at=found_at)
+    return Judged(verdict, subject, evidence)

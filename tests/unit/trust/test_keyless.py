@@ -116,6 +116,16 @@ def test_every_extension_that_the_policy_names_must_be_there_and_fit(members: di
     assert passes(authority, certified(extensions=extensions)) is fits
 
 
+def test_the_extension_that_keeps_a_signer_out_is_told_with_what_it_is_and_what_it_should_be() -> None:
+    on_main = identity(issuer=ISSUER, subject=WORKFLOW, extensions={"sourceRepositoryRef": "refs/heads/main"})
+    found = refused(by(on_main), certified(extensions={"sourceRepositoryRef": "refs/heads/evil"})).found
+    assert found.endswith(", whose sourceRepositoryRef is refs/heads/evil, not refs/heads/main")
+    assert refused(by(on_main), certified()).found.endswith(", whose certificate has no sourceRepositoryRef")
+    hosted = identity(issuer=ISSUER, subject=WORKFLOW, extensions_reg_exp={"runnerEnvironment": "github-.*"})
+    found = refused(by(hosted), certified(extensions={"runnerEnvironment": "self-hosted"})).found
+    assert found.endswith(", whose runnerEnvironment is self-hosted, not github-.*")
+
+
 def test_one_identity_of_several_is_enough() -> None:
     other = KeylessIdentity(issuer=ISSUER, subject="somebody@example.com")
     assert passes(keyless("ci", other, KeylessIdentity(issuer=ISSUER, subject=WORKFLOW)), certified())
