@@ -122,7 +122,7 @@ class Gate:
         metrics.watch_age(self._state.age)
         metrics.paused(lambda: self._state.paused(_now()) is not None)
         self._transport = Transport(
-            AddressPolicy(allowed_ranges=settings.allowed_address_ranges),
+            AddressPolicy(allowed_ranges=settings.allowed_address_ranges, denied_ranges=settings.denied_address_ranges),
             insecure_hosts=settings.insecure_registries,
             extra_ca_pem=_pem(settings.registry_ca_files),
         )

@@ -33,6 +33,8 @@ class GateSettings:
     """`host[:port]` of registries that are spoken to in plain HTTP."""
     allowed_address_ranges: tuple[str, ...] = ()
     """CIDR ranges that registries may be in although they are denied by default (loopback, link-local, metadata)."""
+    denied_address_ranges: tuple[str, ...] = ()
+    """CIDR ranges that no registry may be in, whatever allows it: those of Services, or of a management network."""
     registry_credentials_file: Path | None = None
     """Docker configuration with the gate's own registry credentials, tried after those of the pod. They count for every
     namespace, as a node's do for the kubelet. Read anew when it changes."""

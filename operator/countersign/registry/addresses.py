@@ -35,7 +35,11 @@ _METADATA: Final = frozenset(
     )
 )
 # Prefixes whose addresses carry an IPv4 address that a gateway or the kernel will contact instead.
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_TRANSLATED: Final = (
+    ipaddress.IPv6Network("64:ff9b::/96"),  # NAT64, RFC 6052
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # NAT64 of one's own, RFC 8215; a /96 in it, as all but few have it
+    ipaddress.IPv6Network("::/96"),  # IPv4-compatible, RFC 4291, section 2.5.5.1
+)
 _THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")  # RFC 1122, section 3.2.1.3
 
 
@@ -44,24 +48,38 @@ class AddressPolicy:
 
     `allowed_hosts` lists `host` or `host:port` as they stand in image references (IPv6 in brackets); for these every
     address is accepted. `allowed_ranges` lists CIDR ranges in which every address is accepted. Private ranges
-    (RFC 1918, RFC 4193) are where clusters keep their registries: they are allowed.
+    (RFC 1918, RFC 4193) are where clusters keep their registries: they are allowed. `denied_ranges` lists CIDR ranges
+    in which none is, whatever allows it: where the API server, Services or a management network are.
     """
 
-    def __init__(self, allowed_hosts: Iterable[str] = (), allowed_ranges: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        allowed_hosts: Iterable[str] = (),
+        allowed_ranges: Iterable[str] = (),
+        denied_ranges: Iterable[str] = (),
+    ) -> None:
         """Raises ValueError for what is no CIDR range."""
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
         self._ranges = tuple(ipaddress.ip_network(text) for text in allowed_ranges)
+        self._denied = tuple(ipaddress.ip_network(text) for text in denied_ranges)
 
     def check_literal(self, host: str, port: int) -> None:
         """Judge a host that may be an IP address (no brackets). Raises AddressDeniedError."""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
+            # libc takes 127.1 or 2130706433 for an address (inet_aton), and an HTTP client may not resolve it at all.
+            if ":" in host or host.replace(".", "").isdigit():
+                raise AddressDeniedError(f"{host[:100]} is no address as addresses are written") from None
             return  # a name: judged when it is resolved
         self.check(host, port, address)
 
     def check(self, host: str, port: int, address: IPAddress) -> None:
         """Judge an address that the host has. Raises AddressDeniedError."""
+        if any(one in denied for one in (address, *_embedded(address)) for denied in self._denied):
+            raise AddressDeniedError(
+                f"{host} has the address {address}, which is not contacted: the gate's settings deny its range"
+            )
         kind = _denied_kind(address)
         if kind is None or self._lists(host, port) or any(address in allowed for allowed in self._ranges):
             return
@@ -115,13 +133,19 @@ class GuardedResolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+def _embedded(address: IPAddress) -> tuple[IPAddress, ...]:
+    """The IPv4 address that is meant by an IPv6 address, if one is."""
+    if not isinstance(address, ipaddress.IPv6Address) or address.is_unspecified or address.is_loopback:
+        return ()
+    found = address.ipv4_mapped or address.sixtofour
+    if found is None and any(address in network for network in _TRANSLATED):
+        found = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return (found,) if found is not None else ()
+
+
 def _denied_kind(address: IPAddress) -> str | None:
-    if isinstance(address, ipaddress.IPv6Address):
-        embedded = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if embedded is not None:
-            return _denied_kind(embedded)
+    for embedded in _embedded(address):
+        return _denied_kind(embedded)
     if address.is_loopback:
         return "loopback"
     if address.is_link_local:

@@ -31,6 +31,7 @@ EVERYTHING: Object = {
             "caConfigMap": "registry-ca",
             "insecure": ["registry.local:5000"],
             "allowedAddressRanges": ["127.0.0.0/8", "::1/128"],
+            "deniedAddressRanges": ["10.96.0.0/12"],
             "credentialsSecret": "registry-login",
             "maxRequests": 64,
             "maxRequestsPerHost": 8,

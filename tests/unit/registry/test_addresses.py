@@ -35,6 +35,8 @@ HOST = "registry.example.com"
         "::ffff:169.254.169.254",
         "2002:7f00:1::",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "::127.0.0.1",
     ],
 )
 def test_addresses_of_the_node_and_of_the_cloud_are_denied(address: str) -> None:
@@ -70,6 +72,48 @@ def test_listed_hosts_are_contacted_wherever_they_are(allowed: str, host: str, p
     else:
         with pytest.raises(AddressDeniedError):
             policy.check(host, port, address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "2130706433",
+        "0",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "127.000.000.001",
+        "1.2.3",
+        "1.2.3.4.5",
+        "::1%",
+        "::127.1",
+        "1:2",
+    ],
+)
+def test_a_host_that_is_no_name_and_no_address_as_addresses_are_written_is_not_contacted(host: str) -> None:
+    """libc takes many of them for an address (inet_aton): none of them may be judged as a name."""
+    with pytest.raises(AddressDeniedError, match="is no address as addresses are written"):
+        AddressPolicy().check_literal(host, 443)
+
+
+@pytest.mark.parametrize("host", ["registry.example.com", "1.example.com", "0x7f000001", "a", "10.0.0.1", "fd12::1"])
+def test_names_are_judged_when_they_are_resolved(host: str) -> None:
+    AddressPolicy().check_literal(host, 443)
+
+
+@pytest.mark.parametrize("address", ["10.96.0.1", "::ffff:10.96.0.1", "64:ff9b::a60:1", "2002:a60:1::", "fd00:10::7"])
+def test_ranges_can_be_denied_whatever_else_is_allowed(address: str) -> None:
+    policy = AddressPolicy([HOST], ["10.0.0.0/8", "::/0"], ["10.96.0.0/12", "fd00:10::/64"])
+    with pytest.raises(AddressDeniedError, match="is not contacted"):
+        policy.check(HOST, 443, ipaddress.ip_address(address))
+    policy.check(HOST, 443, ipaddress.ip_address("10.0.0.1"))
+    policy.check(HOST, 443, ipaddress.ip_address("fd00:11::7"))
+
+
+def test_a_range_that_is_none_is_refused() -> None:
+    for ranges in (["10.0.0.1/8"], ["registry.example.com"]):
+        with pytest.raises(ValueError, match=ranges[0]):
+            AddressPolicy(denied_ranges=ranges)
 
 
 def _answering(*addresses: str) -> Any:
