@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help dev test unit lint types e2e demo image lab lab-down bench generate requirements clean
+.PHONY: help dev test unit fuzz lint types e2e demo image lab lab-down bench generate requirements clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -24,6 +24,10 @@ test: dev ## Run every test; the first run builds the control plane; SLOW=1 adds
 
 unit: dev ## Run the tests that need no control plane
 	$(BIN)/pytest tests/unit tests/property
+
+MINUTES ?= 10
+fuzz: dev ## Go on with the property tests of all parsers for so long: MINUTES=10
+	$(BIN)/python -m tests.fuzz $(MINUTES)
 
 lint: dev ## Check style, layers and generated files
 	$(BIN)/ruff check .

@@ -289,9 +289,10 @@ def _next_page(answer: Answer, base: URL) -> URL | None:
         return None
     try:
         target = answer.url.join(URL(match[1], encoded=True))
+        here = target.origin() == base.origin()
     except ValueError:
         return None
-    return target if target.origin() == base.origin() else None
+    return target if here else None
 
 
 async def _verified(data: bytes, digest: str) -> None:

@@ -203,14 +203,17 @@ async def test_an_api_that_cannot_answer_is_not_taken_for_no_referrers(
             await client.referrers(image(registry), DIGEST, anyone())
 
 
-async def test_pages_are_followed_on_the_registry_only(registry: FakeRegistry, client_for: ClientMaker) -> None:
+@pytest.mark.parametrize("elsewhere", ["https://elsewhere.example.com/", "0:", "https://[", "mailto:a@b"])
+async def test_pages_are_followed_on_the_registry_only(
+    registry: FakeRegistry, client_for: ClientMaker, elsewhere: str
+) -> None:
     digests = [digest_of(str(number).encode()) for number in range(3)]
 
     async def pages(request: web.Request) -> web.Response:
         number = int(request.query.get("page", "0"))
         link = f'</v2/team/app/referrers/{DIGEST}?page={number + 1}>; rel="next"'
         if number == 2:
-            link = '<https://elsewhere.example.com/>; rel="next"'
+            link = f'<{elsewhere}>; rel="next"'
         content = index([{"mediaType": OCI_INDEX, "digest": digests[number], "size": 1}])
         return web.json_response(content, content_type=OCI_INDEX, headers={"Link": link})
 
