@@ -4,13 +4,14 @@ Sources: OCI image specification (manifest.md, image-index.md, config.md); Docke
 """
 
 import hashlib
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Any, Final, Literal
 
 import msgspec
 
 from countersign.registry.errors import MalformedError
 from countersign.trust.images.reference import is_digest
-from countersign.trust.strict_json import BadJSON, parse_as
+from countersign.trust.strict_json import BadJSON, parse, parse_as
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -113,12 +114,16 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
     """Read a manifest or index whose bytes are known to have this digest. Raises MalformedError.
 
     What a document is follows from its members, and its media type must agree: one that could be read as both a
-    manifest and an index is refused (CVE-2021-41190).
+    manifest and an index is refused (CVE-2021-41190). So is one with members that another reader would take for the
+    known ones: Go's encoding/json, by which runtimes read (containerd core/images/image.go), minds no case and takes
+    the last of several, so that they would run what `Manifests` lists and we had judged what `manifests` does.
     """
     try:
-        document = parse_as(data, _Manifest)
-    except BadJSON as error:
-        raise MalformedError(f"the manifest {digest} cannot be read: {error}") from None
+        value = parse(data)
+        _refuse_lookalikes(value, digest)
+        document = msgspec.convert(value, _Manifest)
+    except (BadJSON, msgspec.ValidationError) as error:
+        raise MalformedError(f"the manifest {digest} cannot be read: {str(error)[:200]}") from None
     is_index = document.manifests is not None
     if is_index and (document.layers is not None or document.config is not None):
         raise MalformedError(f"{digest} can be read as a manifest and as an index; rebuild and push it again")
@@ -143,6 +148,31 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
         artifact_type=document.artifact_type,
         subject=document.subject,
     )
+
+
+def _refuse_lookalikes(document: Any, digest: str) -> None:
+    for value, wanted in _objects(document):
+        names = wanted.__struct_encode_fields__
+        folded = {name.casefold() for name in names}
+        for name in value.keys() - names:
+            if name.casefold() in folded:
+                raise MalformedError(
+                    f"{digest} has a member {name[:80]!r}, which differs from a known one only in upper and lower "
+                    "case: programs would read it differently; build the image again"
+                )
+
+
+def _objects(document: Any) -> Iterator[tuple[dict[str, Any], type[msgspec.Struct]]]:
+    """The objects of which members are read, and as what."""
+    if not isinstance(document, dict):
+        return
+    yield document, _Manifest
+    lists = [document.get("manifests"), document.get("layers"), [document.get("config"), document.get("subject")]]
+    for descriptor in (one for several in lists if isinstance(several, list) for one in several):
+        if isinstance(descriptor, dict):
+            yield descriptor, Descriptor
+            if isinstance(descriptor.get("platform"), dict):
+                yield descriptor["platform"], Platform
 
 
 def parse_config(data: bytes) -> ImageConfig:

@@ -66,6 +66,31 @@ def test_what_could_be_understood_in_two_ways_or_in_none_is_refused(members: dic
         parse(**members)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schemaVersion": 2, "manifests": [{"digest": "%s"}], "Manifests": [{"digest": "%s"}]}',
+        '{"schemaVersion": 2, "manifests": [{"digest": "%s", "Digest": "%s"}]}',
+        '{"schemaVersion": 2, "manifests": [{"digest": "%s"}], "manife\u017fts": [{"digest": "%s"}]}',
+        '{"schemaVersion": 2, "manifests": [{"digest": "%s"}], "Manifests": null, "Layers": [{"digest": "%s"}]}',
+        '{"schemaVersion": 2, "manifests": [{"digest": "%s", "platform": {"os": "unknown", "OS": "linux"}}]}',
+        '{"schemaVersion": 2, "manifests": [{"digest": "%s", "Platform": {"os": "linux"}}]}',
+        '{"schemaVersion": 2, "config": {"digest": "%s"}, "layers": [{"digest": "%s", "DIGEST": ""}]}',
+        '{"schemaVersion": 2, "config": {"digest": "%s"}, "Subject": {"digest": "%s"}}',
+    ],
+)
+def test_a_member_that_a_runtime_would_take_for_another_is_refused(text: str) -> None:
+    """Go's encoding/json, by which runtimes read, takes members in any case, and the last one of several."""
+    filled = (text.replace("%s", DIGEST, 1).replace("%s", "sha256:" + "ee" * 32)).encode()
+    with pytest.raises(MalformedError, match="only in upper and lower case"):
+        parse_manifest(filled, DIGEST)
+
+
+def test_annotations_may_have_any_names() -> None:
+    config = {**CONFIG, "annotations": {"Digest": "x"}}
+    assert parse(config=config, annotations={"Config": "x"}, newMember={"Layers": []}).kind == "manifest"
+
+
 def test_a_member_given_twice_is_refused() -> None:
     with pytest.raises(MalformedError, match="twice"):
         parse_manifest(b'{"schemaVersion": 2, "config": null, "config": {"digest": "%s"}}' % DIGEST.encode(), DIGEST)
