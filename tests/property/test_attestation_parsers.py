@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -91,7 +92,11 @@ def test_changed_bytes_come_to_the_same_or_to_nothing(form: Any, data: st.DataOb
     assert found == EXPECTED[form] or nothing(found)
 
 
-@given(st.dictionaries(st.sampled_from(["_type", "subject", "predicateType", "predicate"]), _json))
+_members = st.dictionaries(st.sampled_from(["_type", "subject", "predicateType", "predicate"]), _json)
+
+
+# What Python writes for numbers that JSON has not is no statement.
+@given(_members.filter(lambda members: not {"Infinity", "NaN"} & set(re.findall("Infinity|NaN", json.dumps(members)))))
 def test_a_signed_statement_with_arbitrary_members_is_about_the_image_only_if_it_says_so(members: Any) -> None:
     payload = statement(DIGEST, KIND, **members)
     found = examine(Candidate(form="dsse", data=envelope(payload)), QUESTION)
