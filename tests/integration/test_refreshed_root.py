@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from countersign.api.clock import format_time
 from tests.fakes.tuf_repository import MisbehavingMirror
 from tests.lab.images import ImageSpec
 from tests.stack import objects
@@ -100,6 +102,19 @@ def test_a_refreshed_root_suspends_what_rests_on_what_left_and_only_that(setting
     suspended = setting.grant("Suspended")
     assert suspended["metadata"]["uid"] == first["metadata"]["uid"]
     setting.root(content)
+    setting.grant("Active")
+
+
+def test_a_root_that_ends_what_it_believed_suspends_what_was_signed_later(setting: Setting) -> None:
+    """How a certificate authority is taken back that fell into wrong hands: what it issued before still counts."""
+    content = json.loads(setting.lab.sigstore.trusted_root.read_text())
+    ended = format_time(datetime.now(UTC) - timedelta(days=1))
+    for one in content["certificateAuthorities"]:
+        one["validFor"]["end"] = ended
+    setting.grant("Active")
+    setting.root(json.dumps(content))
+    setting.grant("Suspended")
+    setting.root(setting.lab.sigstore.trusted_root.read_text())
     setting.grant("Active")
 
 

@@ -119,7 +119,7 @@ def read(content: str) -> Known:
         root = parse_trust_root(encoded)
     except BadTrustRoot as error:
         return _unusable(str(error))
-    return Known(RootFacts(root.hash, root.anchors), encoded)
+    return Known(RootFacts(root.hash, root.anchors, spans=root.spans), encoded)
 
 
 def _public_good() -> Known:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -79,7 +79,15 @@ class Authority(NamedTuple):
 class TrustRoot:
     """One root's content, read. Two are equal if their hashes are."""
 
-    __slots__ = ("anchors", "certificate_authorities", "certificate_logs", "hash", "logs", "timestamp_authorities")
+    __slots__ = (
+        "anchors",
+        "certificate_authorities",
+        "certificate_logs",
+        "hash",
+        "logs",
+        "spans",
+        "timestamp_authorities",
+    )
 
     def __init__(
         self,
@@ -99,12 +107,30 @@ class TrustRoot:
             [name for one in (*certificate_authorities, *timestamp_authorities) for name in one.anchors]
             + [log.anchor for log in (*logs, *certificate_logs)]
         )
+        self.spans: Final = _spans(
+            [(name, one.window) for one in (*certificate_authorities, *timestamp_authorities) for name in one.anchors]
+            + [(log.anchor, log.window) for log in logs]
+        )
+        """From when to when anchors are believed, in seconds since the epoch, where that is not for ever. Without
+        certificate logs: their time is that of the certificate, which facts do not hold."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TrustRoot) and self.hash == other.hash
 
     def __hash__(self) -> int:
         return hash(self.hash)
+
+
+def _spans(windows: Iterable[tuple[str, Window]]) -> dict[str, tuple[int, int | None]]:
+    """By name, in whole seconds; of one that stands in several chains, all of the time that any of them has."""
+    found: dict[str, tuple[int, int | None]] = {}
+    for name, window in windows:
+        start, end = int(window.start.timestamp()), None if window.end is None else int(window.end.timestamp())
+        if name in found:
+            other_start, other_end = found[name]
+            start, end = min(start, other_start), None if end is None or other_end is None else max(end, other_end)
+        found[name] = start, end
+    return found
 
 
 class _Interval(msgspec.Struct):

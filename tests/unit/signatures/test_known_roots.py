@@ -18,7 +18,7 @@ from countersign.api.evidence_root import (
 from countersign.signatures import known_roots
 from countersign.signatures.known_roots import Known, KnownRoots
 from countersign.signatures.roots import parse_trust_root, public_good_root
-from countersign.trust.policies.policy import DEFAULT_ROOT
+from countersign.trust.policies.policy import DEFAULT_ROOT, RootFacts
 from tests.unit.trust.build import evidence_root
 
 CONTENT = public_good_root().decode()
@@ -45,7 +45,7 @@ def from_tuf(**source: object) -> EvidenceRoot:
 def test_a_root_has_the_facts_and_the_content_that_stand_in_it() -> None:
     roots = KnownRoots([evidence_root(trusted_root=CONTENT)])
     root = parse_trust_root(CONTENT.encode())
-    assert roots["private"] == (root.hash, root.anchors, "")
+    assert roots["private"] == RootFacts(root.hash, root.anchors, spans=root.spans)
     assert roots.content("private") == (root.hash, CONTENT.encode())
     assert set(roots) == {"private", DEFAULT_ROOT}
     assert len(roots) == 2

@@ -17,6 +17,7 @@ from tests.unit.trust.build import (
     ANCHORS,
     ISSUER,
     ROOT_HASH,
+    SIGNED_AT,
     TAGGED,
     WORKFLOW,
     certified,
@@ -155,6 +156,34 @@ def test_what_rests_on_material_that_the_root_no_longer_has_does_not_count() -> 
 def test_a_refreshed_root_that_still_has_the_material_takes_nothing_away() -> None:
     refreshed = {"public-good": root(OTHER_HASH, anchors=(*ANCHORS, "ca:new"))}
     assert passes(keyless(), certified(), roots=refreshed)
+
+
+@pytest.mark.parametrize(
+    ("spans", "counts"),
+    [
+        ({"ca:acme": (SIGNED_AT, None), "tsa:acme": (SIGNED_AT + 9, SIGNED_AT)}, True),
+        ({"ca:acme": (0, SIGNED_AT - 1)}, False),
+        ({"ca:acme": (SIGNED_AT + 1, None)}, False),
+        ({"tsa:acme": (0, SIGNED_AT - 1)}, False),
+        ({"log:acme": (0, SIGNED_AT - 1), "ca:other": (0, 1)}, True),
+    ],
+)
+def test_what_a_root_no_longer_believes_for_that_time_does_not_count(spans: Any, counts: bool) -> None:
+    """A root that ends the interval of an authority that was taken over, or another root that never had it so wide."""
+    narrow = root(OTHER_HASH)._replace(spans=spans)
+    assert passes(keyless(), certified(), roots={"public-good": narrow}) is counts
+    assert passes(keyless("ci", root="narrow"), certified(), roots={"public-good": root(), "narrow": narrow}) is counts
+    if not counts:
+        found = refused(by(keyless(), roots={"public-good": narrow}), certified(), checked=(ROOT_HASH, OTHER_HASH))
+        assert "EvidenceRoot public-good lacks" in found.found
+
+
+def test_without_a_time_what_has_ended_does_not_count() -> None:
+    logged = keyed("release", 1, root="public-good", require=("TransparencyLog",))
+    timeless = msgspec.structs.replace(vouch(1), proof=proof("log", signed_at=None, anchors=("log:acme",)))
+    for end, counts in ((None, True), (SIGNED_AT, False)):
+        given = root()._replace(spans={"log:acme": (0, end)})
+        assert passes(logged, timeless, roots={"public-good": given}) is counts
 
 
 def test_a_signature_that_rests_on_nothing_rests_on_no_root() -> None:

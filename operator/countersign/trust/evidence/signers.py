@@ -66,7 +66,7 @@ def _objection_to_proof(authority: CompiledAuthority, vouch: Vouch, weights: Wei
     if proof is None:
         return "ProofMissing"
     # Without a single anchor it would rest on nothing, and so on every root.
-    if not proof.anchors or not root.anchors.issuperset(proof.anchors):
+    if not proof.anchors or not root.holds(proof.anchors, proof.signed_at):
         return "OtherRoot"
     if proof.signed_at is None and vouch.identity is not None:
         return "NoTrustedTime"
@@ -81,7 +81,7 @@ def trusted_time(authority: CompiledAuthority, vouch: Vouch, weights: Weights) -
     proof = vouch.proof
     if root is None or root.problem or proof is None:
         return None
-    return proof.signed_at if proof.anchors and root.anchors.issuperset(proof.anchors) else None
+    return proof.signed_at if proof.anchors and root.holds(proof.anchors, proof.signed_at) else None
 
 
 def signer(vouch: Vouch) -> str:

@@ -4,7 +4,7 @@ A `PolicySnapshot` is everything that a judgement takes from the cluster besides
 build a new one when a watch brings a change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
@@ -74,6 +74,24 @@ class RootFacts(NamedTuple):
     """Names of its certificates and logs (`signatures.roots.TrustRoot.anchors`)."""
     problem: str = ""
     """A phrase: why it cannot be used now, and what to do. Empty if it can be."""
+    spans: Mapping[str, tuple[int, int | None]] = MappingProxyType({})
+    """From when to when anchors are believed (`signatures.roots.TrustRoot.spans`)."""
+
+    def holds(self, anchors: Iterable[str], signed_at: int | None) -> bool:
+        """Whether it has all of them, and believes them for a signature of that time (in seconds since the epoch).
+
+        The time is the earliest that is proven. An authority must have been believed then to issue the certificate;
+        a log or a timestamp authority may have spoken later, so of these only the end counts.
+        """
+        for anchor in anchors:
+            if anchor not in self.anchors:
+                return False
+            start, end = self.spans.get(anchor, (0, None))
+            if end is not None and (signed_at is None or signed_at > end):
+                return False
+            if signed_at is not None and signed_at < start and anchor.startswith("ca:"):
+                return False
+        return True
 
 
 class PolicySnapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
