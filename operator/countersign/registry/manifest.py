@@ -22,6 +22,8 @@ _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 
 MAX_INDEX_ENTRIES: Final = 1024
 """Of an image's index (the largest official images have about 40) and of a list of referrers."""
+MAX_VALUES: Final = 200_000
+"""Of one document, counted before it is read: each takes up to 100 bytes then, and many documents are read at once."""
 MAX_LAYERS: Final = 1000  # cosign's own limit for the layers of a signature manifest
 
 
@@ -118,6 +120,7 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
     known ones: Go's encoding/json, by which runtimes read (containerd core/images/image.go), minds no case and takes
     the last of several, so that they would run what `Manifests` lists and we had judged what `manifests` does.
     """
+    _refuse_many_values(data, digest)
     try:
         value = parse(data)
         _refuse_lookalikes(value, digest)
@@ -150,6 +153,12 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
     )
 
 
+def _refuse_many_values(data: bytes, name: str) -> None:
+    # No more values than commas and opening brackets, plus one.
+    if data.count(b",") + data.count(b"[") + data.count(b"{") >= MAX_VALUES:
+        raise MalformedError(f"{name} may have more than {MAX_VALUES} values")
+
+
 def _refuse_lookalikes(document: Any, digest: str) -> None:
     for value, wanted in _objects(document):
         names = wanted.__struct_encode_fields__
@@ -177,6 +186,7 @@ def _objects(document: Any) -> Iterator[tuple[dict[str, Any], type[msgspec.Struc
 
 def parse_config(data: bytes) -> ImageConfig:
     """Read an image's config. Raises MalformedError."""
+    _refuse_many_values(data, "the image's config")
     try:
         document = parse_as(data, _Config)
     except BadJSON as error:

@@ -1,6 +1,7 @@
 """Manifests, indexes and configs: one meaning each, or refused."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -118,3 +119,25 @@ def test_content_is_held_against_either_algorithm() -> None:
         verify_digest(b"x", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
     with pytest.raises(MalformedError):
         verify_digest(b"", "sha512:" + "ab" * 64)
+
+
+@pytest.mark.parametrize("filler", [b"[],", b"{},", b'"",', b"1e1,"])
+def test_a_document_of_a_million_values_takes_no_memory(filler: bytes) -> None:
+    """A hundred bytes each, many at once: they would take all that the gate has."""
+    many = filler * (3 * 1024 * 1024 // len(filler))
+    manifest = b'{"schemaVersion": 2, "config": {"digest": "%s"}, "x": [%s0]}' % (DIGEST.encode(), many)
+    config = b'{"os": "linux", "x": [%s0]}' % many
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedError, match="values"):
+            parse_manifest(manifest, DIGEST)
+        with pytest.raises(MalformedError, match="values"):
+            parse_config(config)
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_longest_lists_that_are_read_may_have_annotations() -> None:
+    described = {"digest": DIGEST, "size": 1, "annotations": {f"org.example.{n}": "a, b" for n in range(20)}}
+    assert len(parse(manifests=[described] * MAX_INDEX_ENTRIES).manifests) == MAX_INDEX_ENTRIES
