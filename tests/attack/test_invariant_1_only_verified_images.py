@@ -114,3 +114,29 @@ def test_nobody_passes_a_pod_off_as_a_nodes_own(governed: Governed) -> None:
     del pod["spec"]["serviceAccountName"]
     answer = governed.create(pod)
     assert (answer.status, "MirrorForged" in answer.message) == (403, True), f"{answer.status} {answer.message}"
+
+
+def test_a_pod_that_is_let_past_later_brings_no_other_image(governed: Governed) -> None:
+    """What the gate leaves alone in an UPDATE, a mirror and what is being deleted, brings no image to a node."""
+    made = governed.admitted(governed.pod(metadata={"finalizers": ["example.com/stay"]}))
+    path = f"{governed.pods}/{made['metadata']['name']}"
+    swap = {"op": "replace", "path": "/spec/containers/0/image", "value": governed.unsigned.by_tag}
+    marked = {"op": "add", "path": "/metadata/annotations/kubernetes.io~1config.mirror", "value": "x"}
+    answer = governed.edit.patch(path, [marked, swap])
+    assert answer.status in (403, 422), answer
+    assert governed.edit.patch(path, [marked]).status in (403, 422)
+    assert governed.edit.patch(path, [swap]).status == 403
+    governed.edit.delete(path, body={"gracePeriodSeconds": 0})
+    going = governed.lab.admin.get(path, expect=200).body
+    assert going["metadata"]["deletionTimestamp"]
+    governed.edit.patch(path, [swap])
+    # Whatever stands in it now: nobody with `edit` has it put on a node, and no scheduler takes one that is going.
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": made["metadata"]["name"]},
+        "target": {"kind": "Node", "name": governed.node.name},
+    }
+    assert governed.edit.post(f"{path}/binding", binding).status == 403
+    assert governed.lab.admin.post(f"{path}/binding", binding).status in (409, 422)
+    governed.lab.admin.patch(path, {"metadata": {"finalizers": None}}, content_type="application/merge-patch+json")

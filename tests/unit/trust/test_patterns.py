@@ -33,6 +33,8 @@ def test_a_line_feed_at_the_end_is_part_of_the_value() -> None:
         (r"(?<=a)b", "(?<"),
         (r"(a)\1", r"\1"),
         (r"(\pL{1,900}x?)+", "too large"),
+        (r"\PC{100}", "too large"),
+        (r"(\pL\pN\pS){12}", "too large"),
         ("a" * 513, "512"),
         ("\ud800", "surrogate"),
     ],
@@ -57,3 +59,15 @@ def test_a_value_longer_than_any_certificate_holds_does_not_match() -> None:
 
 def test_a_value_that_is_no_text_does_not_match() -> None:
     assert not Pattern(".*").matches("\ud800")
+
+
+def test_expressions_as_people_write_them_are_small_enough() -> None:
+    repositories = "|".join(f"https://github\\.com/acme/repository{i}/.*" for i in range(12))
+    for text in (
+        r"https://github\.com/acme/[a-z0-9._-]+/\.github/workflows/[a-z0-9._-]+\.ya?ml@refs/(heads/(main|release-[0-9.]+)"
+        r"|tags/v[0-9]+\.[0-9]+\.[0-9]+(-rc[0-9]+)?)",
+        r"(?i)[a-z0-9._%+-]{1,64}@(acme|acme-labs)\.(com|org|example)",
+        r"https://[^/]+\.acme\.example/.{0,200}",
+        repositories,
+    ):
+        assert Pattern(text).problem == "", text

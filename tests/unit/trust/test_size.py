@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 
+from countersign.api.image_rule import KeylessIdentity
 from countersign.api.pod import Pod
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.pods.size import MAX_COMPARISONS, MAX_IMAGES
+from countersign.trust.policies.compiled import MAX_EXPRESSIONS
 from countersign.trust.policies.composition import accept
-from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.policies.patterns import _compile
+from countersign.trust.policies.policy import Policy, PolicySnapshot
 from countersign.trust.verdicts.problem import Stage
 from tests.unit.trust.build import (
     cluster_policy,
@@ -18,8 +22,10 @@ from tests.unit.trust.build import (
     container,
     denied,
     judged,
+    keyless,
     pod,
     rule,
+    rule_by,
     snapshot,
     token,
     trust_policy,
@@ -73,3 +79,39 @@ def test_a_namespace_of_many_policies_keeps_the_controller_no_longer_than_a_mome
     started = time.process_time()
     assert all(one.accepted for one in accept(given).policies)
     assert time.process_time() - started < 4
+
+
+def _identities(number: int) -> tuple[KeylessIdentity, ...]:
+    return tuple(
+        KeylessIdentity(issuer_reg_exp=rf"[^a]{{40}}{i}", subject_reg_exp=rf"[^b]{{40}}{i}") for i in range(number)
+    )
+
+
+def _policy_of(expressions: int) -> Policy:
+    """A namespace's own, within every bound of the CRD, with so many expressions for signers."""
+    several = _identities(expressions // 2)
+    authorities = [keyless(f"a{i}", *several[i : i + 16]) for i in range(0, len(several), 16)]
+    rules = [
+        msgspec.structs.replace(rule_by(*authorities[i : i + 16]), name=f"r{i}") for i in range(0, len(authorities), 16)
+    ]
+    return trust_policy("own", images=tuple(rules))
+
+
+def test_a_policy_of_thousands_of_expressions_is_refused_and_its_pods_too_without_reading_them() -> None:
+    """Each may take milliseconds to read, in a process that answers for the whole cluster."""
+    given = snapshot(_policy_of(6000))
+    before = _compile.cache_info().misses
+    assert denied(judged(given)) == ["PodTooLarge"]
+    assert evidence_needs(given.policies, pod(), {}) == ()
+    (judgement,) = accept(given).policies
+    assert (judgement.accepted, judgement.accepted_reason) == (False, "Invalid")
+    assert "expressions" in judgement.accepted_message
+    assert _compile.cache_info().misses == before
+
+
+def test_as_many_expressions_as_may_be_are_read() -> None:
+    given = snapshot(_policy_of(MAX_EXPRESSIONS))
+    assert denied(judged(given)) != ["PodTooLarge"]
+    assert accept(given).policies[0].accepted
+    both = snapshot(_policy_of(MAX_EXPRESSIONS), cluster_policy(images=(rule_by(keyless("ci", *_identities(1))),)))
+    assert denied(judged(both)) == ["PodTooLarge"]

@@ -9,7 +9,7 @@ from typing import Final
 
 from countersign.api.pod import Pod
 from countersign.trust.images.extraction import extract
-from countersign.trust.policies.compiled import CompiledPolicy
+from countersign.trust.policies.compiled import MAX_EXPRESSIONS, CompiledPolicy
 
 MAX_IMAGES: Final = 256
 """Containers of every kind and image volumes of one pod. A node runs 110 pods by default (kubelet, --max-pods)."""
@@ -27,4 +27,7 @@ def too_large(policies: Sequence[CompiledPolicy], pod: Pod) -> str:
     images = len({use.image for use in uses})
     if images * weight > MAX_COMPARISONS:
         return f"{images} images under policies of {weight} globs and tokens: more than {MAX_COMPARISONS} comparisons"
+    expressions = sum(policy.expressions for policy in policies)
+    if expressions > MAX_EXPRESSIONS:
+        return f"policies of {expressions} regular expressions for signers: more than {MAX_EXPRESSIONS}"
     return ""

@@ -61,6 +61,11 @@ class CompiledIdentity:
         return ""
 
     @property
+    def expressions(self) -> int:
+        """How many it has."""
+        return len(self._extension_patterns) + (self._issuer_pattern is not None) + (self._subject_pattern is not None)
+
+    @property
     def extensions(self) -> tuple[str, ...]:
         """Names of the extensions that it asks about."""
         return tuple([name for name, _ in (*self._extensions, *self._extension_patterns)])

@@ -22,6 +22,9 @@ from countersign.trust.policies.policy import Policy, PolicySnapshot
 _KEY: Final = "compiled"
 MAX_SEEN: Final = 256
 """Names of images for which a policy remembers its rules: those of one pod (`pods.size`), asked for at each step."""
+MAX_EXPRESSIONS: Final = 256
+"""Regular expressions for signers, of all policies of one pod. One may take some milliseconds to compile, in a process
+that answers for the whole cluster. So many name over a hundred signers, each by issuer and subject."""
 _NEWEST: Final = "9"
 """Sorts after every RFC 3339 time of this millennium: what has no creation time yet is the newest."""
 
@@ -144,6 +147,7 @@ class CompiledPolicy:
         "accounts",
         "denied_env",
         "denied_env_prefixes",
+        "expressions",
         "globs",
         "policy",
         "ref",
@@ -160,6 +164,13 @@ class CompiledPolicy:
         self.rules: Final = tuple(CompiledRule(rule) for rule in policy.spec.images)
         self.globs: Final = sum(len(rule.globs) for rule in self.rules)
         """How many there are in all its rules."""
+        self.expressions: Final = sum(
+            identity.expressions
+            for rule in self.rules
+            for signer in (*rule.authorities, *rule.attestors)
+            for identity in signer.identities
+        )
+        """Of them, too."""
         self.seen: dict[str, tuple[CompiledRule, ...]] = {}
         self.tokens: Final = tuple(CompiledToken(token) for token in policy.spec.tokens)
         # A TrustPolicy speaks of its own namespace only, whatever it writes there.

@@ -15,6 +15,7 @@ from countersign.api.policy import EphemeralResponse, Responses, TokenSpec
 from countersign.trust.evidence import conditions
 from countersign.trust.policies import audiences
 from countersign.trust.policies.compiled import (
+    MAX_EXPRESSIONS,
     CompiledPolicy,
     CompiledSnapshot,
     audience_precedence,
@@ -231,6 +232,11 @@ def _invalid(policy: CompiledPolicy) -> str:
 
 def _invalid_signers(policy: CompiledPolicy) -> str:
     """A key or an expression that cannot be read: it never counts for anybody, and never holds."""
+    if policy.expressions > MAX_EXPRESSIONS:
+        return (
+            f"{policy.expressions} regular expressions for signers, more than {MAX_EXPRESSIONS} for one pod: none of its "
+            "pods is judged; name signers exactly, or by fewer expressions"
+        )
     for rule in policy.rules:
         for kind, authorities in (("authority", rule.authorities), ("attestor", rule.attestors)):
             for authority in authorities:
