@@ -234,7 +234,7 @@ def _invalid_signers(policy: CompiledPolicy) -> str:
     """A key or an expression that cannot be read: it never counts for anybody, and never holds."""
     if policy.expressions > MAX_EXPRESSIONS:
         return (
-            f"{policy.expressions} regular expressions for signers, more than {MAX_EXPRESSIONS} for one pod: none of its "
+            f"{policy.expressions} regular expressions for signers, over {MAX_EXPRESSIONS} for one pod: none of its "
             "pods is judged; name signers exactly, or by fewer expressions"
         )
     for rule in policy.rules:
