@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from countersign.api import names
+from countersign.api.evidence_root import EvidenceRootSpec
 from countersign.api.objects import KINDS
 from countersign.cli import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
+from countersign.signatures.tuf_mirror import PUBLIC_GOOD_MIRROR
+from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render
 from tests.values import page
@@ -187,6 +191,17 @@ def test_each_flag_is_one_that_the_service_knows(objects: list[Object], service:
     assert isinstance(parse(settings, args, {}), settings)
 
 
+def test_the_rate_of_the_scan_reaches_the_controller_as_it_is_written() -> None:
+    scan = {"requestsPerSecond": 0.5, "refreshSeconds": 7200, "collectSeconds": 0}
+    (deployment,) = (
+        one
+        for one in render({"controller": {"scan": scan}})
+        if one["kind"] == "Deployment" and one["metadata"]["name"] == "countersign-controller"
+    )
+    args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--scan-requests-per-second=0.5", "--scan-refresh-seconds=7200", "--collect-seconds=0"} <= set(args)
+
+
 def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -> None:
     # kubernetes.io/docs/concepts/security/pod-security-standards, "Restricted".
     pods = [deployment["spec"]["template"] for deployment in of_kind(objects, "Deployment")]
@@ -195,7 +210,7 @@ def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all(volume.keys() & {"configMap", "secret"} for volume in spec.get("volumes", []))
+        assert all(volume.keys() & {"configMap", "emptyDir", "secret"} for volume in spec.get("volumes", []))
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -399,6 +414,7 @@ def test_each_guard_denies_and_fails_closed(objects: list[Object]) -> None:
     bindings = {b["spec"]["policyName"]: b["spec"] for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")}
     policies = of_kind(objects, "ValidatingAdmissionPolicy")
     expected = {"crds", "grants", "minting", "namespace-labels", "owners", "owners-namespaced"}
+    expected |= {"exceptions"}
     expected |= {"pauses", "receipts", "reserved-labels", "revocations"}
     assert {policy["metadata"]["name"] for policy in policies} == {f"countersign-{name}" for name in expected}
     for policy in policies:
@@ -466,3 +482,23 @@ def test_no_guard_with_parameters_stands_in_the_way_of_the_clusters_own_pods_and
             assert {*names.EXEMPT_NAMESPACES, names.SYSTEM_NAMESPACE} <= set(clause["values"])
             checked += 1
     assert checked == 3
+
+
+def test_nothing_is_fetched_from_the_public_good_mirror_unless_a_value_says_so() -> None:
+    refreshed = of_kind(render({"evidenceRoots": {"publicGood": {"refresh": True}}}), "EvidenceRoot")
+    assert [root["metadata"]["name"] for root in refreshed] == [DEFAULT_ROOT]
+    tuf = msgspec.convert(refreshed[0]["spec"], EvidenceRootSpec).sigstore.tuf
+    assert tuf is not None
+    assert (tuf.mirror, tuf.builtin, tuf.root) == (PUBLIC_GOOD_MIRROR, "PublicGood", "")
+    assert not of_kind(render(), "EvidenceRoot")
+
+
+def test_the_controller_reads_config_maps_of_our_namespace_only_and_writes_no_evidence_root(
+    objects: list[Object],
+) -> None:
+    own = list(rules(objects, "countersign-controller"))
+    config_maps = [(kind, rule["verbs"]) for kind, rule in own if rule["resources"] == ["configmaps"]]
+    assert ("Role", ["get"]) in config_maps
+    assert {kind for kind, _ in config_maps} == {"Role"}
+    verbs = {verb for _, rule in own if "evidenceroots" in rule["resources"] for verb in rule["verbs"]}
+    assert verbs == {"get", "list", "watch"}
