@@ -22,6 +22,7 @@ from tests.lab.cosign import KeyPair
 from tests.lab.images import ImageSpec
 from tests.lab.lab import Lab
 from tests.lab.registries import Registry, RegistryKind
+from tests.stack.governed import Governed
 
 pytestmark = pytest.mark.lab
 
@@ -48,6 +49,7 @@ async def evidence(lab: Lab) -> AsyncIterator[EvidenceService]:
 def standing_still(registry: Registry) -> Iterator[None]:
     """Connections are accepted by the kernel, and nothing answers."""
     os.kill(registry.process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, registry.process.pid, os.WSTOPPED)  # told when the last of its threads has stopped
     try:
         yield
     finally:
@@ -98,3 +100,24 @@ async def test_what_was_verified_outlives_a_registry_that_stands_still(
             await asyncio.sleep(0.2)
     assert found.vouches
     assert found.stale_seconds == 0
+
+
+def test_pods_of_a_verified_image_are_admitted_while_its_registry_stands_still_and_their_author_is_told(
+    governed: Governed,
+) -> None:
+    (registry,) = [one for kind in RegistryKind if (one := governed.lab.registry(kind)).host in governed.image.by_tag]
+    admitted = governed.admitted()
+    with standing_still(registry):
+        answer = governed.create()
+        assert answer.status == 201, answer.message
+        image = answer.body["spec"]["containers"][0]["image"]
+        assert image == admitted["spec"]["containers"][0]["image"]
+        assert "EvidenceStale: container app" in answer.headers.get("Warning", "")
+        refused = governed.create(governed.pod(image=governed.unsigned.by_tag))
+        assert refused.status >= 500, (refused.status, refused.message)
+    governed.lab.wait_for(
+        lambda: governed.create(governed.pod(image=governed.unsigned.by_tag)).status == 403,
+        what="the unsigned image is refused for good",
+        timeout=60,
+    )
+    assert "Warning" not in governed.admitted()
