@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
-from countersign.cli.diagnosis import api_server, grants, pauses, policies, services
+from countersign.cli.diagnosis import api_server, evidence_roots, exceptions, grants, pauses, policies, services
 from countersign.cli.diagnosis.check import Check, Cluster
 from countersign.cli.exits import Exit, fail
 from countersign.cli.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
@@ -22,8 +22,10 @@ CHECKS: tuple[Callable[[Cluster, str], Iterator[Check]], ...] = (
     services.certificates,
     services.gate,
     pauses.pauses,
+    exceptions.exceptions,
     policies.policies,
     policies.coverage,
+    evidence_roots.evidence_roots,
     grants.suspended,
 )
 

@@ -1,8 +1,10 @@
 """The gate's verdict, made here: the same questions, the same functions, in the same order."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -10,6 +12,7 @@ from countersign.cli.exits import Exit
 from countersign.cli.registries import ANSWER_SECONDS, Registries, evidence_source
 from countersign.gate.evidence.inquiry import evidence_for
 from countersign.injection.patch import inject
+from countersign.signatures.known_roots import KnownRoots, known_roots
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.images.extraction import extract
@@ -18,7 +21,11 @@ from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.policy import PolicySnapshot
 from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import Receipt
+from countersign.trust.verdicts.outlook import outlook, recreated
 from countersign.trust.verdicts.verdict import Evidence, Stage, Verdict, judge
+
+PARALLEL: Final = 8
+"""Pods about which registries are asked at once."""
 
 Outcome = Literal["admitted", "denied", "unknown", "not governed"]
 
@@ -65,17 +72,64 @@ def judge_live(
 ) -> Judged:
     """What the policies make of a pod that exists. `receipt`: the one that its grant rests on, whose facts stand."""
     evidence = asyncio.run(_evidence(registries, snapshot, subject, receipt))
-    return _judged(snapshot, subject, evidence, "live")
+    return _judged(snapshot, subject, evidence, "live", receipt.issued_at if receipt is not None else None)
+
+
+class Case(NamedTuple):
+    """A running pod to be judged as if it were created now."""
+
+    snapshot: PolicySnapshot
+    subject: Subject
+    """As at its admission, if it has a receipt that counts."""
+    receipt: Receipt | None = None
+
+
+def judge_again(cases: Sequence[Case], registries: Registries, *, fresh: bool = False) -> list[Judged]:
+    """What would become of running pods if they were created now, in the order of the cases.
+
+    Registries are asked PARALLEL pods at a time, by one service that remembers what they said. `fresh`: also about what
+    a pod's receipt answers.
+    """
+    return asyncio.run(_judge_again(cases, registries, fresh=fresh))
+
+
+async def _judge_again(cases: Sequence[Case], registries: Registries, *, fresh: bool) -> list[Judged]:
+    turns = asyncio.Semaphore(PARALLEL)
+    async with AsyncExitStack() as stack:
+        # Memory is shared by whoever believes the same roots: mostly by all.
+        roots = [known_roots(case.snapshot) for case in cases]
+        sources = {
+            key: await stack.enter_async_context(evidence_source(registries, found))
+            for key, found in {id(found): found for found in roots}.items()
+        }
+
+        async def one(case: Case, believed: KnownRoots) -> Judged:
+            admitted = case.receipt is not None
+            subject = case.subject
+            pod = recreated(subject.pod, admitted=admitted)
+            needs = evidence_needs(governing(case.snapshot, subject), pod, case.snapshot.roots)
+            async with turns:
+                until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+                known = None if fresh else case.receipt
+                source = sources[id(believed)]
+                evidence = await evidence_for(source, needs, known, subject, until)
+            verdict = outlook(case.snapshot, subject, evidence, datetime.now(UTC), admitted=admitted)
+            return Judged(verdict, subject, evidence)
+
+        return list(await asyncio.gather(*map(one, cases, roots)))
 
 
 async def _evidence(
     registries: Registries, snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None
 ) -> Evidence:
-    needs = evidence_needs(governing(snapshot, subject), subject.pod)
-    async with evidence_source(registries) as source:
+    needs = evidence_needs(governing(snapshot, subject), subject.pod, snapshot.roots)
+    async with evidence_source(registries, known_roots(snapshot)) as source:
         until = asyncio.get_running_loop().time() + ANSWER_SECONDS
         return await evidence_for(source, needs, receipt, subject, until)
 
 
-def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage) -> Judged:
-    return Judged(judge(snapshot, subject, evidence, stage=stage, now=datetime.now(UTC)), subject, evidence)
+def _judged(
+    snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage, found_at: float | None = None
+) -> Judged:
+    verdict = judge(snapshot, subject, evidence, stage=stage, now=datetime.now(UTC), found_at=found_at)
+    return Judged(verdict, subject, evidence)

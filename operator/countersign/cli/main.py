@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "grants": Command("countersign.cli.grants", "grants"),
     "token": Command("countersign.cli.token"),
     "revoke": Command("countersign.cli.revoke", "revoke"),
+    "exception": Command("countersign.cli.exception"),
     "receipt-key": Command("countersign.cli.receipt_key"),
     "pause": Command("countersign.cli.pause", "pause"),
     "resume": Command("countersign.cli.pause", "resume"),

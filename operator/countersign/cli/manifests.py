@@ -2,26 +2,32 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
 
+from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cli.exits import fail
 from countersign.cli.schema_check import problems
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")
 
-Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation
+Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | TrustException | EvidenceRoot
 _KINDS: Final[dict[str, type[Declared]]] = {
-    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation)
+    kind.KIND: kind
+    for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, TrustException, EvidenceRoot)
 }
 
 
@@ -65,8 +71,8 @@ def documents(path: Path) -> Iterator[Document]:
             yield Document(source, content)
 
 
-def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
-    """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+def declarations(paths: Sequence[Path], namespace: str) -> list[Declared]:
+    """All that these files declare. `namespace`: for objects that name none."""
     declared: list[Declared] = []
     faults: list[str] = []
     for path in paths:
@@ -76,6 +82,12 @@ def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> Po
                 declared.append(found)
     if faults:
         fail("\n       ".join(faults))
+    return declared
+
+
+def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
+    """All that these files declare, in force. `namespace`: for objects that name none."""
+    declared = declarations(paths, namespace)
     policies = [_policy(one) for one in declared if isinstance(one, ClusterTrustPolicy | TrustPolicy)]
     if not policies:
         fail("no ClusterTrustPolicy and no TrustPolicy in these files")
@@ -83,6 +95,8 @@ def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> Po
         policies=tuple(policies),
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
+        roots=KnownRoots(one for one in declared if isinstance(one, EvidenceRoot)),
+        exceptions=tuple(as_created(one) for one in declared if isinstance(one, TrustException)),
         system_namespace=system_namespace,
     )
 
@@ -105,6 +119,15 @@ def _declared(document: Document, namespace: str, faults: list[str]) -> Declared
     except msgspec.ValidationError as error:
         faults.append(f"{document.name}: {error}")
         return None
+
+
+def as_created(exception: TrustException) -> TrustException:
+    """The exception as if it were created now, unless it says when it was."""
+    meta = exception.metadata
+    if meta.creation_timestamp is None:
+        now = clock.format_time(datetime.now(UTC))
+        meta = msgspec.structs.replace(meta, creation_timestamp=now, uid=meta.uid or meta.name)
+    return msgspec.structs.replace(exception, metadata=meta)
 
 
 def _policy(resource: ClusterTrustPolicy | TrustPolicy) -> Policy:

@@ -9,11 +9,13 @@ import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.cli.exits import Exit, fail, note
+from countersign.cli.findings import findings
 from countersign.cli.first_policy import first_policy
 from countersign.cli.image import find_facts, load_keys, parse_image
 from countersign.cli.judging import judge_creation
 from countersign.cli.manifests import STDIN, Document, documents, snapshot
 from countersign.cli.output import Format, OutputOption
+from countersign.cli.plan import plan
 from countersign.cli.registries import (
     AddressRangeOption,
     DockerConfigOption,
@@ -32,6 +34,9 @@ from countersign.trust.policies.policy import NamespaceFacts
 app = typer.Typer(help="Write policies, and try them before they are in force.", no_args_is_help=True)
 
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?=[-A-Za-z0-9_.]*")
+
+app.command("findings")(findings)
+app.command("plan")(plan)
 
 
 @app.command("init")
@@ -80,7 +85,8 @@ def init(
 @app.command("test")
 def try_policies(
     policy: Annotated[
-        list[Path], typer.Argument(help="YAML files of ClusterTrustPolicies, TrustPolicies, ProtectedAudiences.")
+        list[Path],
+        typer.Argument(help="YAML files of policies, ProtectedAudiences, EvidenceRoots, Revocations, TrustExceptions."),
     ],
     *,
     pod: Annotated[Path, typer.Option(help="YAML file of a Pod or of a workload that makes pods; - for stdin.")],

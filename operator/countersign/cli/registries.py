@@ -14,6 +14,7 @@ import typer
 from countersign.cli import docker_config
 from countersign.cli.exits import fail
 from countersign.gate.evidence.inquiry import EvidenceSource
+from countersign.gate.evidence.roots import Roots
 from countersign.gate.evidence.service import EvidenceRequest, EvidenceService, PullSecret
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
@@ -58,7 +59,7 @@ class Registries(NamedTuple):
 
 
 @asynccontextmanager
-async def evidence_source(registries: Registries) -> AsyncIterator[EvidenceSource]:
+async def evidence_source(registries: Registries, roots: Roots | None = None) -> AsyncIterator[EvidenceSource]:
     """The gate's evidence service with the person's credentials; ends the command if an option means nothing."""
     if registries.offline:
         yield _Offline()
@@ -74,7 +75,7 @@ async def evidence_source(registries: Registries) -> AsyncIterator[EvidenceSourc
         async with transport:
             client = RegistryClient(transport)
             credentials = _Credentials(path)
-            service = EvidenceService(client, credentials)
+            service = EvidenceService(client, credentials, roots=roots)
             try:
                 yield _Personal(service, credentials)
             finally:

@@ -11,6 +11,8 @@ import msgspec
 
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot, content_of
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.node import Node
@@ -18,14 +20,18 @@ from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
+from countersign.controller.outlook import Outlook
 from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.tracking import PodTrack, first_sight, sighted
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.pods.subject import ControllerLink
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
+Ruling = ProtectedAudience | AnyPolicyResource | Revocation | TrustException
+"""What a judgement takes besides the pod: a change of one means that everything is judged anew."""
 Name = tuple[str, str]
 """Namespace (empty for what has none) and name."""
 
@@ -56,6 +62,8 @@ class Touched(NamedTuple):
     """Figures in somebody's status may have changed."""
     pauses: bool = False
     """A pause began, moved or is gone."""
+    roots: bool = False
+    """An EvidenceRoot is new, another or gone."""
 
 
 NOTHING = Touched()
@@ -72,6 +80,7 @@ class PodRecord:
         "fresh",
         "gone",
         "judged",
+        "outlook",
         "qualification",
         "track",
         "version",
@@ -88,6 +97,8 @@ class PodRecord:
         """Whether `qualification` is of the policies and the pod of now."""
         self.qualification: Qualification | None = None
         """None once judged: no policy governs it."""
+        self.outlook: Outlook | None = None
+        """What would become of it if it were created now; None: not looked at yet, or not since it changed."""
         self.final: Transition | None = None
         """How its grant became final, so that deleting the grant does not undo it."""
         self.bound_to = ""
@@ -129,13 +140,16 @@ class World:
         self.policies: dict[str, AnyPolicyResource] = {}
         self.audiences: dict[str, ProtectedAudience] = {}
         self.revocations: dict[str, Revocation] = {}
+        self.exceptions: dict[str, TrustException] = {}
         self.pauses: dict[str, AdmissionPause] = {}
+        self.evidence_roots: dict[str, EvidenceRoot] = {}
         self._namespace_uids: dict[str, str] = {}
         self._by_pod: dict[str, dict[Name, None]] = {}
         self._compiled: dict[str, tuple[int, Policy]] = {}
         self._versions: dict[str, int] = {}
         self._gone: dict[str, None] = {}
         self._snapshot: PolicySnapshot | None = None
+        self._roots = KnownRoots()
 
     def see(self, sighting: Sighting) -> Touched:
         """Take in one event or one listed object. Older than what is known: nothing happens."""
@@ -165,6 +179,8 @@ class World:
                 return self._see_node(found, sighting.gone)
             case AdmissionPause():
                 return self._see_pause(found, sighting.gone)
+            case EvidenceRoot():
+                return self._see_root(found, sighting.gone)
             case _:
                 return self._see_rule(found, sighting.gone)
 
@@ -179,9 +195,16 @@ class World:
                 policies=tuple(self._policy(resource) for resource in self.policies.values()),
                 audiences=tuple(self.audiences.values()),
                 revocations=tuple(self.revocations.values()),
+                roots=self.known_roots(),
+                exceptions=tuple(self.exceptions.values()),
                 system_namespace=self.system_namespace,
             )
         return self._snapshot
+
+    def known_roots(self) -> KnownRoots:
+        """The EvidenceRoots as they are now, each content read once."""
+        self._roots = KnownRoots(self.evidence_roots.values(), before=self._roots)
+        return self._roots
 
     def uids(self, kind: type[object]) -> set[str]:
         """UIDs of all objects of a kind that are known."""
@@ -199,8 +222,12 @@ class World:
             return set(self.audiences)
         if kind is Revocation:
             return set(self.revocations)
+        if kind is TrustException:
+            return set(self.exceptions)
         if kind is AdmissionPause:
             return set(self.pauses)
+        if kind is EvidenceRoot:
+            return set(self.evidence_roots)
         return {uid for uid, one in self.policies.items() if type(one) is kind}
 
     def vanished(self, kind: type[object], before: Collection[str], listed: Collection[str]) -> Touched:
@@ -248,7 +275,12 @@ class World:
         if kind is AdmissionPause:
             pause = self.pauses.get(uid)
             return self._see_pause(pause, gone=True) if pause else NOTHING
-        rule = self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid)
+        if kind is EvidenceRoot:
+            root = self.evidence_roots.get(uid)
+            return self._see_root(root, gone=True) if root else NOTHING
+        rule = (
+            self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid) or self.exceptions.get(uid)
+        )
         return self._see_rule(rule, gone=True) if rule else NOTHING
 
     def _see_pod(self, pod: Pod, gone: bool) -> Touched:
@@ -266,6 +298,7 @@ class World:
         record.gone = record.gone or gone
         if rejudge:
             record.judged = False
+            record.outlook = None
         ended = (
             gone or record.track.ended != before.ended or record.track.deletion_timestamp != before.deletion_timestamp
         )
@@ -337,14 +370,21 @@ class World:
     def _on_node(self, name: str) -> Touched:
         return Touched(pods=tuple(uid for uid, record in self.pods.items() if record.track.node_name == name))
 
-    def _see_rule(self, resource: ProtectedAudience | AnyPolicyResource | Revocation, gone: bool) -> Touched:
+    def _see_rule(self, resource: Ruling, gone: bool) -> Touched:
         uid = resource.metadata.uid
-        held: dict[str, ProtectedAudience] | dict[str, AnyPolicyResource] | dict[str, Revocation]
+        held: (
+            dict[str, ProtectedAudience]
+            | dict[str, AnyPolicyResource]
+            | dict[str, Revocation]
+            | dict[str, TrustException]
+        )
         match resource:
             case ProtectedAudience():
                 held = self.audiences
             case Revocation():
                 held = self.revocations
+            case TrustException():
+                held = self.exceptions
             case _:
                 held = self.policies
         before = held.get(uid)
@@ -358,6 +398,7 @@ class World:
                 before is None
                 or before.spec != resource.spec
                 or before.metadata.generation != resource.metadata.generation
+                or before.metadata.deletion_timestamp != resource.metadata.deletion_timestamp
             )
         if changed:
             self._snapshot = None
@@ -369,6 +410,19 @@ class World:
         else:
             self.pauses[pause.metadata.uid] = pause
         return Touched(pauses=True)
+
+    def _see_root(self, root: EvidenceRoot, gone: bool) -> Touched:
+        uid = root.metadata.uid
+        before = self.evidence_roots.get(uid)
+        if gone:
+            changed = self.evidence_roots.pop(uid, None) is not None
+        else:
+            self.evidence_roots[uid] = root
+            # That it was refreshed and found to be the same changes no judgement.
+            changed = before is None or before.spec != root.spec or content_of(before) != content_of(root)
+        if changed:
+            self._snapshot = None
+        return Touched(policies=changed, status=changed, roots=True)
 
     def _policy(self, resource: AnyPolicyResource) -> Policy:
         """The policy made once per generation, so that what was worked out of it is kept."""
@@ -397,6 +451,7 @@ def merged(one: Touched, other: Touched) -> Touched:
         one.policies or other.policies,
         one.status or other.status,
         one.pauses or other.pauses,
+        one.roots or other.roots,
     )
 
 

@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from countersign.api import names
+from countersign.api.evidence_root import EvidenceRootSpec
 from countersign.api.objects import KINDS
 from countersign.cli import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
+from countersign.signatures.tuf_mirror import PUBLIC_GOOD_MIRROR
+from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render
 from tests.values import page
@@ -27,7 +31,11 @@ EVERYTHING: Object = {
             "caConfigMap": "registry-ca",
             "insecure": ["registry.local:5000"],
             "allowedAddressRanges": ["127.0.0.0/8", "::1/128"],
+            "credentialsSecret": "registry-login",
+            "maxRequests": 64,
+            "maxRequestsPerHost": 8,
         },
+        "evidence": {"cacheMiB": 64, "workers": 4, "warmUpRequestsPerSecond": 0},
         "priorityClassName": "system-cluster-critical",
         "nodeSelector": {"a": "b"},
         "tolerations": [{"operator": "Exists"}],
@@ -183,6 +191,17 @@ def test_each_flag_is_one_that_the_service_knows(objects: list[Object], service:
     assert isinstance(parse(settings, args, {}), settings)
 
 
+def test_the_rate_of_the_scan_reaches_the_controller_as_it_is_written() -> None:
+    scan = {"requestsPerSecond": 0.5, "refreshSeconds": 7200, "collectSeconds": 0}
+    (deployment,) = (
+        one
+        for one in render({"controller": {"scan": scan}})
+        if one["kind"] == "Deployment" and one["metadata"]["name"] == "countersign-controller"
+    )
+    args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--scan-requests-per-second=0.5", "--scan-refresh-seconds=7200", "--collect-seconds=0"} <= set(args)
+
+
 def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -> None:
     # kubernetes.io/docs/concepts/security/pod-security-standards, "Restricted".
     pods = [deployment["spec"]["template"] for deployment in of_kind(objects, "Deployment")]
@@ -191,7 +210,7 @@ def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all("configMap" in volume for volume in spec.get("volumes", []))
+        assert all(volume.keys() & {"configMap", "emptyDir", "secret"} for volume in spec.get("volumes", []))
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -320,6 +339,31 @@ def test_pull_secrets_are_read_in_listed_namespaces_only() -> None:
     assert not [role for role in render() if role["metadata"]["name"] == "countersign-gate-pull-secrets"]
 
 
+def test_pods_are_listed_for_the_warm_up_only() -> None:
+    for rate, listed in ((10, True), (0.5, True), (0, False)):
+        rendered = render({"gate": {"evidence": {"warmUpRequestsPerSecond": rate}}})
+        verbs = [
+            rule["verbs"]
+            for kind, rule in rules(rendered, "countersign-gate")
+            if kind == "ClusterRole" and "pods" in rule["resources"]
+        ]
+        assert (["list"] in verbs) is listed
+        (gate,) = [obj for obj in of_kind(rendered, "Deployment") if obj["metadata"]["name"] == "countersign-gate"]
+        args = gate["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert (f"--warm-up-requests-per-second={rate}" if listed else "--no-warm-up") in args
+
+
+def test_the_gates_own_credentials_are_mounted_where_it_looks_for_them() -> None:
+    rendered = render({"gate": {"registries": {"credentialsSecret": "registry-login"}}})
+    (gate,) = [obj for obj in of_kind(rendered, "Deployment") if obj["metadata"]["name"] == "countersign-gate"]
+    pod = gate["spec"]["template"]["spec"]
+    (volume,) = [one for one in pod["volumes"] if one.get("secret", {}).get("secretName") == "registry-login"]
+    (item,) = volume["secret"]["items"]
+    (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == volume["name"]]
+    assert item["key"] == ".dockerconfigjson"
+    assert f"--registry-credentials-file={mount['mountPath']}/{item['path']}" in pod["containers"][0]["args"]
+
+
 def test_only_the_controller_may_write(objects: list[Object]) -> None:
     for service in ("gate", "verifier"):
         for _, rule in rules(objects, f"countersign-{service}"):
@@ -370,6 +414,7 @@ def test_each_guard_denies_and_fails_closed(objects: list[Object]) -> None:
     bindings = {b["spec"]["policyName"]: b["spec"] for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")}
     policies = of_kind(objects, "ValidatingAdmissionPolicy")
     expected = {"crds", "grants", "minting", "namespace-labels", "owners", "owners-namespaced"}
+    expected |= {"exceptions"}
     expected |= {"pauses", "receipts", "reserved-labels", "revocations"}
     assert {policy["metadata"]["name"] for policy in policies} == {f"countersign-{name}" for name in expected}
     for policy in policies:
@@ -437,3 +482,23 @@ def test_no_guard_with_parameters_stands_in_the_way_of_the_clusters_own_pods_and
             assert {*names.EXEMPT_NAMESPACES, names.SYSTEM_NAMESPACE} <= set(clause["values"])
             checked += 1
     assert checked == 3
+
+
+def test_nothing_is_fetched_from_the_public_good_mirror_unless_a_value_says_so() -> None:
+    refreshed = of_kind(render({"evidenceRoots": {"publicGood": {"refresh": True}}}), "EvidenceRoot")
+    assert [root["metadata"]["name"] for root in refreshed] == [DEFAULT_ROOT]
+    tuf = msgspec.convert(refreshed[0]["spec"], EvidenceRootSpec).sigstore.tuf
+    assert tuf is not None
+    assert (tuf.mirror, tuf.builtin, tuf.root) == (PUBLIC_GOOD_MIRROR, "PublicGood", "")
+    assert not of_kind(render(), "EvidenceRoot")
+
+
+def test_the_controller_reads_config_maps_of_our_namespace_only_and_writes_no_evidence_root(
+    objects: list[Object],
+) -> None:
+    own = list(rules(objects, "countersign-controller"))
+    config_maps = [(kind, rule["verbs"]) for kind, rule in own if rule["resources"] == ["configmaps"]]
+    assert ("Role", ["get"]) in config_maps
+    assert {kind for kind, _ in config_maps} == {"Role"}
+    verbs = {verb for _, rule in own if "evidenceroots" in rule["resources"] for verb in rule["verbs"]}
+    assert verbs == {"get", "list", "watch"}

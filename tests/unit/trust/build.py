@@ -11,7 +11,24 @@ import msgspec
 
 from countersign.api.admission import UserInfo
 from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
-from countersign.api.image_rule import Authority, ImageRule, KeyAuthority
+from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, SigstoreRoot
+from countersign.api.exception import (
+    ExceptionMatch,
+    ExceptionPolicyRef,
+    TrustException,
+    TrustExceptionSpec,
+    Waive,
+)
+from countersign.api.image_rule import (
+    AttestationRule,
+    Authority,
+    EvidenceRootRef,
+    ImageRule,
+    KeyAuthority,
+    KeylessAuthority,
+    KeylessIdentity,
+    Validation,
+)
 from countersign.api.meta import LabelSelector, ObjectMeta
 from countersign.api.pause import AdmissionPause, AdmissionPauseSpec
 from countersign.api.pod import Pod
@@ -24,12 +41,29 @@ from countersign.api.policy import (
     TrustPolicy,
     TrustPolicySpec,
 )
-from countersign.api.revocation import Revocation, RevocationSpec, Target
-from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
+from countersign.api.revocation import Revocation, RevocationSpec, SignerTarget, Target
+from countersign.trust.evidence.conditions import condition_name
+from countersign.trust.evidence.facts import (
+    Attestation,
+    Claim,
+    Identity,
+    ImageFacts,
+    PlatformConfig,
+    Proof,
+    Unverifiable,
+    Vouch,
+)
 from countersign.trust.evidence.fingerprints import pem_fingerprint
 from countersign.trust.images.reference import ImageReference
 from countersign.trust.pods.subject import Subject
-from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot, from_resource
+from countersign.trust.policies.policy import (
+    DEFAULT_ROOT,
+    NamespaceFacts,
+    Policy,
+    PolicySnapshot,
+    RootFacts,
+    from_resource,
+)
 from countersign.trust.verdicts.problem import Stage
 from countersign.trust.verdicts.verdict import Verdict, judge
 
@@ -147,15 +181,21 @@ def snapshot(
     *policies: Policy,
     audiences: Iterable[ProtectedAudience] | None = None,
     revocations: Iterable[Revocation] = (),
+    exceptions: Iterable[TrustException] = (),
+    roots: Mapping[str, RootFacts] | None = None,
 ) -> PolicySnapshot:
     return PolicySnapshot(
         policies=policies,
         audiences=tuple([audience()] if audiences is None else audiences),
         revocations=tuple(revocations),
+        exceptions=tuple(exceptions),
+        roots={DEFAULT_ROOT: root()} if roots is None else roots,
     )
 
 
 def revocation(namespace: str = "countersign-system", **target: Any) -> Revocation:
+    if "signer" in target:
+        target["signer"] = SignerTarget(**target["signer"])
     spec = RevocationSpec(target=Target(**target), reason="leaked")
     return Revocation(metadata=ObjectMeta(name="leak", namespace=namespace, uid="uid-leak"), spec=spec)
 
@@ -184,12 +224,117 @@ def vouch(number: int = 1, form: Literal["classic", "bundle"] = "bundle", refere
     return Vouch(key_fingerprint=fingerprint(number), format=form, reference=reference)
 
 
+ISSUER = "https://token.actions.githubusercontent.com"
+WORKFLOW = "https://github.com/acme/api/.github/workflows/release.yml@refs/heads/main"
+ROOT_HASH = "sha256:" + "1" * 64
+ANCHORS = ("ca:acme", "log:acme", "tsa:acme", "ct:acme")
+SIGNED_AT = int(NOW.timestamp()) - 3600
+SCAN = "https://cosign.sigstore.dev/attestation/vuln/v1"
+
+
+def root(hash: str = ROOT_HASH, anchors: Iterable[str] = ANCHORS, problem: str = "") -> RootFacts:  # noqa: A002
+    return RootFacts(hash, frozenset(anchors), problem)
+
+
+def identity(subject: str = WORKFLOW, issuer: str = ISSUER, **extensions: str) -> Identity:
+    return Identity(issuer=issuer, subject=subject, extensions=tuple(sorted(extensions.items())))
+
+
+def proof(*kinds: Any, signed_at: int | None = SIGNED_AT, anchors: Iterable[str] = ("ca:acme", "tsa:acme")) -> Proof:
+    return Proof(root=ROOT_HASH, anchors=tuple(anchors), kinds=kinds or ("timestamp", "sct"), signed_at=signed_at)
+
+
+def certified(
+    subject: str = WORKFLOW,
+    issuer: str = ISSUER,
+    *,
+    by: Proof | None = None,
+    digest: str = "",
+    extensions: Mapping[str, str] | None = None,
+) -> Vouch:
+    """A signature by whoever a certificate was issued to."""
+    return Vouch(
+        key_fingerprint="",
+        format="bundle",
+        reference="",
+        identity=identity(subject, issuer, **(extensions or {})),
+        digest=digest,
+        proof=by or proof(),
+    )
+
+
+def keyless(name: str = "ci", *identities: KeylessIdentity, root: str = "", require: Iterable[Any] = ()) -> Authority:
+    who = identities or (KeylessIdentity(issuer=ISSUER, subject=WORKFLOW),)
+    reference = EvidenceRootRef(name=root) if root else None
+    keyless = KeylessAuthority(identities=who, evidence_root_ref=reference, require=tuple(require))
+    return Authority(name=name, keyless=keyless)
+
+
+def keyed(
+    name: str = "release", *numbers: int, root: str = "", require: Iterable[Any] = (), require_reference: bool = False
+) -> Authority:
+    return Authority(
+        name=name,
+        key=KeyAuthority(
+            pem=tuple(key(number) for number in numbers or (1,)),
+            evidence_root_ref=EvidenceRootRef(name=root) if root else None,
+            require=tuple(require),
+            require_reference=require_reference,
+        ),
+    )
+
+
+def rule_by(*authorities: Authority, name: str = "payments", **members: Any) -> ImageRule:
+    """A rule about the usual images."""
+    return ImageRule(name=name, globs=("registry.example.com/payments/**",), authorities=authorities, **members)
+
+
+def wants(
+    name: str = "scan",
+    *authorities: str,
+    predicate_type: str = SCAN,
+    conditions: Iterable[str] = (),
+    message: str = "",
+    **members: Any,
+) -> AttestationRule:
+    return AttestationRule(
+        name=name,
+        predicate_type=predicate_type,
+        authorities=authorities or ("scanner",),
+        validations=tuple(Validation(expression=one, message=message) for one in conditions),
+        **members,
+    )
+
+
+def attestation(
+    by: Vouch | None = None,
+    *,
+    predicate_type: str = SCAN,
+    statement: str = "1",
+    holds: Iterable[str] = (),
+    fails: Mapping[str, str] | None = None,
+) -> Attestation:
+    """By key 2, unless somebody else is named. `holds`: conditions that do; `fails`: those that do not, and why."""
+    return Attestation(
+        predicate_type=predicate_type,
+        statement="sha256:" + statement * 64,
+        vouch=by or vouch(2),
+        claims=(
+            *(Claim(condition_name(predicate_type, one), True) for one in holds),
+            *(Claim(condition_name(predicate_type, one), False, why) for one, why in (fails or {}).items()),
+        ),
+    )
+
+
 def config(
-    entrypoint: Iterable[str] = ENTRYPOINT, cmd: Iterable[str] = (), platform: str = "linux/amd64"
+    entrypoint: Iterable[str] = ENTRYPOINT,
+    cmd: Iterable[str] = (),
+    platform: str = "linux/amd64",
+    digest: str = DIGEST,
 ) -> PlatformConfig:
     return PlatformConfig(
         platform=platform,
-        digest=DIGEST,
+        digest=digest,
         entrypoint=tuple(entrypoint),
         cmd=tuple(cmd),
         config_digest="sha256:" + "c" * 64,
@@ -203,6 +348,7 @@ def facts(
     vouches: Iterable[Vouch] | None = None,
     checked: Iterable[int] = (1, 2, 3),
     configs: Iterable[PlatformConfig] | None = None,
+    **members: Any,
 ) -> ImageFacts:
     return ImageFacts(
         image=repository,
@@ -210,6 +356,7 @@ def facts(
         vouches=tuple([vouch()] if vouches is None else vouches),
         checked_keys=tuple(fingerprint(number) for number in checked),
         configs=tuple([config()] if configs is None else configs),
+        **members,
     )
 
 
@@ -277,4 +424,48 @@ def pause(
     return AdmissionPause(
         metadata=meta,
         spec=AdmissionPauseSpec(reason="the registry is down", expires_at=expires, requested_by="night-shift"),
+    )
+
+
+def evidence_root(name: str = "private", *, generation: int = 1, **sigstore: Any) -> EvidenceRoot:
+    """An EvidenceRoot, as the watches show it: one of trusted_root, config_map_ref and tuf."""
+    meta = ObjectMeta(name=name, uid=f"uid-{name}", generation=generation, creation_timestamp="2026-01-01T00:00:00Z")
+    return EvidenceRoot(metadata=meta, spec=EvidenceRootSpec(sigstore=SigstoreRoot(**sigstore)))
+
+
+def policy_ref(name: str = "payments", namespace: str = "") -> ExceptionPolicyRef:
+    kind: Literal["ClusterTrustPolicy", "TrustPolicy"] = "TrustPolicy" if namespace else "ClusterTrustPolicy"
+    return ExceptionPolicyRef(kind=kind, namespace=namespace, name=name)
+
+
+def _waive(text: str) -> Waive:
+    """`CHECK`, or `CHECK=PREDICATE_TYPE`."""
+    check, _, predicate_type = text.partition("=")
+    return Waive(check=check, predicate_type=predicate_type)  # type: ignore[arg-type]
+
+
+def exception(
+    name: str = "legacy",
+    *waives: str,
+    policies: Iterable[ExceptionPolicyRef] = (policy_ref(),),
+    tokens: str = "Withhold",
+    created: str = "2026-03-01T11:50:00Z",
+    expires: str = "2026-03-01T12:30:00Z",
+    deleted: str | None = None,
+    uid: str = "",
+    **match: Any,
+) -> TrustException:
+    meta = ObjectMeta(name=name, uid=uid or f"uid-{name}", creation_timestamp=created, deletion_timestamp=deleted)
+    return TrustException(
+        metadata=meta,
+        spec=TrustExceptionSpec(
+            policy_refs=tuple(policies),
+            match=ExceptionMatch(**(match or {"namespaces": (NAMESPACE,)})),
+            waives=tuple(_waive(text) for text in waives or ("ImageUnsigned",)),
+            tokens=tokens,  # type: ignore[arg-type]
+            owner="legacy@example.com",
+            reason="the vendor signs from May on",
+            expires_at=expires,
+            requested_by="admin",
+        ),
     )
