@@ -64,8 +64,6 @@ class KnownRoots(Mapping[str, RootFacts]):
     def replaced(self, resources: Iterable[EvidenceRoot]) -> "KnownRoots":
         """These roots as they would be with others applied."""
         changed = {one.metadata.name: one for one in resources}
-        if not changed:
-            return self
         unreadable = self._unreadable - changed.keys()
         return KnownRoots({**self._resources, **changed}.values(), unreadable=unreadable)
 
