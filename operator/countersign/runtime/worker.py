@@ -51,15 +51,20 @@ def main() -> None:
     _limit(resource.RLIMIT_AS, memory)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
+    large = max(memory // 2, _peak())  # a process starts with the peak of the one that started it (getrusage(2))
     while (request := _request(connection)) is not None:
         answer, result = _answer(*request)
         del request
-        answer.spent = answer.spent or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT > memory // 2
+        answer.spent = answer.spent or _peak() > large
         head = msgspec.msgpack.encode(answer)
         connection.sendall(LENGTH.pack(len(head)) + head)
         connection.sendall(result)
         if answer.spent:
             break
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 
 def _limit(kind: int, value: int) -> None:
