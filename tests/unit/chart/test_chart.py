@@ -10,7 +10,7 @@ import yaml
 
 from countersign.api import names
 from countersign.api.objects import KINDS
-from countersign.cli import doctor
+from countersign.cli.diagnosis import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from countersign.cli import docker_config
+from countersign.cli.image import docker_config
 from countersign.registry.credentials import Credential, Keyring, parse_docker_config
 
 ANSWER = """printf '{"ServerURL": "%s", "Username": "%s", "Secret": "s"}' "$server" "$server\""""

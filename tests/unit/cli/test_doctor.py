@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from countersign import __version__
 from countersign.api import clock
 from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.cli.cluster.kube import ApiError
 from countersign.cli.diagnosis import api_server, grants, policies, services
 from countersign.cli.diagnosis.check import Check
-from countersign.cli.doctor import CHECKS, examine
-from countersign.cli.kube import ApiError
+from countersign.cli.diagnosis.doctor import CHECKS, examine
 from countersign.cli.main import application
 from countersign.keys.authority import AUTHORITY_LIFETIME, new_authority
 from tests.unit.cli.fake_cluster import FakeCluster

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import Result
 
 from countersign.api.policy import ClusterTrustPolicy
-from countersign.cli.first_policy import dns_label, first_policy
-from countersign.cli.image import KeyFile
-from countersign.cli.schema_check import problems
+from countersign.cli.image.command import KeyFile
+from countersign.cli.policy.first_policy import dns_label, first_policy
+from countersign.cli.policy.schema_check import problems
 from countersign.signatures.keys import parse_public_key
 from countersign.trust.evidence.facts import ImageFacts, PlatformConfig
 from tests.stack.commandline import countersign

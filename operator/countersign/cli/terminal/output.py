@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from countersign.cli.exits import note, printable
+from countersign.cli.terminal.exits import note, printable
 
 
 class Format(StrEnum):

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from countersign.cli.exits import Exit
-from countersign.cli.registries import ANSWER_SECONDS, Registries, evidence_source
+from countersign.cli.image.registries import ANSWER_SECONDS, Registries, evidence_source
+from countersign.cli.terminal.exits import Exit
 from countersign.gate.evidence.inquiry import evidence_for
 from countersign.injection.patch import inject
 from countersign.trust.evidence.facts import Unverifiable

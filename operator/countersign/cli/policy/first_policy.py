@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from countersign.api.names import API_VERSION
-from countersign.cli.image import KeyFile
+from countersign.cli.image.command import KeyFile
 from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.pods.launchers import runs_its_arguments
 

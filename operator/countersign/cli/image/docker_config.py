@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from countersign.cli.exits import note
+from countersign.cli.terminal.exits import note
 from countersign.gate.evidence.service import PullSecret
 from countersign.registry.credentials import MAX_DOCKER_CONFIG_BYTES
 from countersign.trust.images.reference import DEFAULT_REGISTRY

@@ -14,10 +14,10 @@ from countersign.access.pod_view import PodObject, view
 from countersign.api.audience import ProtectedAudience
 from countersign.api.meta import condition
 from countersign.api.revocation import Revocation
-from countersign.cli.instances import grant_of
-from countersign.cli.kube import ApiError, Kube
-from countersign.cli.paths import collection
-from countersign.cli.workloads import POD
+from countersign.cli.cluster.kube import ApiError, Kube
+from countersign.cli.cluster.paths import collection
+from countersign.cli.pods.instances import grant_of
+from countersign.cli.pods.workloads import POD
 from countersign.verifier.tokens import RejectedTokenError, TokenReader
 
 

@@ -13,11 +13,11 @@ import typer
 from countersign.access.claims import TokenClaims
 from countersign.api.clock import format_time
 from countersign.api.names import SYSTEM_NAMESPACE
-from countersign.cli.exits import Exit, fail
-from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected
-from countersign.cli.output import Format, OutputOption, print_fields, print_json, print_rows
-from countersign.cli.token_judgement import TokenJudgement, judge_token, unverified_claims
-from countersign.cli.verifier_client import asker_token, explain, published_ca
+from countersign.cli.cluster.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected
+from countersign.cli.terminal.exits import Exit, fail
+from countersign.cli.terminal.output import Format, OutputOption, print_fields, print_json, print_rows
+from countersign.cli.tokens.judgement import TokenJudgement, judge_token, unverified_claims
+from countersign.cli.tokens.verifier_client import asker_token, explain, published_ca
 from countersign.verifier.tokens import MAX_TOKEN_CHARACTERS
 
 app = typer.Typer(help="Look at tokens as the verifier does.", no_args_is_help=True)

@@ -6,11 +6,11 @@ from typing import Annotated, Final
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
+from countersign.cli.cluster.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
 from countersign.cli.diagnosis import api_server, grants, pauses, policies, services
 from countersign.cli.diagnosis.check import Check, Cluster
-from countersign.cli.exits import Exit, fail
-from countersign.cli.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
-from countersign.cli.output import Format, OutputOption, print_rows
+from countersign.cli.terminal.exits import Exit, fail
+from countersign.cli.terminal.output import Format, OutputOption, print_rows
 
 CHECKS: tuple[Callable[[Cluster, str], Iterator[Check]], ...] = (
     api_server.api_server,

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from countersign.cli.judging import Judged
-from countersign.cli.output import Format, print_fields, print_json, print_rows, say
+from countersign.cli.terminal.output import Format, print_fields, print_json, print_rows, say
+from countersign.cli.verdicts.judging import Judged
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 from countersign.trust.images.extraction import extract
 from countersign.trust.pods.tokens import TokenGrant, mount_path

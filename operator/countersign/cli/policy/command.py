@@ -8,13 +8,8 @@ import msgspec
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
-from countersign.cli.exits import Exit, fail, note
-from countersign.cli.first_policy import first_policy
-from countersign.cli.image import find_facts, load_keys, parse_image
-from countersign.cli.judging import judge_creation
-from countersign.cli.manifests import STDIN, Document, documents, snapshot
-from countersign.cli.output import Format, OutputOption
-from countersign.cli.registries import (
+from countersign.cli.image.command import find_facts, load_keys, parse_image
+from countersign.cli.image.registries import (
     AddressRangeOption,
     DockerConfigOption,
     InsecureRegistryOption,
@@ -22,8 +17,13 @@ from countersign.cli.registries import (
     Registries,
     RegistryCAOption,
 )
-from countersign.cli.report import print_judged
-from countersign.cli.workloads import Planned, planned, user
+from countersign.cli.pods.workloads import Planned, planned, user
+from countersign.cli.policy.first_policy import first_policy
+from countersign.cli.policy.manifests import STDIN, Document, documents, snapshot
+from countersign.cli.terminal.exits import Exit, fail, note
+from countersign.cli.terminal.output import Format, OutputOption
+from countersign.cli.verdicts.judging import judge_creation
+from countersign.cli.verdicts.report import print_judged
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.composition import accept

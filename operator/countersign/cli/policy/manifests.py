@@ -12,8 +12,8 @@ from countersign.api.audience import ProtectedAudience
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
-from countersign.cli.exits import fail
-from countersign.cli.schema_check import problems
+from countersign.cli.policy.schema_check import problems
+from countersign.cli.terminal.exits import fail
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024

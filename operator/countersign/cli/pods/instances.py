@@ -13,10 +13,10 @@ from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.api.schema import Model
-from countersign.cli.exits import note
-from countersign.cli.kube import ApiError, Kube
-from countersign.cli.paths import collection
-from countersign.cli.workloads import JOB, POD, REPLICA_SET, Kind
+from countersign.cli.cluster.kube import ApiError, Kube
+from countersign.cli.cluster.paths import collection
+from countersign.cli.pods.workloads import JOB, POD, REPLICA_SET, Kind
+from countersign.cli.terminal.exits import note
 from countersign.cluster.owners import ControllerLinks, Owned, Resolved, controller_of
 from countersign.controller.receipts import remember
 from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot, from_resource

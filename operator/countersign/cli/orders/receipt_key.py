@@ -18,12 +18,12 @@ from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import GROUP, RECEIPT_ANNOTATION, RECEIPT_KEYS_SECRET, SYSTEM_NAMESPACE
 from countersign.api.schema import Model
-from countersign.cli.exits import Exit, fail, note
-from countersign.cli.grants import COLUMNS, row
-from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
-from countersign.cli.output import Format, OutputOption, print_rows
-from countersign.cli.paths import collection
-from countersign.cli.revoke import requester
+from countersign.cli.cluster.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
+from countersign.cli.cluster.paths import collection
+from countersign.cli.orders.revoke import requester
+from countersign.cli.pods.grants import COLUMNS, row
+from countersign.cli.terminal.exits import Exit, fail, note
+from countersign.cli.terminal.output import Format, OutputOption, print_rows
 from countersign.keys.errors import UnreadableKeysError
 from countersign.keys.receipt_keys import ReceiptKeys, restore_receipt_key, revoke_receipt_key
 from countersign.keys.receipts import resting_key

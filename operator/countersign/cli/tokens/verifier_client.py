@@ -4,9 +4,9 @@ import json
 from typing import Any, Final, NamedTuple
 
 from countersign.api.names import CA_CONFIGMAP, VERIFIER_AUDIENCE
+from countersign.cli.cluster.kube import ApiError, Kube, ended_by
 from countersign.cli.diagnosis.check import Anything
-from countersign.cli.exits import Exit, fail
-from countersign.cli.kube import ApiError, Kube, ended_by
+from countersign.cli.terminal.exits import Exit, fail
 
 TIMEOUT_SECONDS: Final = 10.0
 """The verifier waits at most 2 s for the grant of a pod just born."""

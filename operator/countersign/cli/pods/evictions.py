@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 
 from countersign.api.meta import ObjectMeta
 from countersign.api.schema import Model
-from countersign.cli.exits import note
-from countersign.cli.instances import grant_of
-from countersign.cli.kube import ApiError, Kube
-from countersign.cli.workloads import POD
+from countersign.cli.cluster.kube import ApiError, Kube
+from countersign.cli.pods.instances import grant_of
+from countersign.cli.pods.workloads import POD
+from countersign.cli.terminal.exits import note
 from countersign.cluster.owners import controller_of
 
 POLL_SECONDS: Final = 1.0

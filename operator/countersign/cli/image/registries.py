@@ -11,8 +11,8 @@ from typing import Annotated, Final, NamedTuple
 import structlog
 import typer
 
-from countersign.cli import docker_config
-from countersign.cli.exits import fail
+from countersign.cli.image import docker_config
+from countersign.cli.terminal.exits import fail
 from countersign.gate.evidence.inquiry import EvidenceSource
 from countersign.gate.evidence.service import EvidenceRequest, EvidenceService, PullSecret
 from countersign.registry.addresses import AddressPolicy

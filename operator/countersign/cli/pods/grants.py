@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from countersign.api.grant import WorkloadGrant
-from countersign.cli.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
-from countersign.cli.output import Format, OutputOption, print_rows
-from countersign.cli.paths import collection
+from countersign.cli.cluster.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
+from countersign.cli.cluster.paths import collection
+from countersign.cli.terminal.output import Format, OutputOption, print_rows
 
 COLUMNS = ("namespace", "name", "pod", "state", "reason", "audiences", "owner", "account", "created")
 

@@ -9,9 +9,25 @@ from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta, OwnerReference
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.api.pod import Pod
-from countersign.cli import grants
-from countersign.cli.exits import Exit, fail
-from countersign.cli.instances import (
+from countersign.cli.cluster.kube import (
+    ApiError,
+    ContextOption,
+    Kube,
+    KubeconfigOption,
+    NamespaceOption,
+    connected,
+    ended_by,
+)
+from countersign.cli.image.registries import (
+    AddressRangeOption,
+    DockerConfigOption,
+    InsecureRegistryOption,
+    OfflineOption,
+    Registries,
+    RegistryCAOption,
+)
+from countersign.cli.pods import grants
+from countersign.cli.pods.instances import (
     below,
     failed_creations,
     grant_of,
@@ -20,19 +36,11 @@ from countersign.cli.instances import (
     receipt_of,
     top_controller,
 )
-from countersign.cli.judging import judge_creation, judge_live
-from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, NamespaceOption, connected, ended_by
-from countersign.cli.output import Format, OutputOption, print_fields, print_json, print_rows, say
-from countersign.cli.registries import (
-    AddressRangeOption,
-    DockerConfigOption,
-    InsecureRegistryOption,
-    OfflineOption,
-    Registries,
-    RegistryCAOption,
-)
-from countersign.cli.report import as_members, print_verdict
-from countersign.cli.workloads import KINDS, POD, Kind, Planned, find_kind, planned
+from countersign.cli.pods.workloads import KINDS, POD, Kind, Planned, find_kind, planned
+from countersign.cli.terminal.exits import Exit, fail
+from countersign.cli.terminal.output import Format, OutputOption, print_fields, print_json, print_rows, say
+from countersign.cli.verdicts.judging import judge_creation, judge_live
+from countersign.cli.verdicts.report import as_members, print_verdict
 from countersign.cluster.owners import controller_of
 from countersign.grants.reasons import REMEDIES
 from countersign.trust.pods.subject import Subject

@@ -19,13 +19,13 @@ from countersign.api.meta import ObjectMeta, condition
 from countersign.api.names import CLOSED_ANNOTATION, POD_ENTRIES
 from countersign.api.objects import to_object
 from countersign.api.pause import AdmissionPause, AdmissionPauseSpec
+from countersign.cli.cluster.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
+from countersign.cli.cluster.paths import collection
 from countersign.cli.diagnosis.check import Anything
 from countersign.cli.diagnosis.pauses import WEBHOOKS
-from countersign.cli.exits import Exit, fail, note
-from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
-from countersign.cli.output import Format, OutputOption, print_json, print_rows
-from countersign.cli.paths import collection
-from countersign.cli.revoke import requester
+from countersign.cli.orders.revoke import requester
+from countersign.cli.terminal.exits import Exit, fail, note
+from countersign.cli.terminal.output import Format, OutputOption, print_json, print_rows
 from countersign.trust.orders.pause import MAX_PAUSE, ends_at, in_force, open_until
 
 WAIT_SECONDS: Final = 10.0

@@ -11,11 +11,11 @@ from countersign.api.meta import ObjectMeta
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.api.objects import to_object
 from countersign.api.revocation import NamespaceTarget, NodeTarget, ObjectTarget, Revocation, RevocationSpec, Target
-from countersign.cli.exits import fail, note
-from countersign.cli.grants import COLUMNS, row
-from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
-from countersign.cli.output import Format, OutputOption, print_json, print_rows
-from countersign.cli.paths import collection
+from countersign.cli.cluster.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
+from countersign.cli.cluster.paths import collection
+from countersign.cli.pods.grants import COLUMNS, row
+from countersign.cli.terminal.exits import fail, note
+from countersign.cli.terminal.output import Format, OutputOption, print_json, print_rows
 from countersign.trust.orders.reach import ends
 
 

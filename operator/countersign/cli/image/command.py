@@ -6,9 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from countersign.cli.exits import Exit, fail, note
-from countersign.cli.output import Format, OutputOption, print_json, print_rows
-from countersign.cli.registries import (
+from countersign.cli.image.registries import (
     ANSWER_SECONDS,
     AddressRangeOption,
     DockerConfigOption,
@@ -17,6 +15,8 @@ from countersign.cli.registries import (
     RegistryCAOption,
     evidence_source,
 )
+from countersign.cli.terminal.exits import Exit, fail, note
+from countersign.cli.terminal.output import Format, OutputOption, print_json, print_rows
 from countersign.gate.evidence.service import EvidenceRequest
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable

@@ -10,24 +10,32 @@ from countersign.api.meta import OwnerReference
 from countersign.api.names import EXEMPT_NAMESPACES, SYSTEM_NAMESPACE
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
+from countersign.cli.cluster.kube import (
+    ApiError,
+    ContextOption,
+    Kube,
+    KubeconfigOption,
+    NamespaceOption,
+    connected,
+    ended_by,
+)
+from countersign.cli.cluster.paths import collection
 from countersign.cli.diagnosis.policies import governed_namespaces
-from countersign.cli.evictions import Adopted, Workload, restart
-from countersign.cli.exits import Exit, fail, note
-from countersign.cli.instances import namespace_facts, policies_in_force, top_controller
-from countersign.cli.judging import Judged, judge_creation
-from countersign.cli.kube import ApiError, ContextOption, Kube, KubeconfigOption, NamespaceOption, connected, ended_by
-from countersign.cli.output import Format, OutputOption, print_rows
-from countersign.cli.paths import collection
-from countersign.cli.pause import server_time
-from countersign.cli.registries import (
+from countersign.cli.image.registries import (
     AddressRangeOption,
     DockerConfigOption,
     InsecureRegistryOption,
     Registries,
     RegistryCAOption,
 )
-from countersign.cli.report import message
-from countersign.cli.workloads import KINDS, POD, planned
+from countersign.cli.orders.pause import server_time
+from countersign.cli.pods.evictions import Adopted, Workload, restart
+from countersign.cli.pods.instances import namespace_facts, policies_in_force, top_controller
+from countersign.cli.pods.workloads import KINDS, POD, planned
+from countersign.cli.terminal.exits import Exit, fail, note
+from countersign.cli.terminal.output import Format, OutputOption, print_rows
+from countersign.cli.verdicts.judging import Judged, judge_creation
+from countersign.cli.verdicts.report import message
 from countersign.cluster.owners import controller_of
 from countersign.grants.adoption import lacks_identity, obstacle
 from countersign.trust.orders.pause import in_force

@@ -8,8 +8,8 @@ import msgspec
 import typer
 
 from countersign.api.names import GROUP
-from countersign.cli import links
-from countersign.cli.exits import Exit, fail
+from countersign.cli.cluster import links
+from countersign.cli.terminal.exits import Exit, fail
 
 T = TypeVar("T")
 
