@@ -74,6 +74,17 @@ class GrantEvidence(Model, frozen=True, kw_only=True):
         str, doc("SHA-256 of the signer's SubjectPublicKeyInfo, as sha256:<hex>.", max_length=71)
     ] = ""
     digest_listed: Annotated[bool, doc("The policy lists the digest itself.")] = False
+    issuer: Annotated[str, doc("Issuer of a keyless signer's OIDC token.", max_length=512)] = ""
+    subject: Annotated[str, doc("Subject of a keyless signer's certificate.", max_length=1024)] = ""
+    attestation: Annotated[
+        str,
+        doc("Name of the rule's attestation that this is; empty if it is a signature of the image.", max_length=63),
+    ] = ""
+    predicate_type: Annotated[str, doc("Type of that attestation's predicate.", max_length=253)] = ""
+    signed_digest: Annotated[
+        str,
+        doc("What was signed, where it is not the image's digest: the manifest of a platform.", max_length=135),
+    ] = ""
 
 
 class GrantImage(Model, frozen=True, kw_only=True):
@@ -85,7 +96,7 @@ class GrantImage(Model, frozen=True, kw_only=True):
     runtime_digests: Annotated[
         tuple[str, ...],
         doc(
-            "Digests that a node may report for it: the platform manifests of an index.",
+            "Digests that a node may report for it: its own, and its platforms' manifests and configs.",
             max_length=64,
             item_max_length=135,
         ),

@@ -1,14 +1,14 @@
 """Revocation: a create-only order to end grants.
 
 In Countersign's own namespace it reaches the whole cluster, in any other only that namespace. `grant`, `pod`, `node`,
-`serviceAccount` and `namespace` end what exists when the order is given; `digest` and `keyFingerprint` stand:
+`serviceAccount` and `namespace` end what exists when the order is given; `digest`, `keyFingerprint` and `signer` stand:
 everything now and later.
 """
 
 from typing import Annotated, ClassVar
 
 from countersign.api.meta import Condition, ObjectMeta
-from countersign.api.schema import Column, Model, Reserved, Rule, doc
+from countersign.api.schema import Column, Model, Rule, doc
 
 _NAMESPACE_DOC = (
     "Namespace of the object: required in Countersign's own namespace, otherwise the Revocation's own or empty."
@@ -35,19 +35,30 @@ class NamespaceTarget(Model, frozen=True, kw_only=True):
     name: Annotated[str, doc("Name of the namespace.", min_length=1, max_length=63)]
 
 
+class SignerTarget(Model, frozen=True, kw_only=True):
+    """Whoever certificates of this issuer and subject were issued to. Both are compared exactly."""
+
+    issuer: Annotated[
+        str,
+        doc(
+            "Issuer of the OIDC token, such as https://token.actions.githubusercontent.com.",
+            min_length=1,
+            max_length=512,
+        ),
+    ]
+    subject: Annotated[str, doc("Subject of the certificate, as grants show it.", min_length=1, max_length=1024)]
+
+
 class Target(Model, frozen=True, kw_only=True):
     """What to end. Exactly one member."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "[has(self.grant), has(self.pod), has(self.node), has(self.serviceAccount), has(self.__namespace__), "
-            "has(self.digest), has(self.keyFingerprint)].exists_one(present, present)",
-            "a target has exactly one member: grant, pod, node, serviceAccount, namespace, digest or keyFingerprint",
+            "has(self.digest), has(self.keyFingerprint), has(self.signer)].exists_one(present, present)",
+            "a target has exactly one member: grant, pod, node, serviceAccount, namespace, digest, keyFingerprint or signer",
         ),
     )
-    RESERVED: ClassVar[dict[str, Reserved]] = {
-        "signer": Reserved("object", "`signer` is not supported by this release: use keyFingerprint"),
-    }
 
     grant: Annotated[ObjectTarget | None, doc("One WorkloadGrant.")] = None
     pod: Annotated[ObjectTarget | None, doc("The instances of one pod name, or one UID.")] = None
@@ -69,10 +80,17 @@ class Target(Model, frozen=True, kw_only=True):
         Annotated[
             str,
             doc(
-                "Standing: signatures by this key no longer vouch. sha256:<hex> of its SubjectPublicKeyInfo.",
+                "Standing: signatures by this key no longer vouch, and its attestations no longer count. sha256:<hex> of its SubjectPublicKeyInfo.",
                 pattern=r"^sha256:[0-9a-f]{64}$",
                 max_length=71,
             ),
+        ]
+        | None
+    ) = None
+    signer: (
+        Annotated[
+            SignerTarget,
+            doc("Standing: keyless signatures by this identity no longer vouch, and its attestations no longer count."),
         ]
         | None
     ) = None

@@ -66,7 +66,7 @@ class Mutator:
         found = await self._subjects.of(pod, request.namespace, request.user_info, until)
         if not found.policies:
             return self._without_receipt(pod)
-        needs = evidence_needs(found.policies, pod)
+        needs = evidence_needs(found.policies, pod, self._state.snapshot.roots)
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
         verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=datetime.now(UTC))
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
@@ -99,7 +99,9 @@ class Mutator:
         if not found.policies:
             return allow("NotGoverned")
         images = {use.image for use in new}
-        needs = [need for need in evidence_needs(found.policies, pod) if need.image in images]
+        needs = [
+            need for need in evidence_needs(found.policies, pod, self._state.snapshot.roots) if need.image in images
+        ]
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
         injection = inject(pod, UNGOVERNED, pins(new, evidence), only_images=True)
         return Answer(allowed=True, reason="Pinned", patch=_patch(injection), audit=digests(evidence))

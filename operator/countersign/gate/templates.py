@@ -127,7 +127,9 @@ class TemplateAdviser:
             uid=workload.metadata.uid,
         )
         subject = msgspec.structs.replace(found.subject, controller=controller, controller_known=True)
-        evidence = await evidence_for(self._evidence, evidence_needs(found.policies, pod), None, subject, until)
+        evidence = await evidence_for(
+            self._evidence, evidence_needs(found.policies, pod, self._state.snapshot.roots), None, subject, until
+        )
         verdict = judge(self._state.snapshot, subject, evidence, stage="mutate", now=datetime.now(UTC))
         # What could not be found out in time is no news to the author; the pods' own admission will ask again.
         findings = [one for one in verdict.findings if one.code not in _UNKNOWABLE and not one.transient]

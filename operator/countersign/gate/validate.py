@@ -78,7 +78,7 @@ class Validator:
         carried = self._receipts.of(found.subject)
         if carried.receipt is not None:
             self._metrics.receipt("used")
-        needs = evidence_needs(found.policies, pod)
+        needs = evidence_needs(found.policies, pod, self._state.snapshot.roots)
         evidence = await evidence_for(self._evidence, needs, carried.receipt, found.subject, until)
         verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage, now=datetime.now(UTC))
         if carried.problem:
@@ -125,7 +125,11 @@ class Validator:
             return allow("NotGoverned")
         subject = found.subject
         wanted = {use.image for use in extract(subject.pod) if change.brought_in or use.container in change.containers}
-        needs = [need for need in evidence_needs(found.policies, subject.pod) if need.image in wanted]
+        needs = [
+            need
+            for need in evidence_needs(found.policies, subject.pod, self._state.snapshot.roots)
+            if need.image in wanted
+        ]
         evidence = await evidence_for(self._evidence, needs, receipt, subject, until)
         verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage, now=datetime.now(UTC))
         findings = tuple(finding for finding in verdict.findings if change.causes(finding))

@@ -36,7 +36,9 @@ from countersign.trust.verdicts.verdict import Verdict, judge
 MAX_LISTED = 64
 MAX_EVIDENCE = 32
 MAX_KEY_ID = 64
-"""Bounds of the lists in a WorkloadGrant (api.grant)."""
+MAX_ISSUER = 512
+MAX_SUBJECT = 1024
+"""Bounds in a WorkloadGrant (api.grant)."""
 
 
 class SpentReceipt(NamedTuple):
@@ -89,7 +91,8 @@ def judge_instance(
     if isinstance(presented, ReceiptProblem):
         return refuse_instance(snapshot, subject, presented, service_account_uid, now)
     admitted = as_admitted(presented.receipt, subject)
-    verdict = judge(snapshot, admitted, presented.receipt.images, stage="live", now=now)
+    receipt = presented.receipt
+    verdict = judge(snapshot, admitted, receipt.images, stage="live", now=now, found_at=receipt.issued_at)
     if not verdict.governed:
         return None
     qualified = qualification(verdict)
@@ -123,7 +126,8 @@ def requalify(
     `receipt` is the one that the grant rests on; None for the record of a refusal.
     """
     admitted = as_admitted(receipt, subject) if receipt else subject
-    verdict = judge(snapshot, admitted, receipt.images if receipt else {}, stage="live", now=now)
+    images, found_at = (receipt.images, receipt.issued_at) if receipt else ({}, None)
+    verdict = judge(snapshot, admitted, images, stage="live", now=now, found_at=found_at)
     return qualification(verdict) if verdict.governed else None
 
 
@@ -255,6 +259,11 @@ def _images(subject: Subject, verdict: Verdict, receipt: SpentReceipt | None) ->
                         authority=one.authority,
                         key_fingerprint=one.key_fingerprint,
                         digest_listed=one.digest_listed,
+                        issuer=one.issuer[:MAX_ISSUER],
+                        subject=one.subject[:MAX_SUBJECT],
+                        attestation=one.attestation,
+                        predicate_type=one.predicate_type,
+                        signed_digest=one.signed_digest,
                     )
                     for one in (used.evidence if used else ())[:MAX_EVIDENCE]
                 ),

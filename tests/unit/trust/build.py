@@ -11,7 +11,16 @@ import msgspec
 
 from countersign.api.admission import UserInfo
 from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
-from countersign.api.image_rule import Authority, ImageRule, KeyAuthority
+from countersign.api.image_rule import (
+    AttestationRule,
+    Authority,
+    EvidenceRootRef,
+    ImageRule,
+    KeyAuthority,
+    KeylessAuthority,
+    KeylessIdentity,
+    Validation,
+)
 from countersign.api.meta import LabelSelector, ObjectMeta
 from countersign.api.pause import AdmissionPause, AdmissionPauseSpec
 from countersign.api.pod import Pod
@@ -25,11 +34,28 @@ from countersign.api.policy import (
     TrustPolicySpec,
 )
 from countersign.api.revocation import Revocation, RevocationSpec, Target
-from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
+from countersign.trust.evidence.conditions import condition_name
+from countersign.trust.evidence.facts import (
+    Attestation,
+    Claim,
+    Identity,
+    ImageFacts,
+    PlatformConfig,
+    Proof,
+    Unverifiable,
+    Vouch,
+)
 from countersign.trust.evidence.fingerprints import pem_fingerprint
 from countersign.trust.images.reference import ImageReference
 from countersign.trust.pods.subject import Subject
-from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot, from_resource
+from countersign.trust.policies.policy import (
+    DEFAULT_ROOT,
+    NamespaceFacts,
+    Policy,
+    PolicySnapshot,
+    RootFacts,
+    from_resource,
+)
 from countersign.trust.verdicts.problem import Stage
 from countersign.trust.verdicts.verdict import Verdict, judge
 
@@ -147,11 +173,13 @@ def snapshot(
     *policies: Policy,
     audiences: Iterable[ProtectedAudience] | None = None,
     revocations: Iterable[Revocation] = (),
+    roots: Mapping[str, RootFacts] | None = None,
 ) -> PolicySnapshot:
     return PolicySnapshot(
         policies=policies,
         audiences=tuple([audience()] if audiences is None else audiences),
         revocations=tuple(revocations),
+        roots={DEFAULT_ROOT: root()} if roots is None else roots,
     )
 
 
@@ -184,12 +212,117 @@ def vouch(number: int = 1, form: Literal["classic", "bundle"] = "bundle", refere
     return Vouch(key_fingerprint=fingerprint(number), format=form, reference=reference)
 
 
+ISSUER = "https://token.actions.githubusercontent.com"
+WORKFLOW = "https://github.com/acme/api/.github/workflows/release.yml@refs/heads/main"
+ROOT_HASH = "sha256:" + "1" * 64
+ANCHORS = ("ca:acme", "log:acme", "tsa:acme", "ct:acme")
+SIGNED_AT = int(NOW.timestamp()) - 3600
+SCAN = "https://cosign.sigstore.dev/attestation/vuln/v1"
+
+
+def root(hash: str = ROOT_HASH, anchors: Iterable[str] = ANCHORS, problem: str = "") -> RootFacts:  # noqa: A002
+    return RootFacts(hash, frozenset(anchors), problem)
+
+
+def identity(subject: str = WORKFLOW, issuer: str = ISSUER, **extensions: str) -> Identity:
+    return Identity(issuer=issuer, subject=subject, extensions=tuple(sorted(extensions.items())))
+
+
+def proof(*kinds: Any, signed_at: int | None = SIGNED_AT, anchors: Iterable[str] = ("ca:acme", "tsa:acme")) -> Proof:
+    return Proof(root=ROOT_HASH, anchors=tuple(anchors), kinds=kinds or ("timestamp", "sct"), signed_at=signed_at)
+
+
+def certified(
+    subject: str = WORKFLOW,
+    issuer: str = ISSUER,
+    *,
+    by: Proof | None = None,
+    digest: str = "",
+    extensions: Mapping[str, str] | None = None,
+) -> Vouch:
+    """A signature by whoever a certificate was issued to."""
+    return Vouch(
+        key_fingerprint="",
+        format="bundle",
+        reference="",
+        identity=identity(subject, issuer, **(extensions or {})),
+        digest=digest,
+        proof=by or proof(),
+    )
+
+
+def keyless(name: str = "ci", *identities: KeylessIdentity, root: str = "", require: Iterable[Any] = ()) -> Authority:
+    who = identities or (KeylessIdentity(issuer=ISSUER, subject=WORKFLOW),)
+    reference = EvidenceRootRef(name=root) if root else None
+    keyless = KeylessAuthority(identities=who, evidence_root_ref=reference, require=tuple(require))
+    return Authority(name=name, keyless=keyless)
+
+
+def keyed(
+    name: str = "release", *numbers: int, root: str = "", require: Iterable[Any] = (), require_reference: bool = False
+) -> Authority:
+    return Authority(
+        name=name,
+        key=KeyAuthority(
+            pem=tuple(key(number) for number in numbers or (1,)),
+            evidence_root_ref=EvidenceRootRef(name=root) if root else None,
+            require=tuple(require),
+            require_reference=require_reference,
+        ),
+    )
+
+
+def rule_by(*authorities: Authority, name: str = "payments", **members: Any) -> ImageRule:
+    """A rule about the usual images."""
+    return ImageRule(name=name, globs=("registry.example.com/payments/**",), authorities=authorities, **members)
+
+
+def wants(
+    name: str = "scan",
+    *authorities: str,
+    predicate_type: str = SCAN,
+    conditions: Iterable[str] = (),
+    message: str = "",
+    **members: Any,
+) -> AttestationRule:
+    return AttestationRule(
+        name=name,
+        predicate_type=predicate_type,
+        authorities=authorities or ("scanner",),
+        validations=tuple(Validation(expression=one, message=message) for one in conditions),
+        **members,
+    )
+
+
+def attestation(
+    by: Vouch | None = None,
+    *,
+    predicate_type: str = SCAN,
+    statement: str = "1",
+    holds: Iterable[str] = (),
+    fails: Mapping[str, str] | None = None,
+) -> Attestation:
+    """By key 2, unless somebody else is named. `holds`: conditions that do; `fails`: those that do not, and why."""
+    return Attestation(
+        predicate_type=predicate_type,
+        statement="sha256:" + statement * 64,
+        vouch=by or vouch(2),
+        claims=(
+            *(Claim(condition_name(predicate_type, one), True) for one in holds),
+            *(Claim(condition_name(predicate_type, one), False, why) for one, why in (fails or {}).items()),
+        ),
+    )
+
+
 def config(
-    entrypoint: Iterable[str] = ENTRYPOINT, cmd: Iterable[str] = (), platform: str = "linux/amd64"
+    entrypoint: Iterable[str] = ENTRYPOINT,
+    cmd: Iterable[str] = (),
+    platform: str = "linux/amd64",
+    digest: str = DIGEST,
 ) -> PlatformConfig:
     return PlatformConfig(
         platform=platform,
-        digest=DIGEST,
+        digest=digest,
         entrypoint=tuple(entrypoint),
         cmd=tuple(cmd),
         config_digest="sha256:" + "c" * 64,
@@ -203,6 +336,7 @@ def facts(
     vouches: Iterable[Vouch] | None = None,
     checked: Iterable[int] = (1, 2, 3),
     configs: Iterable[PlatformConfig] | None = None,
+    **members: Any,
 ) -> ImageFacts:
     return ImageFacts(
         image=repository,
@@ -210,6 +344,7 @@ def facts(
         vouches=tuple([vouch()] if vouches is None else vouches),
         checked_keys=tuple(fingerprint(number) for number in checked),
         configs=tuple([config()] if configs is None else configs),
+        **members,
     )
 
 

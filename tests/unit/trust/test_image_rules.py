@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from countersign.trust.evidence.image_verdict import RuleEvidence
+from countersign.trust.evidence.image_evidence import RuleEvidence
 from countersign.trust.verdicts.findings import Finding
 from countersign.trust.verdicts.verdict import Verdict
 from tests.unit.trust.build import (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from countersign.api.policy import Runtime
-from countersign.trust.evidence.needs import EvidenceNeed, covers, evidence_needs
+from countersign.trust.evidence.conditions import condition_name
+from countersign.trust.evidence.needs import EvidenceNeed, PredicateNeed, covers, evidence_needs
 from countersign.trust.images.extraction import changed, extract
 from countersign.trust.images.pins import facts_by_image, pins
 from countersign.trust.policies.policy import Policy
@@ -16,6 +18,8 @@ from tests.unit.trust.build import (
     OTHER_DIGEST,
     PINNED,
     REPOSITORY,
+    ROOT_HASH,
+    SCAN,
     TAGGED,
     cluster_policy,
     config,
@@ -23,20 +27,32 @@ from tests.unit.trust.build import (
     facts,
     fingerprint,
     key,
+    keyed,
+    keyless,
     pod,
+    root,
     rule,
+    rule_by,
     token,
     vouch,
+    wants,
 )
 
 
-def needs(*policies: Policy, of: Any = None) -> dict[str, EvidenceNeed]:
-    return {need.image: need for need in evidence_needs(policies, of or pod())}
+def needs(*policies: Policy, of: Any = None, roots: Any = None) -> dict[str, EvidenceNeed]:
+    return {need.image: need for need in evidence_needs(policies, of or pod(), roots or {})}
 
 
 def test_a_matching_rule_with_authorities_asks_for_its_keys() -> None:
     need = needs(cluster_policy())[TAGGED]
-    assert need == EvidenceNeed(image=TAGGED, keys=(key(1),), fingerprints=(fingerprint(1),), resolve=True)
+    assert need == EvidenceNeed(
+        image=TAGGED,
+        keys=(key(1),),
+        fingerprints=(fingerprint(1),),
+        resolve=True,
+        repositories=("",),
+        stale_seconds=3600,
+    )
 
 
 def test_images_that_no_rule_matches_are_not_asked_about() -> None:
@@ -56,7 +72,7 @@ def test_the_keys_of_all_policies_are_asked_at_once_each_once() -> None:
 
 def test_each_image_is_asked_about_once() -> None:
     of = pod(container(), container("two"), initContainers=[container("init")])
-    assert len(evidence_needs([cluster_policy()], of)) == 1
+    assert len(evidence_needs([cluster_policy()], of, {})) == 1
 
 
 def test_a_listed_digest_needs_no_registry() -> None:
@@ -68,21 +84,118 @@ def test_a_listed_digest_needs_no_registry() -> None:
 
 def test_a_tag_under_listed_digests_must_be_resolved() -> None:
     policy = cluster_policy(images=(rule(keys=(), digests=(DIGEST,)),))
-    assert needs(policy)[TAGGED] == EvidenceNeed(image=TAGGED, resolve=True)
+    assert needs(policy)[TAGGED] == EvidenceNeed(image=TAGGED, resolve=True, stale_seconds=3600)
 
 
-def test_the_config_is_asked_for_only_where_a_container_receives_a_token_and_must_run_what_was_built() -> None:
+def test_what_every_image_is_called_and_runs_is_asked_for_where_a_container_receives_a_token() -> None:
     of = pod(container(), container("web", f"{REPOSITORY}-web:1"))
     found = needs(cluster_policy(tokens=(token(containers=("api",)),)), of=of)
-    assert {image: need.want_config for image, need in found.items()} == {TAGGED: True, f"{REPOSITORY}-web:1": False}
+    assert {image: need.want_config for image, need in found.items()} == {TAGGED: True, f"{REPOSITORY}-web:1": True}
     anything = cluster_policy(tokens=(token(),), runtime=Runtime(command="Any"))
-    assert not needs(anything)[TAGGED].want_config
+    assert needs(anything)[TAGGED].want_config
+
+
+def test_no_config_is_asked_for_where_no_container_receives_a_token() -> None:
     assert not needs(cluster_policy())[TAGGED].want_config
+    assert not needs(cluster_policy(tokens=(token(containers=("other",)),)))[TAGGED].want_config
 
 
 def test_a_listed_digest_whose_config_is_wanted_is_asked_about_without_keys() -> None:
     policy = cluster_policy(images=(rule(digests=(DIGEST,)),), tokens=(token(),))
-    assert needs(policy, of=pod(container(image=PINNED)))[PINNED] == EvidenceNeed(image=PINNED, want_config=True)
+    assert needs(policy, of=pod(container(image=PINNED)))[PINNED] == EvidenceNeed(
+        image=PINNED, want_config=True, stale_seconds=3600
+    )
+
+
+def test_a_keyless_authority_asks_by_its_root_and_the_default_is_the_public_good_one() -> None:
+    policy = cluster_policy(images=(rule_by(keyless(), keyless("own", root="acme")),))
+    need = needs(policy, roots={"public-good": root("sha256:a"), "acme": root("sha256:b")})[TAGGED]
+    assert (need.roots, need.root_hashes) == (("public-good", "acme"), ("sha256:a", "sha256:b"))
+
+
+def test_a_root_that_is_missing_or_unusable_is_not_asked_about() -> None:
+    policy = cluster_policy(images=(rule_by(keyless(), keyless("own", root="acme")),))
+    need = needs(policy, roots={"acme": root(problem="its TUF mirror does not answer")})[TAGGED]
+    assert (need.roots, need.repositories) == ((), ("",))
+
+
+def test_a_key_asks_for_a_root_only_if_it_names_one() -> None:
+    roots = {"public-good": root(), "acme": root("sha256:b")}
+    assert needs(cluster_policy(), roots=roots)[TAGGED].roots == ()
+    assert needs(cluster_policy(images=(rule_by(keyed("release", root="acme")),)), roots=roots)[TAGGED].roots == (
+        "acme",
+    )
+
+
+def test_attestations_are_asked_for_by_type_with_every_condition_once() -> None:
+    one = rule_by(keyed(), keyed("scanner", 2), attestations=(wants(conditions=("a", "b")),))
+    two = rule_by(
+        keyed("scanner", 3),
+        name="two",
+        attestations=(
+            wants("x", conditions=("b", "c")),
+            wants("slsa", predicate_type="https://slsa.dev/provenance/v1"),
+        ),
+    )
+    need = needs(cluster_policy(images=(one, two)))[TAGGED]
+    assert need.predicates == (
+        PredicateNeed(SCAN, ("a", "b", "c")),
+        PredicateNeed("https://slsa.dev/provenance/v1"),
+    )
+    assert set(need.fingerprints) == {fingerprint(number) for number in (1, 2, 3)}
+
+
+def test_of_a_listed_digest_only_attestations_are_asked_for_and_only_by_those_who_may_make_them() -> None:
+    listed = rule_by(keyed("release", 1), attestors=(keyed("scanner", 2),), attestations=(wants(),), digests=(DIGEST,))
+    need = needs(cluster_policy(images=(listed,)), of=pod(container(image=PINNED)))[PINNED]
+    assert need.fingerprints == (fingerprint(2),)
+    assert [one.predicate_type for one in need.predicates] == [SCAN]
+
+
+def test_signatures_on_platforms_need_the_platforms() -> None:
+    for place in ("Platforms", "Either"):
+        need = needs(cluster_policy(images=(rule_by(keyed(), signature_on=place),)))[TAGGED]
+        assert need.platforms
+        assert need.want_config
+    assert not needs(cluster_policy())[TAGGED].platforms
+
+
+def test_signatures_are_looked_for_where_the_rules_say_that_they_are() -> None:
+    elsewhere = rule_by(keyed(), name="two", signature_repository="registry.example.com/signatures")
+    assert needs(cluster_policy(images=(rule_by(keyed()), elsewhere)))[TAGGED].repositories == (
+        "",
+        "registry.example.com/signatures",
+    )
+    assert needs(cluster_policy(images=(elsewhere,)))[TAGGED].repositories == ("registry.example.com/signatures",)
+
+
+def test_facts_may_be_as_stale_as_the_most_patient_policy_says() -> None:
+    patient = cluster_policy("a", stale_evidence_seconds=7200)
+    strict = cluster_policy("b", stale_evidence_seconds=0)
+    assert needs(patient, strict)[TAGGED].stale_seconds == 7200
+    assert needs(strict)[TAGGED].stale_seconds == 0
+
+
+def test_a_receipt_answers_only_what_was_asked_at_its_making() -> None:
+    asked = rule_by(keyed(), keyless("scanner"), attestations=(wants(conditions=("a",)),), signature_on="Either")
+    need = needs(cluster_policy(images=(asked,)), roots={"public-good": root()})[TAGGED]
+    known = facts(
+        checked_roots=(ROOT_HASH,),
+        checked_predicates=(SCAN,),
+        checked_conditions=(condition_name(SCAN, "a"),),
+        platforms_checked=True,
+    )
+    assert covers(known, need)
+    for lacking in (
+        {"checked_roots": ("sha256:" + "2" * 64,)},
+        {"checked_predicates": ()},
+        {"checked_conditions": (condition_name(SCAN, "b"),)},
+        {"platforms_checked": False},
+        {"repositories": ("registry.example.com/signatures",)},
+        {"stale_seconds": 3601},
+        {"checked_keys": ()},
+    ):
+        assert not covers(msgspec.structs.replace(known, **lacking), need), lacking
 
 
 def test_facts_at_hand_cover_a_need_only_if_they_answer_all_of_it() -> None:

@@ -278,5 +278,5 @@ def test_what_a_required_policy_lets_run_binds_a_namespaces_token_as_well() -> N
 
 def test_the_entrypoint_is_asked_for_where_any_policy_may_ask_about_it() -> None:
     own = trust_policy(tokens=(token(),), runtime=Runtime(command="Any"))
-    [need] = evidence_needs([own, cluster_policy("baseline")], pod())
+    [need] = evidence_needs([own, cluster_policy("baseline")], pod(), {})
     assert need.want_config

@@ -40,13 +40,13 @@ def small(mode: str = "Enforce") -> PolicySnapshot:
 def test_a_pod_of_too_many_images_is_refused_without_a_look_at_them(stage: Stage) -> None:
     verdict = judged(small(), crowd(MAX_IMAGES + 1), stage=stage)
     assert (denied(verdict), verdict.tokens, verdict.qualifies) == (["PodTooLarge"], (), False)
-    assert evidence_needs(small().policies, crowd(MAX_IMAGES + 1)) == ()
+    assert evidence_needs(small().policies, crowd(MAX_IMAGES + 1), {}) == ()
 
 
 def test_as_many_as_may_be_are_judged() -> None:
     verdict = judged(small(), crowd(MAX_IMAGES))
     assert (codes(verdict), len(verdict.tokens)) == ([], 1)
-    assert len(evidence_needs(small().policies, crowd(MAX_IMAGES))) == MAX_IMAGES
+    assert len(evidence_needs(small().policies, crowd(MAX_IMAGES), {})) == MAX_IMAGES
 
 
 def test_audit_admits_a_pod_that_is_too_large_without_identity() -> None:

@@ -71,7 +71,7 @@ def judge_live(
 async def _evidence(
     registries: Registries, snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None
 ) -> Evidence:
-    needs = evidence_needs(governing(snapshot, subject), subject.pod)
+    needs = evidence_needs(governing(snapshot, subject), subject.pod, snapshot.roots)
     async with evidence_source(registries) as source:
         until = asyncio.get_running_loop().time() + ANSWER_SECONDS
         return await evidence_for(source, needs, receipt, subject, until)

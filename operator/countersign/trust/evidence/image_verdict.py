@@ -1,90 +1,25 @@
 """What one policy makes of one image: every rule that matches must hold, and at least one must match.
 
-A rule holds by a listed digest or by one authority that vouches. Facts are believed only about the very image that the
-pod names.
+A rule holds by a listed digest or by one authority that vouches, and by each attestation that it asks for. Facts are
+believed only about the very image that the pod names, and stale ones only as long as the policy says.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
-
-import msgspec
-
-from countersign.trust.evidence.facts import ImageFacts, Unverifiable, Vouch
-from countersign.trust.images.extraction import ImageUse, image_name, read_reference
-from countersign.trust.images.reference import ImageReference
-from countersign.trust.orders.standing import Standing
-from countersign.trust.policies.compiled import CompiledAuthority, CompiledPolicy, CompiledRule
+from countersign.trust.evidence.attestation_verdict import Shortcoming, attested
+from countersign.trust.evidence.facts import ImageFacts, Vouch
+from countersign.trust.evidence.image_evidence import Case, KnownImage, RuleEvidence, signed_digest
+from countersign.trust.evidence.shortfall import unanswered, unattested, unknown_platforms, unsigned
+from countersign.trust.evidence.signers import Weights, objection
+from countersign.trust.policies.authorities import CompiledAuthority
+from countersign.trust.policies.compiled import CompiledAttestation, CompiledPolicy, CompiledRule
 from countersign.trust.verdicts.problem import Problem, Stage
 
-Evidence = Mapping[str, ImageFacts | Unverifiable]
-
-
-class RuleEvidence(NamedTuple):
-    """Why a rule held for an image."""
-
-    policy_uid: str
-    rule: str
-    authority: str
-    """Empty if the digest is listed."""
-    key_fingerprint: str
-    digest_listed: bool
-
-
-class ImageEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """A verified image of the pod, and all that vouched for it."""
-
-    container: str
-    image: str
-    """As it stands in the pod."""
-    digest: str
-    runtime_digests: tuple[str, ...]
-    evidence: tuple[RuleEvidence, ...]
-
-
-class KnownImage:
-    """An image string of the pod with what is known about it."""
-
-    __slots__ = ("digest", "facts", "image", "name", "problem", "reference", "unverifiable")
-
-    def __init__(self, image: str, evidence: ImageFacts | Unverifiable | None) -> None:
-        self.image = image
-        self.reference: ImageReference | None = None
-        self.name: str | None = None
-        self.digest: str | None = None
-        self.facts: ImageFacts | None = None
-        self.unverifiable: Unverifiable | None = None
-        self.problem: str = ""
-        reference = read_reference(image)
-        if isinstance(reference, str):
-            self.problem = reference
-            return
-        self.reference = reference
-        self.name = reference.name
-        self.digest = reference.digest
-        if isinstance(evidence, Unverifiable):
-            self.unverifiable = evidence
-        elif evidence is not None:
-            if evidence.image != reference.name or (reference.digest and evidence.digest != reference.digest):
-                self.problem = f"the evidence at hand is about {evidence.image}@{evidence.digest}"
-            else:
-                self.facts = evidence
-                self.digest = evidence.digest
-
-    @property
-    def digests(self) -> tuple[str, ...]:
-        """Every digest by which the image is known: its own and those of its platforms."""
-        if self.facts is not None:
-            return self.facts.runtime_digests
-        return (self.digest,) if self.digest else ()
-
-
-def known_images(uses: Iterable[ImageUse], evidence: Evidence) -> dict[str, KnownImage]:
-    """Each distinct image string of the pod, looked at once."""
-    return {use.image: KnownImage(use.image, evidence.get(use.image)) for use in uses}
+Place = tuple[str, ...]
+"""Digests that must each bear what a rule asks for; empty text is the image's own."""
+_ITSELF: Place = ("",)
 
 
 def judge_image(
-    policy: CompiledPolicy, image: KnownImage, stage: Stage, standing: Standing
+    policy: CompiledPolicy, image: KnownImage, stage: Stage, weights: Weights
 ) -> tuple[tuple[Problem, ...], tuple[RuleEvidence, ...]]:
     """The problems of the image under the policy, and the evidence that its rules rest on. Neither: no rule asked."""
     rules = policy.matching(image.name) if image.name is not None else ()
@@ -94,15 +29,19 @@ def judge_image(
     reference = image.reference
     if stage != "mutate" and reference is not None and reference.digest is None:
         return (_NOT_PINNED,), ()
+    facts = image.facts
+    if facts is not None and facts.stale_seconds > policy.spec.stale_evidence_seconds:
+        facts = None
     problems: list[Problem] = []
     evidence: list[RuleEvidence] = []
     for rule in rules:
-        found = _judge_rule(policy, rule, image, standing)
-        if isinstance(found, Problem):
-            if found not in problems:
-                problems.append(found)
+        missing, found = _judge_rule(policy, rule, image, facts, weights)
+        if missing:
+            problems.extend([problem for problem in missing if problem not in problems])
         else:
             evidence.extend(found)
+    if facts is not None and facts.stale_seconds and not all(one.digest_listed for one in evidence):
+        problems.append(_stale(policy, facts))
     return tuple(problems), tuple(evidence)
 
 
@@ -112,15 +51,6 @@ _NOT_PINNED = Problem(
     "a tag, which may mean another image tomorrow",
     "name the image by digest, or have the cluster's admins see why Countersign did not pin it (countersign doctor)",
 )
-
-
-_REMEDIES: dict[str, str] = {
-    "Unauthorized": "give the pod or its service account an imagePullSecret that may read the repository",
-    "Malformed": "push the image and its signatures anew: what the registry holds is damaged",
-    "AddressDenied": "use a registry at a public address, or have the cluster's admins allow this one",
-    "TooLarge": "use an image with fewer signatures or a smaller manifest",
-}
-_OTHERWISE = "try again once the registry answers"
 
 
 def _unmatched(policy: CompiledPolicy, image: KnownImage) -> Problem | None:
@@ -144,80 +74,109 @@ def _unmatched(policy: CompiledPolicy, image: KnownImage) -> Problem | None:
     )
 
 
-def _judge_rule(
-    policy: CompiledPolicy, rule: CompiledRule, image: KnownImage, standing: Standing
-) -> list[RuleEvidence] | Problem:
-    """All that the rule can go by for this image: should one key be revoked, the others still stand."""
-    uid = policy.ref.uid
-    evidence: list[RuleEvidence] = []
-    if image.digest is not None and image.digest in rule.digests:
-        evidence.append(RuleEvidence(uid, rule.name, "", "", True))
-    facts = image.facts
-    if facts is not None:
-        evidence.extend(
-            [
-                RuleEvidence(uid, rule.name, authority.name, vouch.key_fingerprint, False)
-                for authority in rule.authorities
-                for vouch in facts.vouches
-                if _counts(authority, vouch, facts.image, standing)
-            ]
-        )
-    if evidence:
-        return evidence if len(evidence) == 1 else list(dict.fromkeys(evidence))
-    return _unanswered(rule, image) if facts is None else _unsigned(rule, facts, standing)
-
-
-def _counts(authority: CompiledAuthority, vouch: Vouch, name: str, standing: Standing) -> bool:
-    return (
-        vouch.key_fingerprint in authority.fingerprints
-        and vouch.key_fingerprint not in standing.fingerprints
-        and (not authority.require_reference or _names_repository(vouch, name))
+def _stale(policy: CompiledPolicy, facts: ImageFacts) -> Problem:
+    """A report: it keeps nothing out, and withholds nothing."""
+    return Problem(
+        "EvidenceStale",
+        "evidence that the registry confirms",
+        f"what was found {facts.stale_seconds} s ago, since the registry cannot be asked; it counts for "
+        f"{policy.spec.stale_evidence_seconds} s",
+        "nothing needs to be done, unless the registry stays away",
+        denies=False,
+        blocks_identity=False,
     )
 
 
-def _names_repository(vouch: Vouch, name: str) -> bool:
-    if vouch.format != "classic":
-        return False
-    return image_name(vouch.reference) == name
+def _judge_rule(
+    policy: CompiledPolicy, rule: CompiledRule, image: KnownImage, facts: ImageFacts | None, weights: Weights
+) -> tuple[list[Problem], list[RuleEvidence]]:
+    """What is missing, or all that the rule can go by: should one signer be revoked, the others still stand."""
+    evidence: list[RuleEvidence] = []
+    listed = image.digest is not None and image.digest in rule.digests
+    if listed:
+        evidence.append(RuleEvidence(policy.ref.uid, rule.name, "", "", True))
+    if facts is None:
+        if listed and not rule.attestations:
+            return [], evidence
+        return [unanswered(rule, image, policy.spec.stale_evidence_seconds)], []
+    case = Case(policy.ref.uid, rule, facts, weights)
+    problems: list[Problem] = []
+    places = (_ITSELF,) if rule.signature_on == "Digest" else _places(case)
+    if not places:
+        return [unknown_platforms(rule)], []
+    if rule.authorities or not (listed or rule.attestations):
+        signed = _signed(case)
+        found = _borne(signed, places)
+        evidence.extend(found)
+        if not (found or listed):
+            borne = {one.signed_digest for one in signed}
+            problems.append(unsigned(case, next(digest for digest in places[0] if digest not in borne)))
+    for want in rule.attestations:
+        attestations = _attested(case, want, places)
+        if isinstance(attestations, Problem):
+            problems.append(attestations)
+        else:
+            evidence.extend(attestations)
+    return problems, evidence if len(evidence) == 1 else list(dict.fromkeys(evidence))
 
 
-def _unanswered(rule: CompiledRule, image: KnownImage) -> Problem:
-    expected = _expectation(rule)
-    unverifiable = image.unverifiable
-    if unverifiable is None:
-        found = image.problem or "no evidence about it"
-        return Problem("ImageUnverifiable", expected, found, "create the pod anew, so that the image is verified")
-    if unverifiable.reason == "NotFound":
-        return Problem("ImageNotFound", expected, unverifiable.message, "push the image first, or correct its name")
-    remedy = "nothing needs to be done" if unverifiable.transient else _REMEDIES.get(unverifiable.reason, _OTHERWISE)
-    return Problem("ImageUnverifiable", expected, unverifiable.message, remedy, transient=unverifiable.transient)
+def _places(case: Case) -> tuple[Place, ...]:
+    """Where signatures and attestations may be, the place that is tried first in front. None: that is not known."""
+    own = case.facts.digest
+    platforms = tuple(dict.fromkeys("" if one.digest == own else one.digest for one in case.facts.configs))
+    places = (platforms,) if case.rule.signature_on == "Platforms" else (_ITSELF, platforms)
+    return tuple(dict.fromkeys(place for place in places if place))
 
 
-def _unsigned(rule: CompiledRule, facts: ImageFacts, standing: Standing) -> Problem:
-    expected = _expectation(rule)
-    if not rule.authorities:
-        remedy = "use a listed digest, or ask the policy's owner to list this one"
-        return Problem("ImageUnsigned", expected, f"digest {facts.digest}", remedy)
-    ours = [vouch for vouch in facts.vouches if vouch.key_fingerprint in rule.keys]
-    if any(vouch.key_fingerprint in standing.fingerprints for vouch in ours):
-        remedy = "have the image signed with a key that is not revoked"
-        return Problem("ImageUnsigned", expected, "only signatures by a revoked key", remedy)
-    if ours:
-        remedy = "sign it under its own name in the classic format (cosign sign --new-bundle-format=false)"
-        return Problem("ImageUnsigned", expected, "signatures that name another repository or none", remedy)
-    if not rule.keys.keys() <= set(facts.checked_keys):
-        remedy = "create the pod anew, so that the image is verified by the keys of today"
-        return Problem("ImageUnverifiable", expected, "evidence from before the policy had these keys", remedy)
-    remedy = "sign the image (cosign sign --key ...) or use a signed one"
-    return Problem("ImageUnsigned", expected, "none by its keys", remedy)
+def _signed(case: Case) -> list[RuleEvidence]:
+    """Everybody of the rule's authorities who vouches for anything."""
+    _, rule, facts, weights = case
+    return [
+        _evidence(case, authority, vouch)
+        for authority in rule.authorities
+        for vouch in facts.vouches
+        if not objection(authority, vouch, facts.image, weights)
+    ]
 
 
-def _expectation(rule: CompiledRule) -> str:
-    ways = []
-    if rule.authorities:
-        names = " or ".join(authority.name for authority in rule.authorities[:4])
-        more = " or another" if len(rule.authorities) > 4 else ""
-        ways.append(f"a signature by {names}{more}")
-    if rule.digests or not ways:
-        ways.append("a listed digest")
-    return f"{' or '.join(ways)} (rule {rule.name})"
+def _borne(signed: list[RuleEvidence], places: tuple[Place, ...]) -> list[RuleEvidence]:
+    """What vouches for the first place whose every digest is vouched for; empty: there is none."""
+    for place in places:
+        here = [one for one in signed if one.signed_digest in place]
+        if here and (len(place) == 1 or len({one.signed_digest for one in here}) == len(place)):
+            return here
+    return []
+
+
+def _attested(case: Case, want: CompiledAttestation, places: tuple[Place, ...]) -> list[RuleEvidence] | Problem:
+    """Who attests it, in the first place that bears it throughout; else what the first place lacks."""
+    lacking: list[Problem] = []
+    for place in places:
+        evidence: list[RuleEvidence] = []
+        for digest in place:
+            found = attested(want, case.facts, digest, case.weights)
+            if isinstance(found, Shortcoming):
+                lacking.append(unattested(case, want, digest, found))
+                break
+            evidence += [_evidence(case, one.authority, one.attestation.vouch, want) for one in found]
+        else:
+            return evidence
+    return lacking[0]
+
+
+def _evidence(
+    case: Case, authority: CompiledAuthority, vouch: Vouch, want: CompiledAttestation | None = None
+) -> RuleEvidence:
+    identity = vouch.identity
+    return RuleEvidence(
+        case.policy_uid,
+        case.rule.name,
+        authority.name,
+        vouch.key_fingerprint,
+        False,
+        identity.issuer if identity is not None else "",
+        identity.subject if identity is not None else "",
+        want.name if want is not None else "",
+        want.predicate_type if want is not None else "",
+        signed_digest(vouch, case.facts),
+    )

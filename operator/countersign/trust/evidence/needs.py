@@ -1,21 +1,32 @@
 """What must be found out about a pod's images before it can be judged, and nothing more.
 
 A registry is asked only about images that a rule of a governing policy matches: for signatures if the rule has
-authorities, for a digest if the pod gives a tag, for the image's entrypoint if its container receives a token.
+authorities or attestations, for a digest if the pod gives a tag, for what its platforms run if the pod receives a
+token.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
 from countersign.api.pod import Pod
+from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.images.extraction import extract, read_reference
 from countersign.trust.images.reference import ImageReference
 from countersign.trust.pods.recipients import all_recipients
 from countersign.trust.pods.size import too_large
 from countersign.trust.policies.compiled import CompiledPolicy, compiled_policy
-from countersign.trust.policies.policy import Policy
+from countersign.trust.policies.policy import Policy, RootFacts
+
+
+class PredicateNeed(msgspec.Struct, frozen=True):
+    """Attestations of one predicate type, and what is to be found out about each."""
+
+    predicate_type: str
+    expressions: tuple[str, ...] = ()
+    """CEL conditions, as policies write them. Their answers are claims (`conditions.condition_name`)."""
 
 
 class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,31 +42,46 @@ class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
     """The entrypoints of its platforms are needed."""
     resolve: bool = False
     """It stands there by tag only."""
+    roots: tuple[str, ...] = ()
+    """Names of the evidence roots that certificates, logs and timestamps are to be held against."""
+    root_hashes: tuple[str, ...] = ()
+    """Hashes of their content as the snapshot knows it, in the same order."""
+    predicates: tuple[PredicateNeed, ...] = ()
+    """Attestations to look for: one for each predicate type."""
+    platforms: bool = False
+    """Signatures and attestations on the manifests of the platforms of an index are needed, too."""
+    repositories: tuple[str, ...] = ()
+    """Where signatures are to be looked for, as `registry/repository`; empty text: beside the image. None: nowhere."""
+    stale_seconds: int = 0
+    """How old facts may be that cannot be asked for again: the largest that a policy allows."""
 
 
-def evidence_needs(policies: Iterable[Policy], pod: Pod) -> tuple[EvidenceNeed, ...]:
-    """The questions for the policies that govern the pod (`scope.governing`): at most one an image."""
-    return needs_compiled([compiled_policy(policy) for policy in policies], pod)
+def evidence_needs(policies: Iterable[Policy], pod: Pod, roots: Mapping[str, RootFacts]) -> tuple[EvidenceNeed, ...]:
+    """The questions for the policies that govern the pod (`scope.governing`): at most one an image.
+
+    `roots` are those of the snapshot. One that is missing there, or cannot be used, is not asked about.
+    """
+    return needs_compiled([compiled_policy(policy) for policy in policies], pod, roots)
 
 
-def needs_compiled(policies: Iterable[CompiledPolicy], pod: Pod) -> tuple[EvidenceNeed, ...]:
+def needs_compiled(
+    policies: Iterable[CompiledPolicy], pod: Pod, roots: Mapping[str, RootFacts]
+) -> tuple[EvidenceNeed, ...]:
     """As `evidence_needs`."""
     policies = tuple(policies)
     if too_large(policies, pod):
         return ()
     references = {use.image: read_reference(use.image) for use in extract(pod)}
-    # A policy without tokens may be one that an audience requires: its word about what may run then counts, too.
-    with_config = {
-        container.image
-        for policy in policies
-        if policy.tokens and any(one.spec.runtime.command != "Any" for one in policies)
-        for container in all_recipients(policy, pod)
-    }
+    # What may run is asked by any policy that governs a recipient, one without tokens of its own included: an audience
+    # may require it. And what a node reports of any image of such a pod must be recognised.
+    with_config = any(policy.tokens and all_recipients(policy, pod) for policy in policies)
     return tuple(
-        need
-        for image, reference in references.items()
-        if isinstance(reference, ImageReference)
-        and (need := _need(policies, image, reference, image in with_config)) is not None
+        [
+            need
+            for image, reference in references.items()
+            if isinstance(reference, ImageReference)
+            and (need := _need(policies, image, reference, roots, with_config)) is not None
+        ]
     )
 
 
@@ -66,29 +92,66 @@ def covers(facts: ImageFacts, need: EvidenceNeed) -> bool:
         isinstance(reference, ImageReference)
         and reference.name == facts.image
         and (reference.digest == facts.digest if reference.digest else need.resolve)
+        and facts.stale_seconds <= need.stale_seconds
         and (bool(facts.configs) or not need.want_config)
+        and (facts.platforms_checked or not need.platforms)
         and set(need.fingerprints) <= set(facts.checked_keys)
+        and set(need.root_hashes) <= set(facts.checked_roots)
+        and set(need.repositories) <= set(facts.repositories)
+        and all(_answered(one, facts) for one in need.predicates)
     )
 
 
+def _answered(need: PredicateNeed, facts: ImageFacts) -> bool:
+    return need.predicate_type in facts.checked_predicates and all(
+        _condition_name(need.predicate_type, expression) in facts.checked_conditions for expression in need.expressions
+    )
+
+
+_condition_name = lru_cache(4096)(condition_name)
+
+
 def _need(
-    policies: tuple[CompiledPolicy, ...], image: str, reference: ImageReference, want_config: bool
+    policies: tuple[CompiledPolicy, ...],
+    image: str,
+    reference: ImageReference,
+    roots: Mapping[str, RootFacts],
+    with_config: bool,
 ) -> EvidenceNeed | None:
     name, digest = reference.name, reference.digest
-    matched = False
+    matched = [(policy, rule) for policy in policies for rule in policy.matching(name)]
+    if not matched:
+        return None
     keys: dict[str, str] = {}
-    for policy in policies:
-        for rule in policy.matching(name):
-            matched = True
-            if digest is None or digest not in rule.digests:
-                keys.update(rule.keys)
-    resolve = matched and digest is None
-    if not (resolve or keys or (want_config and matched)):
+    wanted_roots: dict[str, str] = {}
+    predicates: dict[str, dict[str, None]] = {}
+    repositories: dict[str, None] = {}
+    platforms = False
+    for _, rule in matched:
+        asks = rule.asks(digest)
+        if not asks.signatures:
+            continue
+        keys.update(asks.keys)
+        for root in asks.roots:
+            found = roots.get(root)
+            if found is not None and not found.problem:
+                wanted_roots[root] = found.hash
+        for predicate_type, expressions in asks.predicates.items():
+            predicates.setdefault(predicate_type, {}).update(dict.fromkeys(expressions))
+        repositories[rule.repository] = None
+        platforms = platforms or rule.signature_on != "Digest"
+    if not (digest is None or repositories or with_config):
         return None
     return EvidenceNeed(
         image=image,
         keys=tuple(keys.values()),
         fingerprints=tuple(keys),
-        want_config=want_config,
-        resolve=resolve,
+        want_config=with_config or platforms,
+        resolve=digest is None,
+        roots=tuple(wanted_roots),
+        root_hashes=tuple(wanted_roots.values()),
+        predicates=tuple([PredicateNeed(one, tuple(expressions)) for one, expressions in predicates.items()]),
+        platforms=platforms,
+        repositories=tuple(repositories),
+        stale_seconds=max([policy.spec.stale_evidence_seconds for policy, _ in matched]),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from countersign.api.pod import Pod
 from countersign.trust.evidence.facts import ImageFacts, joined
-from countersign.trust.evidence.image_verdict import Evidence
+from countersign.trust.evidence.image_evidence import Evidence
 from countersign.trust.images.extraction import ImageUse, extract, read_reference
 
 

@@ -1,14 +1,14 @@
 """Which grants a Revocation ends. Gate, controller and verifier ask here, so that none has to wait for another.
 
 One-shot targets (grant, pod, node, service account, namespace) end the instances that existed when the order was
-given; standing ones (digest, key) every instance that rests on them, now and later. Where something cannot be told,
-the order reaches.
+given; standing ones (digest, key, signer) every instance that rests on them, now and later. Where something cannot be
+told, the order reaches.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from countersign.api import clock
-from countersign.api.grant import GrantImage, WorkloadGrant
+from countersign.api.grant import GrantEvidence, GrantImage, WorkloadGrant
 from countersign.api.revocation import ObjectTarget, Revocation
 from countersign.trust.orders.standing import reaches
 
@@ -21,7 +21,11 @@ def ends(revocation: Revocation, grant: WorkloadGrant, system_namespace: str, *,
     if target.digest is not None:
         return any(target.digest in (image.digest, *image.runtime_digests) for image in grant.spec.images)
     if target.key_fingerprint is not None:
-        return any(rests_on_key(image, target.key_fingerprint) for image in grant.spec.images)
+        key = target.key_fingerprint
+        return any(_rests_on(image, lambda one: one.key_fingerprint == key) for image in grant.spec.images)
+    if target.signer is not None:
+        signer = (target.signer.issuer, target.signer.subject)
+        return any(_rests_on(image, lambda one: (one.issuer, one.subject) == signer) for image in grant.spec.images)
     if not _existed(grant, revocation):
         return False
     pod, account = grant.spec.pod, grant.spec.service_account
@@ -46,13 +50,16 @@ def ended_by(
     return next((one for one in revocations if ends(one, grant, system_namespace, node=node)), None)
 
 
-def rests_on_key(image: GrantImage, fingerprint: str) -> bool:
-    """Whether some rule of some policy has nothing left to go by, once that key no longer vouches."""
-    rules = {(one.policy_uid, one.rule) for one in image.evidence if one.key_fingerprint == fingerprint}
-    return any(
-        all(one.key_fingerprint == fingerprint for one in image.evidence if (one.policy_uid, one.rule) == rule)
-        for rule in rules
-    )
+def _rests_on(image: GrantImage, revoked: Callable[[GrantEvidence], bool]) -> bool:
+    """Whether something that a rule asked for has nothing left to go by, once that evidence no longer counts.
+
+    A rule asks for a signature and for each of its attestations, each of these on the image or on every platform.
+    """
+    asked: dict[tuple[str, str, str, str], bool] = {}
+    for one in image.evidence:
+        of = (one.policy_uid, one.rule, one.attestation, one.signed_digest)
+        asked[of] = asked.get(of, True) and revoked(one)
+    return any(asked.values())
 
 
 def _existed(grant: WorkloadGrant, revocation: Revocation) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from countersign.api.pod import Container
 from countersign.trust.evidence.facts import ImageFacts, PlatformConfig
-from countersign.trust.evidence.image_verdict import KnownImage
+from countersign.trust.evidence.image_evidence import KnownImage
 from countersign.trust.pods.covering import covering_mounts
 from countersign.trust.pods.launchers import runs_its_arguments
 from countersign.trust.policies.compiled import CompiledPolicy

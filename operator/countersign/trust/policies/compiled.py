@@ -4,16 +4,18 @@ A pod under judgement then costs comparisons only: globs are split, keys are nam
 are looked up by name.
 """
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from countersign.api.audience import ProtectedAudience
-from countersign.api.image_rule import ImageRule
+from countersign.api.image_rule import AttestationRule, ImageRule
 from countersign.api.names import EXEMPT_NAMESPACES, RESERVED_AUDIENCE_SUFFIX
 from countersign.api.policy import ClusterTrustPolicySpec, TokenSpec
-from countersign.trust.evidence.fingerprints import pem_fingerprint
+from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.images.globs import Glob
 from countersign.trust.orders.standing import StandingIndex
 from countersign.trust.pods.tokens import token_shape
+from countersign.trust.policies.authorities import CompiledAuthority
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 
 _KEY: Final = "compiled"
@@ -23,34 +25,75 @@ _NEWEST: Final = "9"
 """Sorts after every RFC 3339 time of this millennium: what has no creation time yet is the newest."""
 
 
-class CompiledAuthority:
-    """An authority and the names of its keys."""
+class CompiledCondition(NamedTuple):
+    """A condition on an attestation."""
 
-    __slots__ = ("fingerprints", "keys", "name", "require_reference")
+    name: str
+    """That of the claim which answers it (`conditions.condition_name`)."""
+    expression: str
+    message: str
 
-    def __init__(self, name: str, pems: tuple[str, ...], require_reference: bool) -> None:
-        self.name: Final = name
-        self.keys: Final = {fingerprint: pem for pem in pems if (fingerprint := pem_fingerprint(pem))}
-        """PEM by fingerprint. What cannot be read vouches for nothing and is not asked for."""
-        self.fingerprints: Final = frozenset(self.keys)
-        self.require_reference: Final = require_reference
+
+class CompiledAttestation:
+    """An attestation that an image must have."""
+
+    __slots__ = ("authorities", "conditions", "latest", "max_age", "name", "predicate_type")
+
+    def __init__(self, rule: AttestationRule, known: Mapping[str, CompiledAuthority]) -> None:
+        self.name: Final = rule.name
+        self.predicate_type: Final = rule.predicate_type
+        self.authorities: Final = tuple(known[name] for name in rule.authorities if name in known)
+        self.latest: Final = rule.select == "Latest"
+        self.max_age: Final = rule.max_age_seconds
+        self.conditions: Final = tuple(
+            CompiledCondition(condition_name(rule.predicate_type, one.expression), one.expression, one.message)
+            for one in rule.validations
+        )
+
+
+class Asks(NamedTuple):
+    """What a rule wants found out about an image."""
+
+    keys: dict[str, str]
+    """PEM by fingerprint."""
+    roots: tuple[str, ...]
+    predicates: dict[str, tuple[str, ...]]
+    """Expressions by predicate type."""
+
+    @property
+    def signatures(self) -> bool:
+        """Whether it wants any signature looked for."""
+        return bool(self.keys or self.roots or self.predicates)
 
 
 class CompiledRule:
     """An image rule, ready to be asked about many images."""
 
-    __slots__ = ("authorities", "digests", "globs", "keys", "name")
+    __slots__ = (
+        "_asks",
+        "_asks_if_listed",
+        "attestations",
+        "attestors",
+        "authorities",
+        "digests",
+        "globs",
+        "name",
+        "repository",
+        "signature_on",
+    )
 
     def __init__(self, rule: ImageRule) -> None:
         self.name: Final = rule.name
         self.globs: Final = tuple(Glob(text) for text in rule.globs)
         self.digests: Final = frozenset(rule.digests)
-        self.authorities: Final = tuple(
-            CompiledAuthority(authority.name, authority.key.pem, authority.key.require_reference)
-            for authority in rule.authorities
-            if authority.key is not None
-        )
-        self.keys: Final = {name: pem for authority in self.authorities for name, pem in authority.keys.items()}
+        self.authorities: Final = tuple(CompiledAuthority(authority) for authority in rule.authorities)
+        self.attestors: Final = tuple(CompiledAuthority(authority) for authority in rule.attestors)
+        known = {authority.name: authority for authority in (*self.attestors, *self.authorities)}
+        self.attestations: Final = tuple(CompiledAttestation(one, known) for one in rule.attestations)
+        self.signature_on: Final = rule.signature_on
+        self.repository: Final = rule.signature_repository
+        self._asks: Final = _asks(self.authorities, self.attestations)
+        self._asks_if_listed: Final = _asks((), self.attestations)
 
     def matches(self, name: str) -> bool:
         """Whether the rule speaks about images of that `registry/repository`."""
@@ -58,6 +101,23 @@ class CompiledRule:
             if glob.matches(name):
                 return True
         return False
+
+    def asks(self, digest: str | None) -> Asks:
+        """What it wants to know of an image of that digest: of a listed one no signature, but its attestations."""
+        return self._asks_if_listed if digest is not None and digest in self.digests else self._asks
+
+
+def _asks(authorities: Iterable[CompiledAuthority], attestations: tuple[CompiledAttestation, ...]) -> Asks:
+    signers = (*authorities, *(one for attestation in attestations for one in attestation.authorities))
+    predicates: dict[str, dict[str, None]] = {}
+    for attestation in attestations:
+        known = predicates.setdefault(attestation.predicate_type, {})
+        known.update(dict.fromkeys(condition.expression for condition in attestation.conditions))
+    return Asks(
+        keys={name: pem for signer in signers for name, pem in signer.keys.items()},
+        roots=tuple(dict.fromkeys(signer.root for signer in signers if signer.root)),
+        predicates={name: tuple(expressions) for name, expressions in predicates.items()},
+    )
 
 
 class CompiledToken:
@@ -128,7 +188,7 @@ class CompiledPolicy:
 class CompiledSnapshot:
     """A snapshot with its policies in the order of precedence: the cluster's before namespaces', then the older."""
 
-    __slots__ = ("audiences", "by_name", "cluster", "declared", "exempt", "own", "standing")
+    __slots__ = ("audiences", "by_name", "cluster", "declared", "exempt", "own", "roots", "standing")
 
     def __init__(self, snapshot: PolicySnapshot) -> None:
         ordered = sorted(snapshot.policies, key=precedence)
@@ -143,6 +203,7 @@ class CompiledSnapshot:
         """Every declared audience, whether or not its declaration is accepted: all are protected."""
         self.audiences: Final = accepted_audiences(snapshot)
         self.standing: Final = StandingIndex(snapshot.revocations, snapshot.system_namespace)
+        self.roots: Final = snapshot.roots
         self.exempt: Final = frozenset((*EXEMPT_NAMESPACES, snapshot.system_namespace))
 
 

@@ -12,7 +12,7 @@ import msgspec
 from countersign.api.audience import ProtectedAudience
 from countersign.api.names import RESERVED_AUDIENCE_SUFFIX
 from countersign.api.policy import EphemeralResponse, Responses, TokenSpec
-from countersign.trust.evidence.fingerprints import pem_fingerprint
+from countersign.trust.evidence import conditions
 from countersign.trust.policies import audiences
 from countersign.trust.policies.compiled import (
     CompiledPolicy,
@@ -21,7 +21,7 @@ from countersign.trust.policies.compiled import (
     compiled,
 )
 from countersign.trust.policies.overlap import may_overlap
-from countersign.trust.policies.policy import NamespaceFacts, PolicyRef, PolicySnapshot
+from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts, PolicyRef, PolicySnapshot
 
 _API_TOKEN: Final = ("Keep", "Shorten", "Remove")
 _ON_TERMINATION: Final = ("GracePeriod", "Immediate")
@@ -29,6 +29,11 @@ _EPHEMERAL: Final = ("Report", "Suspend", "Revoke", "Deny")
 MAX_RIVALS: Final = 64
 """Earlier claimants that a policy is held against for its condition, so that a namespace of a thousand policies does
 not keep the controller busy for seconds. In a pod each claim counts, whatever the condition says (`Claims`)."""
+
+
+ResolvedReason = Literal[
+    "ResolvedRefs", "AudienceUnavailable", "RequiredPolicyMissing", "EvidenceRootMissing", "EvidenceRootUnusable"
+]
 
 
 class Settings(NamedTuple):
@@ -55,7 +60,7 @@ class PolicyJudgement(msgspec.Struct, frozen=True, kw_only=True):
     accepted_reason: Literal["Accepted", "Conflicted", "Invalid"]
     accepted_message: str
     resolved_refs: bool
-    resolved_reason: Literal["ResolvedRefs", "AudienceUnavailable", "RequiredPolicyMissing"]
+    resolved_reason: ResolvedReason
     resolved_message: str
 
 
@@ -211,10 +216,9 @@ def _invalid(policy: CompiledPolicy) -> str:
                 return (
                     f"rule {rule.name}: glob {glob} matches nothing: write the registry out, as docker.io/library/nginx"
                 )
-        for authority in rule.authorities:
-            for pem in authority.key.pem if authority.key else ():
-                if pem_fingerprint(pem) is None:
-                    return f"rule {rule.name}, authority {authority.name}: a key is not a PEM block of type PUBLIC KEY"
+    signers = _invalid_signers(policy)
+    if signers:
+        return signers
     if policy.tokens and not policy.rules:
         return "tokens without image rules are never handed out: without evidence there is no identity"
     bound = policy.spec.binding.service_accounts
@@ -225,9 +229,38 @@ def _invalid(policy: CompiledPolicy) -> str:
     return ""
 
 
+def _invalid_signers(policy: CompiledPolicy) -> str:
+    """A key or an expression that cannot be read: it never counts for anybody, and never holds."""
+    for rule in policy.rules:
+        for kind, authorities in (("authority", rule.authorities), ("attestor", rule.attestors)):
+            for authority in authorities:
+                problem = authority.problem()
+                if problem:
+                    return f"rule {rule.name}, {kind} {authority.name}: {problem}"
+        for attestation in rule.attestations:
+            for condition in attestation.conditions:
+                problem = conditions.problem(condition.expression)
+                if problem:
+                    return f"rule {rule.name}, attestation {attestation.name}: {problem}"
+    return ""
+
+
 def _references(
     index: CompiledSnapshot, policy: CompiledPolicy, namespaces: Mapping[str, NamespaceFacts]
-) -> tuple[Literal["ResolvedRefs", "AudienceUnavailable", "RequiredPolicyMissing"], str]:
+) -> tuple[ResolvedReason, str]:
+    for name in dict.fromkeys(name for rule in policy.rules for name in rule.asks(None).roots):
+        root = index.roots.get(name)
+        if root is None and name != DEFAULT_ROOT:
+            return (
+                "EvidenceRootMissing",
+                f"there is no EvidenceRoot {name}: nobody whom it would vouch for counts; create it, or correct "
+                "evidenceRootRef",
+            )
+        if root is not None and root.problem:
+            return (
+                "EvidenceRootUnusable",
+                f"EvidenceRoot {name} cannot be used: {root.problem}; nobody whom it would vouch for counts until then",
+            )
     namespace = policy.ref.namespace
     facts = namespaces.get(namespace, NamespaceFacts(namespace, {})) if namespace else None
     for token in policy.tokens:
@@ -244,7 +277,7 @@ def _references(
                 "RequiredPolicyMissing",
                 f"token {token.spec.name}: its audience requires ClusterTrustPolicy {missing[0]}, which does not exist",
             )
-    return "ResolvedRefs", "every audience is declared and allowed"
+    return "ResolvedRefs", "every audience is declared and allowed, and every evidence root is there"
 
 
 def _judge_audience(snapshot: PolicySnapshot, audience: ProtectedAudience) -> AudienceJudgement:

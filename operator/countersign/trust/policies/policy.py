@@ -5,13 +5,17 @@ build a new one when a watch brings a change.
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec, Mode, TrustPolicy, TrustPolicySpec
 from countersign.api.revocation import Revocation
+
+DEFAULT_ROOT: Final = "public-good"
+"""Name of the evidence root that is built in: the public-good Sigstore. An authority that names none means this one."""
 
 
 class PolicyRef(NamedTuple):
@@ -60,12 +64,25 @@ class NamespaceFacts(NamedTuple):
     labels: Mapping[str, str]
 
 
+class RootFacts(NamedTuple):
+    """An evidence root, as far as a judgement asks: not what stands in it, only what that is called."""
+
+    hash: str
+    """`sha256:<hex>` of its content (`signatures.roots.TrustRoot.hash`); empty if there is none to use."""
+    anchors: frozenset[str]
+    """Names of its certificates and logs (`signatures.roots.TrustRoot.anchors`)."""
+    problem: str = ""
+    """A phrase: why it cannot be used now, and what to do. Empty if it can be."""
+
+
 class PolicySnapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """All that a judgement takes from the cluster besides the pod itself. It keeps its own index (`compiled`)."""
 
     policies: tuple[Policy, ...] = ()
     audiences: tuple[ProtectedAudience, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+    roots: Mapping[str, RootFacts] = MappingProxyType({})
+    """Evidence roots by name. One that is not in here does not exist, or was not read yet: it vouches for nothing."""
     system_namespace: str = "countersign-system"
 
 

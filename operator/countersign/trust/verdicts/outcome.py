@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from countersign.api.policy import EphemeralResponse
-from countersign.trust.evidence.image_verdict import ImageEvidence
+from countersign.trust.evidence.image_evidence import ImageEvidence
 from countersign.trust.pods.tokens import TokenGrant
 from countersign.trust.policies.composition import NO_SETTINGS
 from countersign.trust.policies.policy import Policy

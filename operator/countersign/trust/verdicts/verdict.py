@@ -12,16 +12,16 @@ from itertools import chain
 from countersign.api.names import TOKEN_VOLUME_PREFIX
 from countersign.api.pod import Container, Pod, Volume
 from countersign.api.policy import Mode
-from countersign.trust.evidence.image_verdict import (
+from countersign.trust.evidence.image_evidence import (
     Evidence,
     ImageEvidence,
     KnownImage,
     RuleEvidence,
-    judge_image,
     known_images,
 )
+from countersign.trust.evidence.image_verdict import judge_image
+from countersign.trust.evidence.signers import Weights
 from countersign.trust.images.extraction import ImageUse, extract
-from countersign.trust.orders.standing import Standing
 from countersign.trust.pods import api_token, binding, exposure, runtime
 from countersign.trust.pods.recipients import recipients
 from countersign.trust.pods.size import too_large
@@ -41,18 +41,34 @@ __all__ = ["UNGOVERNED", "Evidence", "ImageEvidence", "RuleEvidence", "Stage", "
 _STRICTNESS: dict[Mode, int] = {"Audit": 0, "Warn": 1, "Enforce": 2}
 
 
-def judge(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, *, stage: Stage, now: datetime) -> Verdict:
+def judge(
+    snapshot: PolicySnapshot,
+    subject: Subject,
+    evidence: Evidence,
+    *,
+    stage: Stage,
+    now: datetime,
+    found_at: float | None = None,
+) -> Verdict:
     """Judge a pod as of `now`.
 
     `mutate`: the pod as its author wrote it; tokens are decided, images may still bear tags. `validate`: the pod that
     is about to be stored, which must carry exactly what was decided. `live`: a pod of the cluster, with the facts of
     its receipt; the images of ephemeral containers are then left to `ephemeral_response`.
+
+    `found_at`: when the evidence was found (a receipt's `issued_at`), in seconds since the epoch, by which the age of
+    attestations is measured; None: now.
     """
     index = compiled(snapshot)
     policies = governing_compiled(index, subject)
     if not policies:
         return UNGOVERNED
-    return _Judgement(index, policies, subject, evidence, stage=stage, now=now).verdict()
+    weights = Weights(
+        index.standing.for_namespace(subject.namespace.name),
+        index.roots,
+        now.timestamp() if found_at is None else found_at,
+    )
+    return _Judgement(index, policies, subject, evidence, weights, stage=stage, now=now).verdict()
 
 
 class _PolicyState:
@@ -110,6 +126,7 @@ class _Judgement:
         policies: tuple[CompiledPolicy, ...],
         subject: Subject,
         evidence: Evidence,
+        weights: Weights,
         *,
         stage: Stage,
         now: datetime,
@@ -122,7 +139,7 @@ class _Judgement:
         namespace = subject.namespace.name
         self.states = [_PolicyState(policy, policy.policy.mode_in(namespace)) for policy in policies]
         self.strictest = max(self.states, key=lambda state: _STRICTNESS[state.mode])
-        self.standing: Standing = index.standing.for_namespace(namespace)
+        self.weights = weights
         self.uses = extract(subject.pod)
         self.given = evidence
         self.images: dict[str, KnownImage] = {}
@@ -200,7 +217,7 @@ class _Judgement:
         return self.stage != "live" or any(volume.name == name for volume in self.pod.spec.volumes)
 
     def _judge_pod(self) -> None:
-        revoked = self.standing.digests
+        revoked = self.weights.standing.digests
         if not revoked:
             return
         for use in self.uses:
@@ -241,7 +258,7 @@ class _Judgement:
                 state.add(kept)
 
     def _judge_use(self, state: _PolicyState, use: ImageUse, image: KnownImage) -> None:
-        problems, evidence = judge_image(state.policy, image, self.stage, self.standing)
+        problems, evidence = judge_image(state.policy, image, self.stage, self.weights)
         for problem in problems:
             state.add(problem._replace(container=use.container, image=use.image))
         if evidence:
