@@ -20,8 +20,9 @@ from countersign.cli.image.registries import (
 from countersign.cli.pods.workloads import Planned, planned, user
 from countersign.cli.policy.first_policy import first_policy
 from countersign.cli.policy.manifests import STDIN, Document, documents, snapshot
+from countersign.cli.policy.suite.command import SuiteFormat, run_suite
 from countersign.cli.terminal.exits import Exit, fail, note
-from countersign.cli.terminal.output import Format, OutputOption
+from countersign.cli.terminal.output import Format
 from countersign.cli.verdicts.judging import judge_creation
 from countersign.cli.verdicts.report import print_judged
 from countersign.trust.evidence.facts import Unverifiable
@@ -79,36 +80,70 @@ def init(
 
 @app.command("test")
 def try_policies(
-    policy: Annotated[
-        list[Path], typer.Argument(help="YAML files of ClusterTrustPolicies, TrustPolicies, ProtectedAudiences.")
+    path: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files of cases, or folders of them. With --pod: YAML files of ClusterTrustPolicies, TrustPolicies, "
+            "ProtectedAudiences and what else is in force."
+        ),
     ],
     *,
-    pod: Annotated[Path, typer.Option(help="YAML file of a Pod or of a workload that makes pods; - for stdin.")],
+    pod: Annotated[
+        Path | None,
+        typer.Option(help="Judge this one: YAML file of a Pod or of a workload that makes pods; - for stdin."),
+    ] = None,
     namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", help="Namespace of the pod; else the object's, or default.")
+        str | None,
+        typer.Option("--namespace", "-n", help="With --pod: namespace of the pod; else the object's, or default."),
     ] = None,
     namespace_labels: Annotated[
-        list[str] | None, typer.Option(help="Labels of that namespace, key=value. Repeatable, or comma-separated.")
+        list[str] | None,
+        typer.Option(help="With --pod: labels of that namespace, key=value. Repeatable, or comma-separated."),
     ] = None,
     requester: Annotated[
-        str | None, typer.Option(help="User who creates the pod; else the built-in controller of its workload.")
+        str | None,
+        typer.Option(help="With --pod: user who creates the pod; else the built-in controller of its workload."),
     ] = None,
-    requester_group: Annotated[list[str] | None, typer.Option(help="Group of that user. Repeatable.")] = None,
-    audience: Annotated[list[Path] | None, typer.Option(help="More files, of ProtectedAudiences. Repeatable.")] = None,
+    requester_group: Annotated[
+        list[str] | None, typer.Option(help="With --pod: group of that user. Repeatable.")
+    ] = None,
+    audience: Annotated[
+        list[Path] | None, typer.Option(help="With --pod: more files, of ProtectedAudiences. Repeatable.")
+    ] = None,
     offline: OfflineOption = False,
-    output: OutputOption = Format.TABLE,
-    system_namespace: Annotated[str, typer.Option(help="Countersign's own namespace.")] = SYSTEM_NAMESPACE,
+    record: Annotated[
+        bool, typer.Option("--record", help="Ask the registries, and write what is found into the files of cases.")
+    ] = False,
+    output: Annotated[
+        SuiteFormat, typer.Option("--output", "-o", help="How to print: table, json, csv; of cases also junit.")
+    ] = SuiteFormat.TABLE,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Write JSON or JUnit's XML of cases into this file; the table is printed besides."),
+    ] = None,
+    system_namespace: Annotated[str, typer.Option(help="With --pod: Countersign's own namespace.")] = SYSTEM_NAMESPACE,
     registry_ca: RegistryCAOption = None,
     insecure_registry: InsecureRegistryOption = None,
     allow_address_range: AddressRangeOption = None,
     docker_config: DockerConfigOption = None,
 ) -> None:
-    """Judge a pod as the gate would, were these policies in force.
+    """Judge pods as the gate would, were these policies in force: one pod, or cases as a test suite.
 
-    Exit code 0: admitted, and its tokens are decided. 1: denied. 3: the registry could not tell, or was not asked.
+    Of a pod (--pod), exit code 0: admitted, and its tokens are decided. 1: denied. 3: the registry could not tell, or
+    was not asked. Of cases, 0: all came out as expected. 1: some did not. 2: some could not be run.
     """
+    registries = Registries(
+        registry_ca or (), insecure_registry or (), allow_address_range or (), docker_config, offline
+    )
+    if pod is None:
+        if namespace or namespace_labels or requester or requester_group or audience:
+            fail("a case says its namespace, its requester and what is in force itself: these options go with --pod")
+        raise typer.Exit(run_suite(path, registries, output, file, record=record))
+    if record or file or output is SuiteFormat.JUNIT:
+        fail("--record, --file and junit are for cases: without --pod")
+    policy, shown = path, Format(output.value)
     document = _only_document(pod)
-    home = namespace or _namespace_of(document) or "default"
+    home = namespace or document.namespace or "default"
     labels = {**parse_labels(namespace_labels or [], "--namespace-labels"), "kubernetes.io/metadata.name": home}
     facts = NamespaceFacts(home, labels)
     policies = snapshot([*policy, *(audience or ())], home, system_namespace)
@@ -125,12 +160,9 @@ def try_policies(
         controller=plan.controller,
         controller_known=True,
     )
-    registries = Registries(
-        registry_ca or (), insecure_registry or (), allow_address_range or (), docker_config, offline
-    )
     judged = judge_creation(policies, subject, registries)
     heading = {"pod": f"{home}/{plan.name}" + (f" (of {plan.kind.kind} {plan.name})" if plan.controller else "")}
-    print_judged(judged, heading, output)
+    print_judged(judged, heading, shown)
     raise typer.Exit(judged.exit)
 
 
@@ -151,11 +183,6 @@ def _only_document(path: Path) -> Document:
         source = "standard input" if path == STDIN else path
         fail(f"{source}: holds {len(found)} objects: give one Pod, or one workload that makes pods")
     return found[0]
-
-
-def _namespace_of(document: Document) -> str:
-    metadata = document.content.get("metadata")
-    return str(metadata.get("namespace") or "") if isinstance(metadata, dict) else ""
 
 
 def _planned(document: Document, namespace: str) -> Planned:

@@ -25,6 +25,16 @@ _KINDS: Final[dict[str, type[Declared]]] = {
 }
 
 
+class _Loader(yaml.SafeLoader):
+    """Times stay texts, as JSON has them and as the API server reads them."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, expression) for tag, expression in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class Document(NamedTuple):
     """One object of a file."""
 
@@ -37,6 +47,12 @@ class Document(NamedTuple):
         meta = self.content.get("metadata")
         name = (meta.get("name") or meta.get("generateName") or "") if isinstance(meta, dict) else ""
         return f"{self.source}: {self.content.get('kind', 'an object without kind')} {name}".rstrip()
+
+    @property
+    def namespace(self) -> str:
+        """As the object has it; empty: it names none."""
+        meta = self.content.get("metadata")
+        return str(meta.get("namespace") or "") if isinstance(meta, dict) else ""
 
 
 def documents(path: Path) -> Iterator[Document]:
@@ -51,7 +67,7 @@ def documents(path: Path) -> Iterator[Document]:
     if len(text) > MAX_FILE_BYTES:
         fail(f"{source}: larger than {MAX_FILE_BYTES} bytes")
     try:
-        loaded = list(yaml.safe_load_all(text))
+        loaded = list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         fail(f"{source}: not YAML: {error}")
     for content in loaded:
@@ -67,13 +83,17 @@ def documents(path: Path) -> Iterator[Document]:
 
 def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
     """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+    return in_force([one for path in paths for one in documents(path)], namespace, system_namespace)
+
+
+def in_force(documents: Sequence[Document], namespace: str, system_namespace: str) -> PolicySnapshot:
+    """As `snapshot`, of objects at hand."""
     declared: list[Declared] = []
     faults: list[str] = []
-    for path in paths:
-        for document in documents(path):
-            found = _declared(document, namespace, faults)
-            if found is not None:
-                declared.append(found)
+    for document in documents:
+        found = _declared(document, namespace, faults)
+        if found is not None:
+            declared.append(found)
     if faults:
         fail("\n       ".join(faults))
     policies = [_policy(one) for one in declared if isinstance(one, ClusterTrustPolicy | TrustPolicy)]

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from countersign.api.crds import crd
+import msgspec
+
+from countersign.api.crds import crd, model_schema
 from countersign.api.objects import CustomResource
 
 Schema = Mapping[str, Any]
@@ -39,6 +41,14 @@ def problems(kind: type[CustomResource], obj: Mapping[str, Any]) -> tuple[Schema
     """Every way in which the object does not fit its kind's schema; `status` and `metadata` are not looked at."""
     looked_at = {name: value for name, value in obj.items() if name not in ("metadata", "status")}
     return tuple(_check(looked_at, _schema(kind), ""))
+
+
+def model_problems(model: type[msgspec.Struct], obj: Mapping[str, Any]) -> tuple[SchemaProblem, ...]:
+    """Every way in which the object does not fit a model that is no kind of the API server's."""
+    return tuple(_check(obj, _model_schema(model), ""))
+
+
+_model_schema = cache(model_schema)
 
 
 @cache

@@ -1,6 +1,7 @@
 """The gate's verdict, made here: the same questions, the same functions, in the same order."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -11,7 +12,7 @@ from countersign.cli.terminal.exits import Exit
 from countersign.gate.evidence.inquiry import evidence_for
 from countersign.injection.patch import inject
 from countersign.trust.evidence.facts import Unverifiable
-from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.evidence.needs import EvidenceNeed, evidence_needs
 from countersign.trust.images.extraction import extract
 from countersign.trust.images.pins import facts_by_image, pins
 from countersign.trust.pods.subject import Subject
@@ -48,34 +49,50 @@ class Judged(NamedTuple):
 
 
 def judge_creation(snapshot: PolicySnapshot, subject: Subject, registries: Registries) -> Judged:
+    """What would become of a pod at its creation, by what the registries say."""
+    return judge_by(snapshot, subject, evidence_by(registries, needs_of(snapshot, subject), subject))
+
+
+def judge_by(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, now: datetime | None = None) -> Judged:
     """What would become of a pod at its creation: judged as written, patched, and judged as it would be stored."""
-    evidence = asyncio.run(_evidence(registries, snapshot, subject, None))
-    first = _judged(snapshot, subject, evidence, "mutate")
+    now = now or datetime.now(UTC)
+    first = _judged(snapshot, subject, evidence, "mutate", now)
     # Without facts an image cannot be pinned, and the first verdict says why better than "it is not pinned" does.
     if first.outcome != "admitted" or any(isinstance(one, Unverifiable) for one in evidence.values()):
         return first
     before = subject.pod
     injection = inject(before, first.verdict, pins(extract(before), evidence))
     stored = msgspec.structs.replace(subject, pod=injection.pod)
-    return _judged(snapshot, stored, facts_by_image(injection.pod, before, evidence), "validate")
+    return _judged(snapshot, stored, facts_by_image(injection.pod, before, evidence), "validate", now)
 
 
 def judge_live(
     snapshot: PolicySnapshot, subject: Subject, registries: Registries, receipt: Receipt | None = None
 ) -> Judged:
     """What the policies make of a pod that exists. `receipt`: the one that its grant rests on, whose facts stand."""
-    evidence = asyncio.run(_evidence(registries, snapshot, subject, receipt))
-    return _judged(snapshot, subject, evidence, "live")
+    evidence = evidence_by(registries, needs_of(snapshot, subject), subject, receipt)
+    return _judged(snapshot, subject, evidence, "live", datetime.now(UTC))
+
+
+def needs_of(snapshot: PolicySnapshot, subject: Subject) -> tuple[EvidenceNeed, ...]:
+    """What must be found out before the pod can be judged."""
+    return evidence_needs(governing(snapshot, subject), subject.pod, snapshot.roots)
+
+
+def evidence_by(
+    registries: Registries, needs: Sequence[EvidenceNeed], subject: Subject, receipt: Receipt | None = None
+) -> Evidence:
+    """What the registries say; a receipt's facts where they answer."""
+    return asyncio.run(_evidence(registries, needs, subject, receipt)) if needs else {}
 
 
 async def _evidence(
-    registries: Registries, snapshot: PolicySnapshot, subject: Subject, receipt: Receipt | None
+    registries: Registries, needs: Sequence[EvidenceNeed], subject: Subject, receipt: Receipt | None
 ) -> Evidence:
-    needs = evidence_needs(governing(snapshot, subject), subject.pod, snapshot.roots)
     async with evidence_source(registries) as source:
         until = asyncio.get_running_loop().time() + ANSWER_SECONDS
         return await evidence_for(source, needs, receipt, subject, until)
 
 
-def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage) -> Judged:
-    return Judged(judge(snapshot, subject, evidence, stage=stage, now=datetime.now(UTC)), subject, evidence)
+def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage, now: datetime) -> Judged:
+    return Judged(judge(snapshot, subject, evidence, stage=stage, now=now), subject, evidence)
