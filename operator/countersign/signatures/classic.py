@@ -8,13 +8,15 @@ from typing import Final
 
 import msgspec
 
+from countersign.signatures.annotations import SIGNATURE_ANNOTATION
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import PublicKey
-from countersign.signatures.raw import decode_signature, signing_key
+from countersign.signatures.signers import open_payload
 from countersign.trust.evidence.facts import Vouch
 from countersign.trust.strict_json import BadJSON, parse_as
 
-SIGNATURE_ANNOTATION: Final = "dev.cosignproject.cosign/signature"
+__all__ = ["PAYLOAD_MEDIA_TYPE", "SIGNATURE_ANNOTATION", "claimed_reference", "signature_tag", "verify_classic"]
+
 PAYLOAD_MEDIA_TYPE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 PAYLOAD_TYPE: Final = "cosign container image signature"
 MAX_DOCKER_REFERENCE_LENGTH: Final = 1024
@@ -51,7 +53,12 @@ def verify_classic(payload: bytes, signature: str, digest: str, keys: Sequence[P
 
     The signature is checked before anything of the payload is read. Raises SignatureError.
     """
-    key = signing_key(decode_signature(signature), payload, keys)
+    (vouch,) = open_payload(payload, {SIGNATURE_ANNOTATION: signature}, keys, ())
+    return msgspec.structs.replace(vouch, reference=claimed_reference(payload, digest))
+
+
+def claimed_reference(payload: bytes, digest: str) -> str:
+    """The docker-reference of a payload whose signature holds, if it is about this digest. Raises SignatureError."""
     try:
         critical = parse_as(payload, _Payload).critical
     except BadJSON as error:
@@ -65,4 +72,4 @@ def verify_classic(payload: bytes, signature: str, digest: str, keys: Sequence[P
     reference = critical.identity.docker_reference
     if len(reference) > MAX_DOCKER_REFERENCE_LENGTH or not (reference.isascii() and reference.isprintable()):
         raise SignatureError("Malformed", "the payload's docker-reference is no image reference")
-    return Vouch(key_fingerprint=key.fingerprint, format="classic", reference=reference)
+    return reference

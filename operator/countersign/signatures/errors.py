@@ -2,14 +2,15 @@
 
 from typing import Literal
 
-SignatureProblem = Literal["Malformed", "OtherDigest", "OtherType", "NoKeyMatches"]
+SignatureProblem = Literal["Malformed", "OtherDigest", "OtherType", "NoKeyMatches", "Untrusted"]
 
 
 class SignatureError(Exception):
     """This candidate does not vouch.
 
-    `problem` is Malformed (not the format), NoKeyMatches (none of the keys made it), OtherDigest (a genuine signature,
-    but for another image) or OtherType (genuine, but a statement of another kind, such as an attestation).
+    `problem` is Malformed (not the format), NoKeyMatches (none of the keys, and no certificate, made it), Untrusted (a
+    certificate, or what should prove its time, does not go back to the evidence root), OtherDigest (genuine, but for
+    another image) or OtherType (genuine, but a statement of another kind, such as an attestation).
     """
 
     def __init__(self, problem: SignatureProblem, message: str) -> None:

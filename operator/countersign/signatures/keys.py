@@ -1,9 +1,10 @@
-"""Public keys of signers: read from PEM, named by their fingerprint, and what counts as a signature by each kind.
+"""Public keys: read from PEM or DER, named by their fingerprint, and what counts as a signature by each kind.
 
-Algorithms are Sigstore's registry of default algorithms (sigstore/sigstore, pkg/signature/algorithm_registry.go), with
-the SHA-256 variants of P-384 and P-521 that cosign before version 3 wrote. The key decides the algorithm, never the
-message. Ed25519 means RFC 8032's pure form: cosign 3 signs with the pre-hashed one (Ed25519ph), which its own `verify`
-(3.1.3, tried) does not accept either.
+Keys of signers, and of the logs that vouch for them. Algorithms are Sigstore's registry of default algorithms
+(sigstore/sigstore, pkg/signature/algorithm_registry.go), with the SHA-256 variants of P-384 and P-521 that cosign
+before version 3 wrote. The key decides the algorithm, never the message. Ed25519 has two forms (RFC 8032): pure, as
+cosign wrote it before version 3, and pre-hashed (Ed25519ph), as it writes it since. They cannot be taken for each
+other: the second signs under a prefix of its own.
 """
 
 import hashlib
@@ -14,7 +15,12 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
 
 MIN_RSA_BITS: Final = 2048  # NIST SP 800-131A Rev. 2
 MAX_RSA_BITS: Final = 8192
@@ -23,6 +29,7 @@ MAX_PEM_LENGTH: Final = 4096
 """An 8192-bit RSA key takes about 1,500 characters."""
 
 _Check = Callable[[bytes, bytes], None]
+_PSS = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)
 
 
 class BadPublicKey(ValueError):  # noqa: N818 - the condition, as the standard library names its own
@@ -32,10 +39,11 @@ class BadPublicKey(ValueError):  # noqa: N818 - the condition, as the standard l
 class PublicKey:
     """A signer's public key. Two are equal if their fingerprints are. Make it with `parse_public_key`."""
 
-    __slots__ = ("_checks", "description", "fingerprint")
+    __slots__ = ("_checks", "der", "description", "fingerprint")
 
     def __init__(self, der: bytes, description: str, checks: tuple[_Check, ...]) -> None:
         """`der` is the SubjectPublicKeyInfo; each check raises InvalidSignature."""
+        self.der: Final = der
         self.fingerprint: Final = "sha256:" + hashlib.sha256(der).hexdigest()
         self.description: Final = description
         self._checks = checks
@@ -74,14 +82,31 @@ def parse_public_key(pem: str) -> PublicKey:
         raise BadPublicKey(
             f"the PEM block cannot be read ({str(error)[:120]}): copy cosign.pub whole, with its BEGIN and END lines"
         ) from None
+    return public_key_of(key)
+
+
+def load_public_key(der: bytes) -> PublicKey:
+    """Read a SubjectPublicKeyInfo in DER. Raises BadPublicKey."""
+    try:
+        key = load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadPublicKey(f"not a SubjectPublicKeyInfo in DER ({str(error)[:120]})") from None
+    return public_key_of(key)
+
+
+def public_key_of(key: object) -> PublicKey:
+    """A key that cryptography has read, if it is of a kind that is accepted. Raises BadPublicKey."""
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
+        raise BadPublicKey("the key is of a kind that cosign does not sign with: use ECDSA P-256, RSA or Ed25519")
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if isinstance(key, ec.EllipticCurvePublicKey):
         return PublicKey(der, f"ECDSA {key.curve.name}", _ecdsa_checks(key))
     if isinstance(key, rsa.RSAPublicKey):
         return PublicKey(der, f"RSA {key.key_size}", _rsa_checks(key))
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return PublicKey(der, "Ed25519", (key.verify,))
-    raise BadPublicKey("the key is of a kind that cosign does not sign with: use ECDSA P-256, RSA or Ed25519")
+    raw = key.public_bytes_raw()
+    return PublicKey(
+        der, "Ed25519", (key.verify, lambda signature, message: _verify_prehashed(raw, signature, message))
+    )
 
 
 def fingerprint(pem: str) -> str:
@@ -123,10 +148,27 @@ def _ecdsa_check(key: ec.EllipticCurvePublicKey, algorithm: hashes.HashAlgorithm
     return lambda signature, message: key.verify(signature, message, ec.ECDSA(algorithm))
 
 
+def _verify_prehashed(public: bytes, signature: bytes, message: bytes) -> None:
+    """Ed25519ph, RFC 8032, section 5.1, with no context. cryptography has only the pure form."""
+    # Loaded with the first Ed25519 signature that is not pure.
+    from nacl import bindings
+    from nacl.exceptions import CryptoError
+
+    state = bindings.crypto_sign_ed25519ph_state()
+    bindings.crypto_sign_ed25519ph_update(state, message)
+    try:
+        bindings.crypto_sign_ed25519ph_final_verify(state, signature, public)
+    except CryptoError:
+        raise InvalidSignature from None
+
+
 def _rsa_checks(key: rsa.RSAPublicKey) -> tuple[_Check, ...]:
     if key.key_size < MIN_RSA_BITS:
         raise BadPublicKey(f"an RSA key of {key.key_size} bits is too weak: at least {MIN_RSA_BITS} are needed")
     if key.key_size > MAX_RSA_BITS:
         raise BadPublicKey(f"an RSA key of {key.key_size} bits is not accepted: at most {MAX_RSA_BITS}")
-    # cosign signs with PKCS #1 v1.5 for RSA keys; PSS only exists in its registry.
-    return (lambda signature, message: key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256()),)
+    # cosign signs with PKCS #1 v1.5; key management services that it can use sign with PSS.
+    return (
+        lambda signature, message: key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256()),
+        lambda signature, message: key.verify(signature, message, _PSS, hashes.SHA256()),
+    )

@@ -1,12 +1,10 @@
-"""The bare signature in either format: base64 text, and the key that made it."""
+"""The bare signature in either format: base64 text."""
 
 import base64
 import binascii
-from collections.abc import Sequence
 from typing import Final
 
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.keys import PublicKey
 
 MAX_SIGNATURE_LENGTH: Final = 2048
 """As base64 text; RSA of 8192 bits takes 1,368 characters."""
@@ -20,11 +18,3 @@ def decode_signature(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise SignatureError("Malformed", "the signature is not base64") from None
-
-
-def signing_key(signature: bytes, message: bytes, keys: Sequence[PublicKey]) -> PublicKey:
-    """The key that made the signature. Raises SignatureError (NoKeyMatches)."""
-    for key in keys:
-        if key.verify(signature, message):
-            return key
-    raise SignatureError("NoKeyMatches", "none of the keys asked about made this signature")

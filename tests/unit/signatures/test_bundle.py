@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from countersign.signatures.bundle import pre_authentication_encoding, verify_bundle
+from countersign.signatures.bundle import verify_bundle
+from countersign.signatures.envelopes import pre_authentication_encoding
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import parse_public_key
 from tests.fakes.signing import bundle, make_key, pem_of, sign, statement
@@ -69,7 +70,7 @@ def test_a_genuine_envelope_that_says_something_else_does_not_vouch(payload: byt
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ({"mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.2"}, "Malformed"),
+        ({"mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.4"}, "Malformed"),
         ({"mediaType": 3}, "Malformed"),
         ({"dsseEnvelope": None, "messageSignature": {}}, "OtherType"),
         ({"dsseEnvelope": {}}, "Malformed"),
@@ -82,7 +83,7 @@ def test_a_bundle_of_another_shape_does_not_vouch(members: dict[str, Any], probl
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"payloadType": "text/plain"}, "OtherType"),
+        ({"payloadType": "text/plain"}, "NoKeyMatches"),
         ({"signatures": []}, "Malformed"),
         ({"payload": "?"}, "Malformed"),
         ({"payload": base64.b64encode(statement(DIGEST) + b" ").decode()}, "NoKeyMatches"),

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from countersign.signatures.keys import BadPublicKey, fingerprint, parse_public_key
@@ -37,6 +37,31 @@ def test_each_kind_of_key_verifies_its_own_signatures_and_no_others(
     assert not public.verify(signature[:-1], MESSAGE)
     assert not public.verify(b"", MESSAGE)
     assert not parse_public_key(pem_of(make_key())).verify(signature, MESSAGE)
+
+
+def test_rsa_signatures_with_pss_are_accepted_over_sha256_only() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    public = parse_public_key(pem_of(key))
+    for salt in (padding.PSS.DIGEST_LENGTH, padding.PSS.MAX_LENGTH):
+        assert public.verify(
+            key.sign(MESSAGE, padding.PSS(padding.MGF1(hashes.SHA256()), salt), hashes.SHA256()), MESSAGE
+        )
+    other = key.sign(MESSAGE, padding.PSS(padding.MGF1(hashes.SHA512()), padding.PSS.MAX_LENGTH), hashes.SHA512())
+    assert not public.verify(other, MESSAGE)
+
+
+def test_an_ed25519_signature_may_be_pre_hashed() -> None:
+    """The vector of RFC 8032, section 7.3."""
+    raw = bytes.fromhex("ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf")
+    signature = bytes.fromhex(
+        "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41"
+        "31f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406"
+    )
+    key = ed25519.Ed25519PublicKey.from_public_bytes(raw)
+    public = parse_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
+    assert public.verify(signature, b"abc")
+    assert not public.verify(signature, b"abd")
+    assert not public.verify(signature[:-1] + b"\x07", b"abc")
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA384()])  # noqa: S303 - the point is that it is refused
