@@ -134,16 +134,19 @@ class FakeRegistry:
         data: bytes | None = None,
         annotate: bool = True,
         signed_digest: str = "",
+        artifact_type: str = BUNDLE,
+        layer_type: str = BUNDLE,
     ) -> str:
         """Attach a bundle to the digest; it speaks about `signed_digest` if that is another."""
         if data is None:
             data = bundle(signer, statement(signed_digest or digest, predicate_type))
-        layer = {"mediaType": BUNDLE, "digest": self.put_blob(data), "size": len(data)}
+        layer = {"mediaType": layer_type, "digest": self.put_blob(data), "size": len(data)}
         annotations = {"dev.sigstore.bundle.predicateType": predicate_type} if annotate else {}
         return self.attach(
             repository,
             digest,
-            manifest(self.put_blob(EMPTY), layers=[layer]) | {"artifactType": BUNDLE, "annotations": annotations},
+            manifest(self.put_blob(EMPTY), layers=[layer])
+            | {"artifactType": artifact_type, "annotations": annotations},
         )
 
     def attach(self, repository: str, digest: str, content: dict[str, Any]) -> str:

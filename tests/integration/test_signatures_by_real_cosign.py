@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -18,6 +19,7 @@ from countersign.registry.client import RegistryClient
 from countersign.registry.transport import Transport
 from countersign.signatures.keys import parse_public_key
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.evidence.needs import PredicateNeed
 from countersign.trust.images.reference import ImageReference
 from tests.lab.cosign import Form, KeyPair
 from tests.lab.images import INDEX, MANIFEST, ImageSpec, PushedImage, Repository
@@ -79,21 +81,21 @@ async def evidence(lab: Lab) -> AsyncIterator[EvidenceService]:
 
 
 async def look(
-    evidence: EvidenceService, reference: str, *keys: KeyPair, want_config: bool = False, namespace: str = "default"
+    evidence: EvidenceService, reference: str, *keys: KeyPair, namespace: str = "default", **members: Any
 ) -> ImageFacts | Unverifiable:
     request = EvidenceRequest(
         reference=ImageReference.parse(reference),
         keys=tuple(parse_public_key(one.public_pem) for one in keys),
-        want_config=want_config,
         namespace=namespace,
         service_account="default",
+        **members,
     )
     return (await evidence.gather([request], asyncio.get_running_loop().time() + 20))[request]
 
 
-async def vouches(evidence: EvidenceService, reference: str, *keys: KeyPair) -> list[tuple[str, str]]:
+async def vouches(evidence: EvidenceService, reference: str, *keys: KeyPair, **members: Any) -> list[tuple[str, str]]:
     """(format, reference) of each vouch, whoever's."""
-    found = await look(evidence, reference, *keys)
+    found = await look(evidence, reference, *keys, **members)
     assert isinstance(found, ImageFacts), found
     return [(vouch.format, vouch.reference) for vouch in found.vouches]
 
@@ -166,6 +168,63 @@ async def test_an_attestation_by_the_key_is_no_signature(
             registry, image, key, predicate={"builder": "me"}, predicate_type="https://example.com/p", form=form
         )
     assert await vouches(evidence, image.by_tag, key) == []
+
+
+@pytest.mark.parametrize("form", list(Form))
+async def test_an_attestation_counts_for_its_type_and_its_signer_wherever_cosign_keeps_it(
+    lab: Lab, registry: Registry, repository: Repository, evidence: EvidenceService,
+    key: KeyPair, other_key: KeyPair, form: Form,
+) -> None:  # fmt: skip
+    image = repository.push("v1")
+    kind = "https://example.com/p"
+    lab.cosign.attest(registry, image, key, predicate={"builder": "me"}, predicate_type=kind, form=form)
+    lab.cosign.attest(registry, image, other_key, predicate={"builder": "you"}, predicate_type=kind, form=form)
+    lab.cosign.attest(registry, image, key, predicate={}, predicate_type="https://example.com/other", form=form)
+    found = await look(evidence, image.by_tag, key, predicates=(PredicateNeed(kind),))
+    assert isinstance(found, ImageFacts), found
+    assert [(one.predicate_type, one.vouch.key_fingerprint, one.vouch.format) for one in found.attestations] == [
+        (kind, parse_public_key(key.public_pem).fingerprint, str(form))
+    ]
+    assert (found.vouches, found.checked_predicates) == ((), (kind,))
+    other = await look(evidence, image.by_tag, key, predicates=(PredicateNeed("https://example.com/none"),))
+    assert isinstance(other, ImageFacts)
+    assert other.attestations == ()
+
+
+@pytest.mark.parametrize("form", list(Form))
+async def test_signatures_that_cosign_keeps_in_another_repository_are_found_where_the_policy_says(
+    lab: Lab, registry: Registry, repository: Repository, evidence: EvidenceService, key: KeyPair, form: Form
+) -> None:
+    image = repository.push("v1")
+    elsewhere = f"{registry.host}/signatures/{form}-{registry.kind}"
+    cosign = lab.cosign.storing_in(elsewhere)
+    cosign.sign(registry, image, key, form=form)
+    kind = "https://example.com/p"
+    cosign.attest(registry, image, key, predicate={"builder": "me"}, predicate_type=kind, form=form)
+    assert await vouches(evidence, image.by_tag, key) == []
+    found = await look(evidence, image.by_tag, key, repositories=(elsewhere,), predicates=(PredicateNeed(kind),))
+    assert isinstance(found, ImageFacts), found
+    assert [vouch.format for vouch in found.vouches] == [str(form)]
+    assert [one.predicate_type for one in found.attestations] == [kind]
+
+
+@pytest.mark.parametrize("form", list(Form))
+async def test_signatures_on_the_platforms_of_an_index_are_found_where_the_policy_says(
+    lab: Lab, registry: Registry, repository: Repository, evidence: EvidenceService, key: KeyPair, form: Form
+) -> None:
+    index = repository.push_index("v1", {"amd64": ImageSpec(cmd=("serve",)), "arm64": ImageSpec(cmd=("other",))})
+    found = await look(evidence, index.by_tag, key, platforms=True)
+    assert isinstance(found, ImageFacts), found
+    below = {config.digest for config in found.configs}
+    assert (len(below), found.vouches) == (2, ())
+    for digest in below:
+        lab.cosign.sign(registry, f"{repository.reference}@{digest}", key, form=form)
+    assert await vouches(evidence, index.by_tag, key) == []
+    async with asyncio.timeout(30):  # until the short memory of their absence ends
+        while not (isinstance(found, ImageFacts) and found.vouches):
+            await asyncio.sleep(0.2)
+            found = await look(evidence, index.by_tag, key, platforms=True)
+    assert {(vouch.digest, vouch.format) for vouch in found.vouches} == {(digest, str(form)) for digest in below}
 
 
 async def test_a_signed_index_tells_what_each_platform_runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import itertools
 import json
@@ -70,6 +71,7 @@ class Cosign:
         self._program = program
         self._folder = folder
         self._names = itertools.count(1)
+        self._repository = ""
         folder.mkdir(parents=True, exist_ok=True)
 
     def generate_key(self, name: str) -> KeyPair:
@@ -216,6 +218,12 @@ class Cosign:
         output = self._verify("verify-attestation", registry, image, form, [f"--type={predicate_type}", *flags])
         return [json.loads(line) for line in output.splitlines()]
 
+    def storing_in(self, repository: str) -> Cosign:
+        """The same, with signatures and attestations kept in another repository (COSIGN_REPOSITORY)."""
+        other = copy.copy(self)
+        other._repository = repository
+        return other
+
     def run(self, *args: str) -> str:
         """Run cosign; returns its stdout. Raises CosignError."""
         env = {
@@ -223,6 +231,7 @@ class Cosign:
             "HOME": str(self._folder),
             "COSIGN_PASSWORD": "",
             "COSIGN_YES": "true",
+            **({"COSIGN_REPOSITORY": self._repository} if self._repository else {}),
         }
         answer = subprocess.run(
             [self._program, *args], env=env, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS

@@ -9,6 +9,7 @@ What it must be allowed to do, and no more:
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
                                     replicationcontrollers                     get
+    cluster        ""               pods                                       list (once, for the warm-up)
     cluster        apps             replicasets, deployments, statefulsets,
                                     daemonsets                                 get
     cluster        batch            jobs, cronjobs                             get
@@ -33,17 +34,22 @@ from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
 from countersign.api.pause import AdmissionPause
+from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.owners import ControllerLinks
-from countersign.cluster.resource import NAMESPACES, SECRETS, Resource
+from countersign.cluster.resource import NAMESPACES, PODS, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
+from countersign.gate.evidence.metrics import EvidenceMetrics
+from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
+from countersign.gate.evidence.roots import BuiltInRoots
 from countersign.gate.evidence.service import EvidenceService
+from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
 from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
@@ -58,6 +64,7 @@ from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
+from countersign.registry.fairness import Traffic
 from countersign.registry.transport import Transport
 from countersign.runtime.health import HealthServer
 from countersign.runtime.listener import listen
@@ -101,7 +108,7 @@ class Gate:
     """One gate; use as an async context manager, then `listen`."""
 
     def __init__(self, settings: GateSettings) -> None:
-        """Raises ConfigError, OSError for a CA file that cannot be read, ValueError for what is no address range."""
+        """Raises ConfigError, OSError for an unreadable file, ValueError for bad credentials or address ranges."""
         self.settings = settings
         self.port = settings.port
         """The TLS port, once `listen` has returned."""
@@ -148,9 +155,32 @@ class Gate:
             insecure_hosts=settings.insecure_registries,
             extra_ca_pem=_pem(settings.registry_ca_files),
         )
-        self._registries = RegistryClient(self._transport)
+        evidence_metrics = EvidenceMetrics(registry)
+        traffic = Traffic.of(settings.registry_requests, settings.registry_requests_per_host)
+        self._registries = RegistryClient(self._transport, traffic=traffic, observer=evidence_metrics)
         self._pull_secrets = LivePullSecrets(reads)
-        self._evidence = EvidenceService(self._registries, self._pull_secrets, observe=metrics.evidence)
+        own_credentials = None
+        if settings.registry_credentials_file is not None:
+            own_credentials = CredentialsFile(settings.registry_credentials_file)
+            self._runs.append(own_credentials.follow())
+        self._evidence = EvidenceService(
+            self._registries,
+            self._pull_secrets,
+            own=own_credentials,
+            roots=BuiltInRoots(),
+            observe=metrics.evidence,
+            observer=evidence_metrics,
+            cache_bytes=settings.evidence_cache_mib * 1024 * 1024,
+        )
+        self._warm_up: WarmUp | None = None
+        if settings.warm_up:
+            self._warm_up = WarmUp(
+                lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
+                self._state,
+                self._evidence,
+                lambda: evidence_metrics.sent,
+                settings.warm_up_requests_per_second,
+            )
         subjects = Subjects(self._state, ControllerLinks(reads))
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
         mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
@@ -176,7 +206,7 @@ class Gate:
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
         self._stack = AsyncExitStack()
-        self._tasks: list[asyncio.Task[Never]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
 
     @property
     def health_port(self) -> int:
@@ -192,6 +222,8 @@ class Gate:
         await self._stack.enter_async_context(self._health)
         self._stack.push_async_callback(self._end_watches)
         self._tasks = [asyncio.create_task(run) for run in self._runs]
+        if self._warm_up is not None:
+            self._tasks.append(asyncio.create_task(self._warm_up.run()))
         self._stack.push_async_callback(self._runner.cleanup)
         return self
 

@@ -33,6 +33,20 @@ class GateSettings:
     """`host[:port]` of registries that are spoken to in plain HTTP."""
     allowed_address_ranges: tuple[str, ...] = ()
     """CIDR ranges that registries may be in although they are denied by default (loopback, link-local, metadata)."""
+    registry_credentials_file: Path | None = None
+    """Docker configuration with the gate's own registry credentials, tried after those of the pod. They count for every
+    namespace, as a node's do for the kubelet. Read anew when it changes."""
+    registry_requests: int = 128
+    """Requests to registries in flight at once, all in all. A namespace may take a quarter of them."""
+    registry_requests_per_host: int = 32
+    """Requests in flight at once to one registry. A namespace may take half of them."""
+    evidence_cache_mib: int = 32
+    """Memory for what was found out about images, in MiB. What was used least recently goes first."""
+    warm_up: bool = True
+    """After the start, find out about the images of the governed pods that run, so that their successors need not
+    wait."""
+    warm_up_requests_per_second: float = 10.0
+    """Registry requests a second that the warm-up may cause at the most."""
     epoch: str = ""
     """No token is minted by a grant of another epoch (api.epoch): another name after etcd was restored."""
     log_level: str = "info"
@@ -42,3 +56,8 @@ class GateSettings:
 
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
+        for name in ("registry_requests", "registry_requests_per_host", "evidence_cache_mib"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.warm_up_requests_per_second <= 0:
+            raise ValueError("--warm-up-requests-per-second must be more than 0; --no-warm-up turns it off")

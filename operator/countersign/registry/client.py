@@ -5,6 +5,7 @@ All content is verified by its digest, whoever sends it.
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Final, TypeVar
@@ -13,16 +14,16 @@ import msgspec
 from yarl import URL
 
 from countersign.registry.auth import NAMED_REALMS, Authenticator, Send
+from countersign.registry.circuits import Circuits
+from countersign.registry.courier import Courier, Patience
 from countersign.registry.credentials import Credential, scope_of
 from countersign.registry.errors import (
     MalformedError,
     NotFoundError,
-    RateLimitedError,
     RegistryError,
     UnauthorizedError,
 )
 from countersign.registry.fairness import Share, Traffic
-from countersign.registry.lru import LRU
 from countersign.registry.manifest import (
     ACCEPTED,
     OCI_INDEX,
@@ -34,6 +35,7 @@ from countersign.registry.manifest import (
     parse_manifest,
     verify_digest,
 )
+from countersign.registry.observer import Observer, RequestKind
 from countersign.registry.status import error_for
 from countersign.registry.transport import Answer, Transport
 from countersign.trust.images.reference import ImageReference, is_digest
@@ -41,11 +43,11 @@ from countersign.trust.images.reference import ImageReference, is_digest
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024  # distribution specification, "Pushing Manifests"
 MAX_CONFIG_BYTES: Final = 2 * 1024 * 1024
 MAX_SIGNATURE_BYTES: Final = 1024 * 1024
-MAX_REFERRERS: Final = 512
+MAX_REFERRERS: Final = 1024
 """Descriptors that are listed for one image; how many are examined is the asker's choice."""
-MAX_REFERRER_PAGES: Final = 4
-MAX_PAUSE_SECONDS: Final = 60.0
-"""Longest time that a registry's Retry-After keeps us from asking it at all."""
+MAX_REFERRER_PAGES: Final = 10
+HASH_ON_LOOP_BYTES: Final = 256 * 1024
+"""Larger content is hashed in a thread: 256 KiB takes about 1 ms where the processor has no instructions for SHA-2."""
 PARSE_ON_LOOP_BYTES: Final = 64 * 1024
 """Larger documents are parsed in a thread: 64 KiB takes about 1 ms."""
 
@@ -86,12 +88,14 @@ class RegistryClient:
         *,
         traffic: Traffic | None = None,
         token_realms: Mapping[str, Collection[str]] = NAMED_REALMS,
+        patience: Patience | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`transport` must be open while the client is used, and is closed by whoever opened it."""
         self._transport = transport
-        self._traffic = traffic or Traffic()
+        circuits = Circuits(time.monotonic, observer=observer)
+        self._courier = Courier(transport, traffic or Traffic(), circuits, patience=patience, observer=observer)
         self._authenticator = Authenticator(token_realms)
-        self._pauses: LRU[tuple[str, str], float] = LRU(1024)
 
     async def close(self) -> None:
         """End what is in flight."""
@@ -105,7 +109,9 @@ class RegistryClient:
         if image.digest:
             return Resolved(image.digest, None)
         tag = image.tag or ""
-        answer = await self._exchange("HEAD", image, f"manifests/{tag}", access, accept=_ACCEPT_MANIFESTS, limit=0)
+        answer = await self._exchange(
+            "resolve", image, f"manifests/{tag}", access, accept=_ACCEPT_MANIFESTS, limit=0, method="HEAD"
+        )
         digest = answer.headers.get("Docker-Content-Digest", "")
         if answer.status == 200 and is_digest(digest):
             return Resolved(digest, None)
@@ -134,10 +140,10 @@ class RegistryClient:
         self, image: ImageReference, digest: str, access: Access, *, limit: int = MAX_SIGNATURE_BYTES
     ) -> bytes:
         """The blob with this digest, of at most `limit` bytes."""
-        answer = await self._exchange("GET", image, f"blobs/{digest}", access, limit=limit)
+        answer = await self._exchange("blob", image, f"blobs/{digest}", access, limit=limit)
         if answer.status != 200:
             raise error_for(answer, f"blob {digest} of {image.name}")
-        verify_digest(answer.body, digest)
+        await _verified(answer.body, digest)
         return answer.body
 
     async def referrers(self, image: ImageReference, digest: str, access: Access) -> tuple[Descriptor, ...]:
@@ -149,7 +155,9 @@ class RegistryClient:
         found: list[Descriptor] = []
         path: str | URL = f"referrers/{digest}"
         for _ in range(MAX_REFERRER_PAGES):
-            answer = await self._exchange("GET", image, path, access, accept=_ACCEPT_INDEX, limit=MAX_MANIFEST_BYTES)
+            answer = await self._exchange(
+                "referrers", image, path, access, accept=_ACCEPT_INDEX, limit=MAX_MANIFEST_BYTES
+            )
             page = await _index_of(answer)
             if page is None:
                 return tuple(found) or await self._fallback_referrers(image, digest, access)
@@ -158,7 +166,8 @@ class RegistryClient:
             if next_page is None or len(found) >= MAX_REFERRERS:
                 break
             path = next_page
-        return tuple(found[:MAX_REFERRERS])
+        # A registry with the API may hold an image that was copied from one without, and with it the tag.
+        return tuple(found[:MAX_REFERRERS]) or await self._fallback_referrers(image, digest, access)
 
     async def _fallback_referrers(self, image: ImageReference, digest: str, access: Access) -> tuple[Descriptor, ...]:
         index = await self.tagged_manifest(image, referrers_tag(digest), access)
@@ -166,50 +175,49 @@ class RegistryClient:
 
     async def _manifest(self, image: ImageReference, tag_or_digest: str, access: Access) -> Manifest:
         path = f"manifests/{tag_or_digest}"
-        answer = await self._exchange("GET", image, path, access, accept=_ACCEPT_MANIFESTS, limit=MAX_MANIFEST_BYTES)
+        answer = await self._exchange(
+            "manifest", image, path, access, accept=_ACCEPT_MANIFESTS, limit=MAX_MANIFEST_BYTES
+        )
         if answer.status != 200:
             raise error_for(answer, f"manifest {tag_or_digest} in {image.name}")
         claimed = answer.headers.get("Docker-Content-Digest", "")
         if is_digest(claimed):
-            verify_digest(answer.body, claimed)
+            await _verified(answer.body, claimed)
         if is_digest(tag_or_digest):
-            verify_digest(answer.body, tag_or_digest)
+            if claimed != tag_or_digest:
+                await _verified(answer.body, tag_or_digest)
             digest = tag_or_digest
         else:
-            digest = digest_of(answer.body)
+            digest = claimed if is_digest(claimed) else digest_of(answer.body)
         return await _parsed(answer.body, partial(parse_manifest, digest=digest))
 
     async def _exchange(
         self,
-        method: str,
+        kind: RequestKind,
         image: ImageReference,
         path: str | URL,
         access: Access,
         *,
         limit: int,
         accept: Mapping[str, str] | None = None,
+        method: str = "GET",
     ) -> Answer:
         """One request, authenticated as the registry asks for. A 401 that remains is UnauthorizedError."""
         base = self._base_url(image)
-        pause_key = (base.authority, access.scope)
-        self._refuse_while_paused(pause_key)
         url = path if isinstance(path, URL) else URL(f"{base}/v2/{image.repository}/{path}", encoded=True)
-        request = partial(self._sender(access.share), method, url, limit=limit, headers=accept)
-        try:
-            answer = await self._authenticated(request, base, image.repository, access)
-            if answer.status == 429:
-                raise error_for(answer, image.name)
-        except RateLimitedError as error:
-            self._pause(pause_key, error)
-            raise
+        send = self._sender(access.share, access.scope, kind)
+        answer = await self._authenticated(partial(send, method, url, limit=limit, headers=accept), base, image, access)
+        if answer.status == 429:
+            raise error_for(answer, image.name)
         return answer
 
     def _base_url(self, image: ImageReference) -> URL:
         return self._transport.base_url(_API_HOSTS.get(image.registry, image.registry))
 
     async def _authenticated(
-        self, request: Callable[..., Awaitable[Answer]], base: URL, repository: str, access: Access
+        self, request: Callable[..., Awaitable[Answer]], base: URL, image: ImageReference, access: Access
     ) -> Answer:
+        repository, sender = image.repository, partial(self._sender, scope=access.scope)
         key = (str(base), repository, access.scope)
         answer = await request(authorization=await self._remembered_header(key, access))
         if answer.status != 401:
@@ -217,11 +225,17 @@ class RegistryClient:
         self._authenticator.reject(key)
         refusal: RegistryError = error_for(answer, repository)
         challenges = answer.headers.getall("WWW-Authenticate", [])
-        for way in self._authenticator.ways(base, repository, challenges, access.credentials):
+        ways = self._authenticator.ways(base, repository, challenges, access.credentials)
+        for way in ways:
             try:
-                answer = await request(authorization=await self._authenticator.header(way, self._sender, access.share))
+                answer = await request(authorization=await self._authenticator.header(way, sender, access.share))
             except UnauthorizedError as error:
                 refusal = error
+                continue
+            if answer.status == 404 and way is not ways[-1]:
+                # To an account that may not see it, many a registry says that the repository is not there. The
+                # kubelet tries its next credential after any failure (pkg/kubelet/kuberuntime/kuberuntime_image.go).
+                refusal = error_for(answer, repository)
                 continue
             if answer.status not in (401, 403):
                 self._authenticator.remember(key, way)
@@ -235,37 +249,14 @@ class RegistryClient:
         if way is None:
             return None
         try:
-            return await self._authenticator.header(way, self._sender, access.share)
+            sender = partial(self._sender, scope=access.scope)
+            return await self._authenticator.header(way, sender, access.share)
         except UnauthorizedError:
             self._authenticator.reject(key)
             return None
 
-    def _sender(self, share: Share) -> Send:
-        async def send(
-            method: str,
-            url: URL,
-            *,
-            limit: int,
-            headers: Mapping[str, str] | None = None,
-            authorization: str | None = None,
-        ) -> Answer:
-            async with self._traffic.turn(url.authority, share):
-                return await self._transport.send(
-                    method, url, limit=limit, headers=headers, authorization=authorization
-                )
-
-        return send
-
-    def _refuse_while_paused(self, key: tuple[str, str]) -> None:
-        now = asyncio.get_running_loop().time()
-        until = self._pauses.get(key, now)
-        if until is not None:
-            raise RateLimitedError(f"{key[0]} limits the rate of requests and asked to wait {until - now:.0f} s more")
-
-    def _pause(self, key: tuple[str, str], error: RateLimitedError) -> None:
-        if error.retry_after:
-            until = asyncio.get_running_loop().time() + min(error.retry_after, MAX_PAUSE_SECONDS)
-            self._pauses.put(key, until, until)
+    def _sender(self, share: Share, scope: str, kind: RequestKind = "token") -> Send:
+        return partial(self._courier.send, kind, share=share, scope=scope)
 
 
 def referrers_tag(digest: str) -> str:
@@ -297,6 +288,13 @@ def _next_page(answer: Answer, base: URL) -> URL | None:
     except ValueError:
         return None
     return target if target.origin() == base.origin() else None
+
+
+async def _verified(data: bytes, digest: str) -> None:
+    if len(data) <= HASH_ON_LOOP_BYTES:
+        verify_digest(data, digest)
+    else:
+        await asyncio.to_thread(verify_digest, data, digest)
 
 
 async def _parsed(data: bytes, parse: Callable[[bytes], _T]) -> _T:

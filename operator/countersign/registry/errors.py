@@ -31,6 +31,10 @@ class RegistryUnavailableError(RegistryError):
         self.transient = transient
 
 
+class CircuitOpenError(RegistryUnavailableError):
+    """The host failed too often of late, and is not asked just now (circuits.py)."""
+
+
 class NotFoundError(RegistryError):
     """The registry has no such manifest, blob or repository (404)."""
 

@@ -7,6 +7,7 @@ somebody else's queue.
 
 import asyncio
 import contextlib
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 
@@ -16,12 +17,15 @@ from countersign.registry.errors import RateLimitedError
 class Share:
     """On whose behalf a piece of work runs."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, until: float = math.inf) -> None:
         self.names = [name]
+        self.until = until
+        """Until when the result is of use (on the loop's clock): no request is tried again after that."""
         self._waiting: set[_Waiter] = set()
 
-    def join(self, name: str) -> None:
-        """Run on this name's behalf as well."""
+    def join(self, name: str, until: float = math.inf) -> None:
+        """Run on this name's behalf as well, and until then at the least."""
+        self.until = max(self.until, until)
         if name in self.names:
             return
         self.names.append(name)
@@ -140,6 +144,16 @@ class _Waiter:
 
 class Traffic:
     """Turns for requests to registries: some for each host, some in all."""
+
+    @classmethod
+    def of(cls, total: int, per_host: int) -> "Traffic":
+        """With these bounds; a namespace may take a quarter of all and half of a host's."""
+        return cls(
+            per_host=per_host,
+            per_host_and_name=max(1, per_host // 2),
+            total=total,
+            total_per_name=max(1, total // 4),
+        )
 
     def __init__(
         self,

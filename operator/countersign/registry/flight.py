@@ -39,15 +39,16 @@ class Flights(Generic[K, V]):
         """
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._start(key, name, work)
+            flight = self._start(key, name, work, deadline)
         else:
-            flight.share.join(name)
+            flight.share.join(name, deadline)
         flight.waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(flight.task)
         except TimeoutError:
             flight.wanted = True
+            flight.share.until = flight.ends  # nobody waits any more: it may take its time
             raise RegistryTimeoutError("no answer yet; the work goes on and the retry will find it") from None
         finally:
             flight.waiting -= 1
@@ -62,13 +63,13 @@ class Flights(Generic[K, V]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, key: K, name: str, work: Callable[[Share], Awaitable[V]]) -> "_Flight[V]":
+    def _start(self, key: K, name: str, work: Callable[[Share], Awaitable[V]], deadline: float) -> "_Flight[V]":
         if self._started[name] >= self._max_per_name:
             raise RateLimitedError(f"{self._max_per_name} verifications for namespace {name} are in flight already")
-        share = Share(name)
+        share = Share(name, deadline)
         task = asyncio.create_task(self._run(work, share))
         self._tasks.add(task)
-        flight = self._flights[key] = _Flight(task, share)
+        flight = self._flights[key] = _Flight(task, share, asyncio.get_running_loop().time() + self._seconds)
         self._started[name] += 1
         task.add_done_callback(lambda _: self._end(key, name, flight))
         return flight
@@ -95,8 +96,9 @@ class Flights(Generic[K, V]):
 
 
 class _Flight(Generic[V]):
-    def __init__(self, task: "asyncio.Task[V]", share: Share) -> None:
+    def __init__(self, task: "asyncio.Task[V]", share: Share, ends: float) -> None:
         self.task = task
         self.share = share
+        self.ends = ends
         self.waiting = 0
         self.wanted = False

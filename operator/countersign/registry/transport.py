@@ -26,6 +26,9 @@ from countersign.registry.errors import (
 REQUEST_SECONDS: Final = 10.0
 """For one request with its redirects: a registry that hangs must not keep a verification for its whole time."""
 CONNECT_SECONDS: Final = 5.0
+LARGE_BYTES: Final = 1024 * 1024
+SLOWEST_BYTES_PER_SECOND: Final = 2 * 1024 * 1024
+"""A body that may be larger than LARGE_BYTES is given time at this rate, once it has begun to come."""
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _HEADERS: Final = {
@@ -115,24 +118,36 @@ class Transport:
         limit: int,
         headers: Mapping[str, str] | None = None,
         authorization: str | None = None,
+        seconds: float | None = None,
     ) -> Answer:
         """Send one request without a body, follow its redirects, and read at most `limit` bytes.
 
-        `authorization` goes to the first URL's scheme, host and port only. Raises RegistryError; any HTTP status is an
-        answer.
+        `authorization` goes to the first URL's scheme, host and port only. `seconds`, if that is less than the
+        transport's own bound, until the answer begins; its body may take longer the larger it is. Raises
+        RegistryError; any HTTP status is an answer.
         """
+        bound = self._request_seconds if seconds is None else min(seconds, self._request_seconds)
         try:
-            async with asyncio.timeout(self._request_seconds):
-                return await self._follow(method, url, limit, {**_HEADERS, **(headers or {})}, authorization)
+            async with asyncio.timeout(bound) as timer:
+                return await self._follow(
+                    method, url, limit, {**_HEADERS, **(headers or {})}, authorization=authorization, timer=timer
+                )
         except TimeoutError:
-            raise RegistryTimeoutError(f"{url.host} did not answer within {self._request_seconds:g} s") from None
+            raise RegistryTimeoutError(f"{url.host} did not answer within {bound:.3g} s") from None
 
     async def _follow(
-        self, method: str, url: URL, limit: int, headers: dict[str, str], authorization: str | None
+        self,
+        method: str,
+        url: URL,
+        limit: int,
+        headers: dict[str, str],
+        *,
+        authorization: str | None,
+        timer: asyncio.Timeout,
     ) -> Answer:
         for _ in range(MAX_REDIRECTS + 1):
             sent = {**headers, "Authorization": authorization} if authorization else headers
-            answer = await self._once(method, url, limit, sent)
+            answer = await self._once(method, url, limit, sent, timer)
             location = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or location is None:
                 return answer
@@ -156,13 +171,17 @@ class Transport:
             raise MalformedError(f"{url.host} redirects to a URL of a kind that is not followed")
         return target
 
-    async def _once(self, method: str, url: URL, limit: int, headers: dict[str, str]) -> Answer:
+    async def _once(self, method: str, url: URL, limit: int, headers: dict[str, str], timer: asyncio.Timeout) -> Answer:
         if self._session is None:
             raise RuntimeError("the transport is not open")
         self._addresses.check_literal(url.host or "", url.port or 0)
         try:
             # aiohttp repeats a GET or HEAD once if the connection breaks before the answer begins.
             async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
+                if limit > LARGE_BYTES and response.status == 200:
+                    size = min(limit, response.content_length or limit)
+                    patience = self._request_seconds + size / SLOWEST_BYTES_PER_SECOND
+                    timer.reschedule(asyncio.get_running_loop().time() + patience)
                 return Answer(url, response.status, response.headers, await _read(response, limit))
         except aiohttp.InvalidURL:
             raise MalformedError(f"{url.host} is no host that can be contacted") from None

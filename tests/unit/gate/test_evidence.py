@@ -1,121 +1,41 @@
 """Facts about images: what is found, what is remembered, for whom, and what never is."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
-from countersign.gate.evidence.candidates import MAX_CANDIDATES
+from countersign.gate.evidence.places import MAX_CANDIDATES
 from countersign.gate.evidence.platforms import MAX_PLATFORMS
 from countersign.gate.evidence.service import (
     EvidenceRequest,
     EvidenceService,
     Lifetimes,
     PullSecret,
-    PullSecretsUnavailable,
 )
-from countersign.registry.addresses import AddressPolicy
-from countersign.registry.client import MAX_SIGNATURE_BYTES, RegistryClient
-from countersign.registry.transport import Transport
+from countersign.registry.client import MAX_SIGNATURE_BYTES
+from countersign.registry.courier import Patience
 from countersign.signatures.keys import parse_public_key
-from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.images.reference import ImageReference
 from tests.fakes.registry import FakeRegistry, entry, index, manifest
 from tests.fakes.signing import classic_payload, make_key, pem_of
 from tests.lab.pki import CertificateAuthority
-
-SIGNER, OTHER_SIGNER = make_key(), make_key()
-KEY, OTHER_KEY = parse_public_key(pem_of(SIGNER)), parse_public_key(pem_of(OTHER_SIGNER))
-
-
-@dataclass
-class FakePullSecrets:
-    """By namespace: user and password for every registry, as a docker configuration."""
-
-    accounts: dict[str, tuple[str, str]] = field(default_factory=dict)
-    host: str = ""
-    broken: bool = False
-
-    async def for_pod(
-        self, namespace: str, service_account: str, names: tuple[str, ...], within: float
-    ) -> Sequence[PullSecret]:
-        assert within > 0
-        if self.broken:
-            raise PullSecretsUnavailable("the API server does not answer")
-        if namespace not in self.accounts:
-            return ()
-        username, password = self.accounts[namespace]
-        content = {"auths": {self.host: {"username": username, "password": password}}}
-        return (PullSecret("kubernetes.io/dockerconfigjson", json.dumps(content).encode()),)
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(params=["referrers", "plain"])
-async def registry(ca: CertificateAuthority, request: pytest.FixtureRequest) -> AsyncIterator[FakeRegistry]:
-    """A registry with the referrers API, and one without."""
-    async with FakeRegistry(ca, referrers_api=request.param == "referrers") as fake:
-        yield fake
-
-
-@pytest.fixture
-async def one_registry(ca: CertificateAuthority) -> AsyncIterator[FakeRegistry]:
-    async with FakeRegistry(ca) as fake:
-        yield fake
-
-
-@asynccontextmanager
-async def serving(
-    ca: CertificateAuthority, *, request_seconds: float = 5.0, **options: Any
-) -> AsyncIterator[EvidenceService]:
-    transport = Transport(
-        AddressPolicy(["127.0.0.1"]), extra_ca_pem=ca.cert_file.read_text(), request_seconds=request_seconds
-    )
-    async with transport:
-        client = RegistryClient(transport)
-        service = EvidenceService(client, **options)
-        try:
-            yield service
-        finally:
-            await service.close()
-            await client.close()
-
-
-@pytest.fixture
-async def service(ca: CertificateAuthority) -> AsyncIterator[EvidenceService]:
-    async with serving(ca) as one:
-        yield one
-
-
-def ask(registry: FakeRegistry, rest: str, **members: Any) -> EvidenceRequest:
-    members = {"keys": (KEY,), "namespace": "team-a", "service_account": "default", **members}
-    return EvidenceRequest(reference=ImageReference.parse(f"{registry.host}/{rest}"), **members)
-
-
-async def answer(service: EvidenceService, request: EvidenceRequest, within: float = 5.0) -> ImageFacts | Unverifiable:
-    deadline = asyncio.get_running_loop().time() + within
-    return (await service.gather([request], deadline))[request]
-
-
-async def facts(service: EvidenceService, request: EvidenceRequest) -> ImageFacts:
-    found = await answer(service, request)
-    assert isinstance(found, ImageFacts), found
-    return found
-
-
-async def refusal(service: EvidenceService, request: EvidenceRequest, within: float = 5.0) -> Unverifiable:
-    found = await answer(service, request, within)
-    assert isinstance(found, Unverifiable), found
-    return found
-
+from tests.unit.gate.evidence_scene import (
+    KEY,
+    OTHER_KEY,
+    OTHER_SIGNER,
+    SIGNER,
+    FakePullSecrets,
+    answer,
+    ask,
+    facts,
+    refusal,
+    serving,
+)
 
 # What is found
 
@@ -217,7 +137,7 @@ async def test_a_flood_of_candidates_is_not_examined_whole_and_hides_neither_the
     digest = one_registry.put_image("team/app", "v1")
     if position == "first":
         one_registry.put_bundle("team/app", digest, SIGNER)
-    for number in range(100):
+    for number in range(2 * MAX_CANDIDATES):
         one_registry.put_bundle("team/app", digest, SIGNER, data=b"junk %d" % number)
     if position == "last":
         one_registry.put_bundle("team/app", digest, SIGNER)
@@ -330,7 +250,7 @@ async def test_other_keys_and_another_repository_are_other_questions(
 async def test_an_image_signed_just_now_is_found_once_the_short_memory_of_its_absence_ends(
     ca: CertificateAuthority, one_registry: FakeRegistry
 ) -> None:
-    async with serving(ca, lifetimes=Lifetimes(unsigned=0.2)) as service:
+    async with serving(ca, lifetimes=Lifetimes(nothing=0.2)) as service:
         digest = one_registry.put_image("team/app", "v1")
         request = ask(one_registry, f"team/app@{digest}")
         assert not (await facts(service, request)).vouches
@@ -343,7 +263,7 @@ async def test_an_image_signed_just_now_is_found_once_the_short_memory_of_its_ab
 async def test_a_partly_signed_image_is_asked_about_again_sooner(
     ca: CertificateAuthority, one_registry: FakeRegistry
 ) -> None:
-    async with serving(ca, lifetimes=Lifetimes(partly_signed=0.1)) as service:
+    async with serving(ca, lifetimes=Lifetimes(partial=0.1)) as service:
         digest = one_registry.put_image("team/app", "v1")
         one_registry.put_bundle("team/app", digest, SIGNER)
         request = ask(one_registry, f"team/app@{digest}", keys=(KEY, OTHER_KEY))
@@ -404,11 +324,17 @@ async def test_known_signatures_outlive_an_outage_of_the_registry_but_not_a_refu
     async def fail(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    async with serving(ca, lifetimes=Lifetimes(signed=0.0, configs=0.0)) as service:
-        request = ask(one_registry, f"team/app@{digest}", want_config=True)
+    once = Patience(tries=1)  # so that the host is not left alone yet
+    async with serving(ca, lifetimes=Lifetimes(complete=0.0, configs=0.0), patience=once) as service:
+        request = ask(one_registry, f"team/app@{digest}", want_config=True, stale_seconds=60)
         first = await facts(service, request)
+        assert first.stale_seconds == 0
         one_registry.misbehave = fail
-        assert await facts(service, request) == first
+        found = await facts(service, request)
+        assert found.stale_seconds > 0
+        assert msgspec.structs.replace(found, stale_seconds=0) == first
+        impatient = msgspec.structs.replace(request, stale_seconds=0)
+        assert (await refusal(service, impatient)).transient
         status = 403
         assert (await refusal(service, request)).reason == "Unauthorized"
 
@@ -421,7 +347,7 @@ async def test_the_absence_of_a_signature_is_not_carried_over_an_outage(
     async def fail(_: web.Request) -> web.Response:
         return web.Response(status=503)
 
-    async with serving(ca, lifetimes=Lifetimes(unsigned=0.0)) as service:
+    async with serving(ca, lifetimes=Lifetimes(nothing=0.0)) as service:
         request = ask(one_registry, f"team/app@{digest}")
         assert (await facts(service, request)).vouches == ()
         one_registry.misbehave = fail

@@ -8,9 +8,11 @@ import pytest
 
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
+from countersign.registry.courier import Patience
 from countersign.registry.transport import Transport
 from tests.lab.pki import CertificateAuthority
 
+PATIENCE = Patience(tries=3, first_wait=0.001, longest_wait=0.002)
 ClientMaker = Callable[..., AbstractAsyncContextManager[RegistryClient]]
 
 
@@ -36,7 +38,7 @@ def client_for(ca: CertificateAuthority) -> ClientMaker:
             request_seconds=request_seconds,
         )
         async with transport:
-            client = RegistryClient(transport, **options)
+            client = RegistryClient(transport, **{"patience": PATIENCE, **options})
             try:
                 yield client
             finally:

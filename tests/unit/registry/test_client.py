@@ -14,7 +14,7 @@ from countersign.registry.manifest import digest_of
 from countersign.trust.images.reference import ImageReference
 from tests.fakes.registry import OCI_INDEX, FakeRegistry, index, manifest
 from tests.lab.pki import CertificateAuthority
-from tests.unit.registry.conftest import ClientMaker
+from tests.unit.registry.conftest import PATIENCE, ClientMaker
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -27,6 +27,11 @@ async def registry(ca: CertificateAuthority) -> AsyncIterator[FakeRegistry]:
 
 def anyone() -> Access:
     return Access(Share("team-a"))
+
+
+def for_seconds(seconds: float) -> Access:
+    """On behalf of somebody who waits no longer than that."""
+    return Access(Share("team-a", asyncio.get_running_loop().time() + seconds))
 
 
 def image(registry: FakeRegistry, rest: str = "team/app:v1") -> ImageReference:
@@ -233,11 +238,11 @@ async def test_a_rate_limit_is_transient_tells_the_wait_and_keeps_us_from_asking
     registry.misbehave = limit
     async with client_for(registry.host) as client:
         with pytest.raises(errors.RateLimitedError, match="wait 7 s") as refusal:
-            await client.resolve(image(registry), anyone())
+            await client.resolve(image(registry), for_seconds(5))
         assert refusal.value.transient
         assert refusal.value.retry_after == 7
         with pytest.raises(errors.RateLimitedError):
-            await client.resolve(image(registry, "team/other:v1"), anyone())
+            await client.resolve(image(registry, "team/other:v1"), for_seconds(5))
         assert len(registry.seen) == 1
 
         registry.misbehave = None
@@ -255,7 +260,7 @@ async def test_a_server_error_is_transient(registry: FakeRegistry, client_for: C
         with pytest.raises(errors.RegistryUnavailableError) as refusal:
             await client.resolve(image(registry), anyone())
     assert refusal.value.transient
-    assert len(registry.seen) == 1
+    assert len(registry.seen) == PATIENCE.tries
 
 
 async def test_a_registry_that_hangs_times_out(registry: FakeRegistry, client_for: ClientMaker) -> None:
@@ -269,7 +274,7 @@ async def test_a_registry_that_hangs_times_out(registry: FakeRegistry, client_fo
             await client.resolve(image(registry), anyone())
 
 
-async def test_a_reset_connection_is_tried_once_more_and_no_oftener(
+async def test_a_reset_connection_is_tried_again_a_bounded_number_of_times(
     registry: FakeRegistry, client_for: ClientMaker
 ) -> None:
     digest = registry.put_image("team/app", "v1")
@@ -290,7 +295,8 @@ async def test_a_reset_connection_is_tried_once_more_and_no_oftener(
         seen = len(registry.seen)
         with pytest.raises(errors.RegistryUnavailableError):
             await client.resolve(image(registry), anyone())
-        assert len(registry.seen) - seen == 2
+        # aiohttp itself repeats a request once on a kept connection that turns out to be closed.
+        assert PATIENCE.tries <= len(registry.seen) - seen <= 2 * PATIENCE.tries
 
 
 async def test_nobody_listening_is_transient(client_for: ClientMaker) -> None:

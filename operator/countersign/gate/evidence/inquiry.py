@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from countersign.api.pod import Pod
-from countersign.gate.evidence.service import EvidenceRequest
+from countersign.gate.evidence.request import EvidenceRequest
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 from countersign.trust.evidence.needs import EvidenceNeed, covers
@@ -44,18 +44,24 @@ async def evidence_for(
         if facts is not None and covers(facts, need):
             known[need.image] = facts
         else:
-            requests[need.image] = _request(need, subject.pod, subject.namespace.name)
+            requests[need.image] = request_for(need, subject.pod, subject.namespace.name)
     if requests:
         answers = await source.gather(requests.values(), until)
         known.update({image: answers[request] for image, request in requests.items()})
     return known
 
 
-def _request(need: EvidenceNeed, pod: Pod, namespace: str) -> EvidenceRequest:
+def request_for(need: EvidenceNeed, pod: Pod, namespace: str) -> EvidenceRequest:
+    """The need as a question of this pod's, with its credentials."""
     return EvidenceRequest(
         reference=_parse_reference(need.image),
         keys=_keys(need.keys),
+        roots=need.roots,
+        predicates=need.predicates,
+        platforms=need.platforms,
+        repositories=need.repositories,
         want_config=need.want_config,
+        stale_seconds=need.stale_seconds,
         namespace=namespace,
         service_account=pod.spec.service_account_name or DEFAULT_ACCOUNT,
         pull_secrets=tuple([reference.name for reference in pod.spec.image_pull_secrets if reference.name]),

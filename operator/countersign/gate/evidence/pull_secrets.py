@@ -16,7 +16,7 @@ import structlog
 from countersign.api.admission import ServiceAccount
 from countersign.api.secret import Secret
 from countersign.cluster.errors import ClusterError, ForbiddenError, InvalidNameError
-from countersign.gate.evidence.service import PullSecret, PullSecretsUnavailable
+from countersign.gate.evidence.request import PullSecret, PullSecretsUnavailable
 from countersign.registry.lru import LRU
 
 CACHE_SECONDS: Final = 10.0

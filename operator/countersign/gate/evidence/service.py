@@ -1,39 +1,57 @@
 """Facts about images, from the registries or from memory.
 
-What is remembered are facts, never verdicts, and only definite answers: by digest (a tag is asked about each time), by
-the keys asked about, and by what the asker's credentials may see, so that an image which one tenant may pull does not
-count as seen for another. A time-out, a 429 or a 5xx is never remembered.
+What is remembered are facts, never verdicts, and only definite answers: by digest and repository (a tag is asked about
+each time), by who was asked about (keys, the content of evidence roots, predicates and conditions), and by what the
+asker's credentials may see, so that an image which one tenant may pull does not count as seen for another. A time-out,
+a 429 or a 5xx is never remembered. Policies that put the same question share the answer, and weigh it themselves.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from typing import Final, Literal, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from functools import lru_cache
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 
-from countersign.gate.evidence.candidates import find_vouches
+from countersign.gate.evidence.askers import Asker, Askers
+from countersign.gate.evidence.candidates import Found, Place, Seeker, Wanted
+from countersign.gate.evidence.examiner import Examiner, LocalExaminer
 from countersign.gate.evidence.memory import Memory
+from countersign.gate.evidence.metrics import EvidenceObserver, UnobservedEvidence
 from countersign.gate.evidence.platforms import find_configs
-from countersign.gate.evidence.together import both, together
-from countersign.registry.client import Access, RegistryClient
-from countersign.registry.credentials import (
-    ANONYMOUS,
-    BadDockerConfig,
-    Credential,
-    Keyring,
-    parse_docker_config,
-    scope_of,
+from countersign.gate.evidence.request import (
+    EvidenceRequest,
+    OwnCredentials,
+    PullSecret,
+    PullSecrets,
+    PullSecretsUnavailable,
 )
+from countersign.gate.evidence.roots import NoRoots, RootContent, Roots
+from countersign.gate.evidence.together import together
+from countersign.registry.client import RegistryClient
 from countersign.registry.errors import RegistryError
 from countersign.registry.fairness import Share
 from countersign.registry.flight import Flights
-from countersign.registry.lru import LRU
-from countersign.signatures.keys import PublicKey
-from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable, Vouch
-from countersign.trust.images.reference import ImageReference
+from countersign.trust.evidence.conditions import condition_name
+from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable
+from countersign.trust.evidence.needs import PredicateNeed
+from countersign.trust.images.reference import BadReference, ImageReference
 
-MAX_REMEMBERED: Final = 4096
+__all__ = [
+    "EvidenceRequest",
+    "EvidenceService",
+    "Lifetimes",
+    "PullSecret",
+    "PullSecrets",
+    "PullSecretsUnavailable",
+    "RootContent",
+    "Roots",
+]
+
+DEFAULT_CACHE_BYTES: Final = 32 * 1024 * 1024
+STALE_WAIT_SECONDS: Final = 3.0
+"""Who has an older answer to fall back on waits no longer than this for a registry; the asking goes on meanwhile."""
 
 Outcome = Literal["warm", "asked", "stale", "unverifiable"]
 Observer = Callable[[Outcome, float], None]
@@ -46,56 +64,17 @@ _log = structlog.get_logger()
 
 
 class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
-    """How long definite answers are remembered, in seconds."""
+    """How long definite answers are fresh, in seconds. How much longer they count in an outage, the policies say."""
 
-    signed: float = 600.0
-    """Every key asked about has signed. That stays true; what may change is who may see the image."""
-    partly_signed: float = 30.0
-    """Some keys have signed, as with the old and the new key during a rotation."""
-    unsigned: float = 5.0
-    """No key has signed: short, so that an image signed just now is admitted at the retry."""
-    stale: float = 3600.0
-    """While the registry cannot answer, a full set of vouches and the configs count this long: both are fixed by the
-    digest."""
+    complete: float = 600.0
+    """All who were asked about have signed, and each kind of attestation is there. That stays true; what may change is
+    who may see the image."""
+    partial: float = 30.0
+    """Some have signed, as with the old and the new key during a rotation."""
+    nothing: float = 5.0
+    """Nobody has: short, so that an image signed just now is admitted at the retry."""
     configs: float = 600.0
     """A config is fixed by its digest; only who may see it can change."""
-
-
-class PullSecret(msgspec.Struct, frozen=True):
-    """A Secret with registry credentials, as the API server holds it (decoded)."""
-
-    type: str
-    """`kubernetes.io/dockerconfigjson` or `kubernetes.io/dockercfg`."""
-    data: bytes
-
-
-class PullSecretsUnavailable(Exception):  # noqa: N818 - the condition
-    """The pod's pull secrets cannot be read now. The message is a phrase for a person."""
-
-
-class PullSecrets(Protocol):
-    """Where the credentials of a pod come from."""
-
-    async def for_pod(
-        self, namespace: str, service_account: str, names: tuple[str, ...], within: float
-    ) -> Sequence[PullSecret]:
-        """The named secrets and those of the service account, in the kubelet's order; missing ones are left out.
-
-        Asked before every answer, warm ones too (what may be seen is part of the question), so answer from memory.
-        `within` is in seconds. Raises PullSecretsUnavailable.
-        """
-
-
-class EvidenceRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be found out about one image, and for whom."""
-
-    reference: ImageReference
-    keys: tuple[PublicKey, ...] = ()
-    want_config: bool = False
-    namespace: str
-    service_account: str
-    pull_secrets: tuple[str, ...] = ()
-    """Names of the pod's own imagePullSecrets."""
 
 
 class _Scoped(msgspec.Struct, frozen=True):
@@ -106,15 +85,41 @@ class _Scoped(msgspec.Struct, frozen=True):
     scope: str
 
 
-_Question = tuple[_Scoped, frozenset[str]]
-"""Which of these keys (by fingerprint) have signed."""
+class _Question(msgspec.Struct, frozen=True):
+    """What was asked about content, whoever asked."""
+
+    scoped: _Scoped
+    fingerprints: tuple[str, ...]
+    roots: tuple[str, ...]
+    predicates: tuple[PredicateNeed, ...]
+    platforms: bool
+    repositories: tuple[str, ...]
 
 
-class _Asker(msgspec.Struct, frozen=True):
-    credentials: tuple[Credential, ...]
-    scope: str
-    namespace: str
-    deadline: float
+class _Answer(NamedTuple, Generic[V]):
+    value: V
+    outcome: Outcome
+    age: float = 0.0
+    """Seconds since it was found out, where it is stale."""
+
+
+class _Inquiry(NamedTuple):
+    """A request with all that its answer depends on."""
+
+    request: EvidenceRequest
+    asker: Asker
+    roots: tuple[RootContent, ...]
+
+    def question(self, scoped: _Scoped) -> _Question:
+        request = self.request
+        return _Question(
+            scoped,
+            tuple(sorted(key.fingerprint for key in request.keys)),
+            tuple(sorted(root.hash for root in self.roots)),
+            _sorted(request.predicates),
+            request.platforms,
+            request.repositories,
+        )
 
 
 class EvidenceService:
@@ -125,24 +130,35 @@ class EvidenceService:
         client: RegistryClient,
         pull_secrets: PullSecrets | None = None,
         *,
+        own: OwnCredentials | None = None,
+        roots: Roots | None = None,
+        examiner: Examiner | None = None,
         observe: Observer | None = None,
+        observer: EvidenceObserver | None = None,
         lifetimes: Lifetimes | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        """Without `pull_secrets` all registries are asked anonymously."""
+        """Without `pull_secrets` and `own` all registries are asked anonymously; without `roots` only keys vouch."""
         self._client = client
         self._lifetimes = lifetimes or Lifetimes()
-        self._pull_secrets = pull_secrets
+        self._askers = Askers(pull_secrets, own)
+        self._roots = roots or NoRoots()
         self._observe = observe or (lambda _outcome, _seconds: None)
-        self._keyrings: LRU[tuple[PullSecret, ...], Keyring] = LRU(256)
-        self._vouches: Memory[_Question, tuple[Vouch, ...]] = Memory(MAX_REMEMBERED)
-        self._configs: Memory[_Scoped, tuple[PlatformConfig, ...]] = Memory(MAX_REMEMBERED)
+        self._observer = observer or UnobservedEvidence()
+        self._seeker = Seeker(client, examiner or LocalExaminer(), max_bytes=cache_bytes // 4)
+        self._found: Memory[_Question, Found] = Memory(cache_bytes // 2)
+        self._configs: Memory[_Scoped, tuple[PlatformConfig, ...]] = Memory(cache_bytes // 8)
+        self._tags: Memory[tuple[str, str], str] = Memory(cache_bytes // 8)
         self._resolving: Flights[tuple[str, str], str] = Flights()
-        self._verifying: Flights[_Question, tuple[Vouch, ...]] = Flights()
+        self._seeking: Flights[_Question, Found] = Flights()
         self._reading: Flights[_Scoped, tuple[PlatformConfig, ...]] = Flights()
+        self._observer.remembers(
+            lambda: self._found.size + self._configs.size + self._tags.size + self._seeker.examined.size
+        )
 
     async def close(self) -> None:
         """End what goes on in the background."""
-        await asyncio.gather(self._resolving.close(), self._verifying.close(), self._reading.close())
+        await asyncio.gather(self._resolving.close(), self._seeking.close(), self._reading.close())
 
     async def gather(
         self, requests: Iterable[EvidenceRequest], deadline: float
@@ -152,165 +168,215 @@ class EvidenceService:
         What is not known by then is Unverifiable with reason Timeout; the work goes on, so that the retry is warm.
         """
         answers: dict[EvidenceRequest, ImageFacts | Unverifiable] = {}
-        asked: list[tuple[EvidenceRequest, _Asker]] = []
+        asked: list[_Inquiry] = []
         loop = asyncio.get_running_loop()
         for request in dict.fromkeys(requests):
             started = loop.time()
             try:
-                asker = await self._asker(request, deadline)
+                inquiry = _Inquiry(request, await self._askers.of(request, deadline), self._contents(request.roots))
             except PullSecretsUnavailable as error:
                 answers[request] = Unverifiable(str(request.reference), "RegistryUnavailable", str(error), True)
                 self._observe("unverifiable", loop.time() - started)
                 continue
-            remembered = self._from_memory(request, asker, started)
+            except BadReference as error:
+                answers[request] = Unverifiable(str(request.reference), "Malformed", str(error), False)
+                self._observe("unverifiable", loop.time() - started)
+                continue
+            remembered = self._from_memory(inquiry, started)
             if remembered is None:
-                asked.append((request, asker))
+                asked.append(inquiry)
             else:
                 answers[request] = remembered
                 self._observe("warm", loop.time() - started)
         if asked:
-            found = await together(*(self._answer(request, asker) for request, asker in asked))
-            answers.update(zip((request for request, _ in asked), found, strict=True))
+            found = await together(*(self._answer(inquiry) for inquiry in asked))
+            answers.update(zip((inquiry.request for inquiry in asked), found, strict=True))
         return answers
 
-    async def _answer(self, request: EvidenceRequest, asker: _Asker) -> ImageFacts | Unverifiable:
+    def _contents(self, names: tuple[str, ...]) -> tuple[RootContent, ...]:
+        found = (self._roots.content(name) for name in names)
+        return tuple(content for content in found if content is not None)
+
+    def _from_memory(self, inquiry: _Inquiry, now: float) -> ImageFacts | None:
+        request = inquiry.request
+        digest = request.reference.digest
+        if digest is None:
+            return None
+        scoped = _Scoped(digest, request.reference.name, inquiry.asker.scope)
+        found: Found | None = Found()
+        if request.wants_signatures:
+            found = self._found.fresh(inquiry.question(scoped), now)
+        configs = self._configs.fresh(scoped, now) if _wants_configs(request) else ()
+        return _facts(inquiry, digest, found, configs) if found is not None and configs is not None else None
+
+    async def _answer(self, inquiry: _Inquiry) -> ImageFacts | Unverifiable:
         loop = asyncio.get_running_loop()
         started = loop.time()
         outcome: Outcome = "unverifiable"
         answer: ImageFacts | Unverifiable
         try:
-            answer, outcome = await self._from_registry(request, asker)
+            answer, outcome = await self._from_registry(inquiry)
         except RegistryError as error:
-            answer = Unverifiable(str(request.reference), error.reason, str(error), error.transient)
+            answer = Unverifiable(str(inquiry.request.reference), error.reason, str(error), error.transient)
         self._observe(outcome, loop.time() - started)
         return answer
 
-    async def _asker(self, request: EvidenceRequest, deadline: float) -> _Asker:
-        keyring = ANONYMOUS
-        reference = request.reference
-        needs_registry = reference.digest is None or request.keys or request.want_config
-        if needs_registry and self._pull_secrets is not None:
-            within = deadline - asyncio.get_running_loop().time()
-            secrets = await self._pull_secrets.for_pod(
-                request.namespace, request.service_account, request.pull_secrets, within
-            )
-            if secrets:
-                keyring = self._keyring(tuple(secrets))
-        credentials = keyring.lookup(reference.name)
-        return _Asker(credentials, scope_of(credentials), request.namespace, deadline)
-
-    def _keyring(self, secrets: tuple[PullSecret, ...]) -> Keyring:
-        keyring = self._keyrings.get(secrets, 0.0)
-        if keyring is None:
-            entries: list[tuple[str, Credential]] = []
-            for secret in secrets:
-                try:
-                    entries += parse_docker_config(secret.type, secret.data)
-                except BadDockerConfig as error:
-                    _log.warning("pull secret left out", message=str(error))
-            keyring = Keyring(entries)
-            self._keyrings.put(secrets, keyring, 1.0)  # a function of its key: it never expires (the clock here is 0)
-        return keyring
-
-    def _from_memory(self, request: EvidenceRequest, asker: _Asker, now: float) -> ImageFacts | None:
-        digest = request.reference.digest
-        if digest is None:
-            return None
-        scoped = _Scoped(digest, request.reference.name, asker.scope)
-        vouches: tuple[Vouch, ...] | None = ()
-        if request.keys:
-            vouches = self._vouches.fresh((scoped, _fingerprints(request)), now)
-        configs = self._configs.fresh(scoped, now) if request.want_config else ()
-        return _facts(request, digest, vouches, configs) if vouches is not None and configs is not None else None
-
-    async def _from_registry(self, request: EvidenceRequest, asker: _Asker) -> tuple[ImageFacts, Outcome]:
-        digest = request.reference.digest or await self._resolve(request.reference, asker)
-        scoped = _Scoped(digest, request.reference.name, asker.scope)
-        (vouches, one), (configs, other) = await both(
-            self._verified(request, scoped, asker), self._configured(request, scoped, asker)
+    async def _from_registry(self, inquiry: _Inquiry) -> tuple[ImageFacts, Outcome]:
+        request = inquiry.request
+        digest = await self._resolved(inquiry)
+        scoped = _Scoped(digest.value, request.reference.name, inquiry.asker.scope)
+        # An index that lies about its platforms is no reason to wait for its signatures: both are asked at once, except
+        # where the platforms must be known first.
+        reading = asyncio.ensure_future(self._configured(inquiry, scoped))
+        seeking = asyncio.ensure_future(self._sought(inquiry, scoped, reading))
+        try:
+            await asyncio.gather(reading, seeking)
+        except BaseException:
+            for task in (reading, seeking):
+                task.cancel()
+            await asyncio.gather(reading, seeking, return_exceptions=True)
+            raise
+        found, configs = seeking.result(), reading.result()
+        age = max(digest.age, found.age, configs.age)
+        facts = _facts(
+            inquiry, digest.value, found.value, configs.value, stale_seconds=max(1, round(age)) if age else 0
         )
-        return _facts(request, digest, vouches, configs), "stale" if "stale" in (one, other) else "asked"
+        return facts, "stale" if age else "asked"
 
-    async def _resolve(self, image: ImageReference, asker: _Asker) -> str:
+    async def _resolved(self, inquiry: _Inquiry) -> _Answer[str]:
+        reference, asker = inquiry.request.reference, inquiry.asker
+        if reference.digest:
+            return _Answer(reference.digest, "warm")
+        key = (str(reference), asker.scope)
+
         async def resolve(share: Share) -> str:
-            return (await self._client.resolve(image, Access(share, asker.credentials))).digest
+            digest = (await self._client.resolve(reference, asker.access(reference.name, share))).digest
+            self._tags.put(key, digest, asyncio.get_running_loop().time(), seconds=0.0, lasting=True)
+            return digest
 
-        key = (str(image), asker.scope)
-        return await self._resolving.result(key, asker.namespace, resolve, asker.deadline)
+        return await self._remembered_or_asked(self._tags, self._resolving, key, inquiry, resolve)
 
-    async def _verified(
-        self, request: EvidenceRequest, scoped: _Scoped, asker: _Asker
-    ) -> tuple[tuple[Vouch, ...], Outcome]:
-        if not request.keys:
-            return (), "warm"
-        question = (scoped, _fingerprints(request))
+    async def _sought(
+        self, inquiry: _Inquiry, scoped: _Scoped, reading: "asyncio.Future[_Answer[tuple[PlatformConfig, ...]]]"
+    ) -> _Answer[Found]:
+        request = inquiry.request
+        if not request.wants_signatures:
+            return _Answer(Found(), "warm")
+        question = inquiry.question(scoped)
+        wanted = Wanted(request.keys, inquiry.roots, request.predicates)
+        below = [config.digest for config in (await asyncio.shield(reading)).value] if request.platforms else []
 
-        async def verify(share: Share) -> tuple[Vouch, ...]:
-            access = Access(share, asker.credentials)
-            vouches = await find_vouches(self._client, request.reference, scoped.digest, request.keys, access)
-            self._remember(question, vouches, asyncio.get_running_loop().time())
-            return vouches
+        async def seek(share: Share) -> Found:
+            places = [Place(_repository(one, request), inquiry.asker.access(one or request.reference.name, share))
+                      for one in request.repositories]  # fmt: skip
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            try:
+                found = await self._seeker.find(wanted, scoped.image, scoped.digest, below, places)
+            except RegistryError:
+                self._observer.verified("failed", loop.time() - started)
+                raise
+            something = bool(found.vouches or found.attestations)
+            self._observer.verified("found" if something else "nothing", loop.time() - started)
+            seconds = self._lifetime(question, found)
+            # That there is nothing is not carried over an outage: it may have been signed since.
+            self._found.put(question, found, loop.time(), seconds=seconds, lasting=something and found.sure)
+            return found
 
-        return await _remembered_or_asked(self._vouches, self._verifying, question, asker, verify)
+        return await self._remembered_or_asked(self._found, self._seeking, question, inquiry, seek)
 
-    def _remember(self, question: _Question, vouches: tuple[Vouch, ...], now: float) -> None:
-        times = self._lifetimes
-        signed = {vouch.key_fingerprint for vouch in vouches}
-        if signed == question[1]:
-            self._vouches.put(question, vouches, fresh_until=now + times.signed, stale_until=now + times.stale)
-        else:
-            seconds = times.partly_signed if signed else times.unsigned
-            self._vouches.put(question, vouches, fresh_until=now + seconds)
+    def _lifetime(self, question: _Question, found: Found) -> float:
+        if not found.sure or not (found.vouches or found.attestations):
+            return self._lifetimes.nothing
+        signers = {vouch.key_fingerprint for vouch in found.vouches}
+        certified = {vouch.proof.root for vouch in found.vouches if vouch.identity is not None and vouch.proof}
+        attested = {one.predicate_type for one in found.attestations}
+        complete = (
+            signers.issuperset(question.fingerprints)
+            and certified.issuperset(question.roots)
+            and attested.issuperset(need.predicate_type for need in question.predicates)
+        )
+        return self._lifetimes.complete if complete else self._lifetimes.partial
 
-    async def _configured(
-        self, request: EvidenceRequest, scoped: _Scoped, asker: _Asker
-    ) -> tuple[tuple[PlatformConfig, ...], Outcome]:
-        if not request.want_config:
-            return (), "warm"
+    async def _configured(self, inquiry: _Inquiry, scoped: _Scoped) -> _Answer[tuple[PlatformConfig, ...]]:
+        request = inquiry.request
+        if not _wants_configs(request):
+            return _Answer((), "warm")
 
         async def read(share: Share) -> tuple[PlatformConfig, ...]:
-            access = Access(share, asker.credentials)
+            access = inquiry.asker.access(request.reference.name, share)
             configs = await find_configs(self._client, request.reference, scoped.digest, access)
-            now, times = asyncio.get_running_loop().time(), self._lifetimes
-            self._configs.put(scoped, configs, fresh_until=now + times.configs, stale_until=now + times.stale)
+            now = asyncio.get_running_loop().time()
+            self._configs.put(scoped, configs, now, seconds=self._lifetimes.configs, lasting=True)
             return configs
 
-        return await _remembered_or_asked(self._configs, self._reading, scoped, asker, read)
+        return await self._remembered_or_asked(self._configs, self._reading, scoped, inquiry, read)
+
+    async def _remembered_or_asked(
+        self,
+        memory: Memory[K, V],
+        flights: Flights[K, V],
+        key: K,
+        inquiry: _Inquiry,
+        work: Callable[[Share], Awaitable[V]],
+    ) -> _Answer[V]:
+        """From memory if it is fresh; else by the work, which remembers; else, if that failed for a while, stale."""
+        loop = asyncio.get_running_loop()
+        remembered = memory.fresh(key, loop.time())
+        if remembered is not None:
+            return _Answer(remembered, "warm")
+        deadline, allowed = inquiry.asker.deadline, float(inquiry.request.stale_seconds)
+        if memory.stale(key, loop.time(), allowed) is not None:
+            deadline = min(deadline, loop.time() + STALE_WAIT_SECONDS)
+        try:
+            return _Answer(await flights.result(key, inquiry.asker.namespace, work, deadline), "asked")
+        except RegistryError as error:
+            stale = memory.stale(key, loop.time(), allowed) if error.transient else None
+            if stale is None:
+                raise
+            _log.warning("registry cannot answer: what was found out before is used", message=str(error))
+            return _Answer(stale.value, "stale", loop.time() - stale.found_at)
 
 
-async def _remembered_or_asked(
-    memory: Memory[K, V],
-    flights: Flights[K, V],
-    key: K,
-    asker: _Asker,
-    work: Callable[[Share], Awaitable[V]],
-) -> tuple[V, Outcome]:
-    """From memory if it is fresh; else by the work, which remembers; else, if that failed for a while, stale."""
-    loop = asyncio.get_running_loop()
-    remembered = memory.fresh(key, loop.time())
-    if remembered is not None:
-        return remembered, "warm"
-    try:
-        return await flights.result(key, asker.namespace, work, asker.deadline), "asked"
-    except RegistryError as error:
-        stale = memory.stale(key, loop.time()) if error.transient else None
-        if stale is None:
-            raise
-        _log.warning("registry cannot answer: what is known of the digest is used", message=str(error))
-        return stale, "stale"
+def _wants_configs(request: EvidenceRequest) -> bool:
+    return request.want_config or request.platforms
 
 
-def _fingerprints(request: EvidenceRequest) -> frozenset[str]:
-    return frozenset(key.fingerprint for key in request.keys)
+def _repository(name: str, request: EvidenceRequest) -> ImageReference:
+    return _parse_repository(name) if name else request.reference
+
+
+_parse_repository = lru_cache(1024)(ImageReference.parse)
+
+
+@lru_cache(1024)
+def _sorted(predicates: tuple[PredicateNeed, ...]) -> tuple[PredicateNeed, ...]:
+    tidy = (PredicateNeed(need.predicate_type, tuple(sorted(need.expressions))) for need in predicates)
+    return tuple(sorted(tidy, key=lambda need: need.predicate_type))
+
+
+@lru_cache(1024)
+def _conditions(predicates: tuple[PredicateNeed, ...]) -> tuple[str, ...]:
+    return tuple(
+        condition_name(need.predicate_type, expression) for need in predicates for expression in need.expressions
+    )
 
 
 def _facts(
-    request: EvidenceRequest, digest: str, vouches: tuple[Vouch, ...], configs: tuple[PlatformConfig, ...]
+    inquiry: _Inquiry, digest: str, found: Found, configs: tuple[PlatformConfig, ...], *, stale_seconds: int = 0
 ) -> ImageFacts:
+    request = inquiry.request
     return ImageFacts(
         image=request.reference.name,
         digest=digest,
-        vouches=vouches,
+        vouches=found.vouches,
         checked_keys=tuple(key.fingerprint for key in request.keys),
         configs=configs,
+        attestations=found.attestations,
+        checked_roots=tuple(root.hash for root in inquiry.roots),
+        checked_predicates=tuple(need.predicate_type for need in request.predicates),
+        checked_conditions=_conditions(request.predicates),
+        platforms_checked=request.platforms,
+        repositories=request.repositories,
+        stale_seconds=stale_seconds,
     )
