@@ -35,12 +35,14 @@ GRANT: Object = {
 }
 REVOCATION: Object = {"target": {"pod": {"name": "api-0"}}, "reason": "leak", "requestedBy": "lab-admin"}
 PAUSE: Object = {"reason": "outage", "expiresAt": "2026-01-02T03:04:05Z", "requestedBy": "lab-admin"}
+ROOT: Object = {"sigstore": {"tuf": {"mirror": "https://tuf.example.com/repo", "root": "{}", "refreshSeconds": 300}}}
 VALID = {
     "ProtectedAudience": AUDIENCE,
     "ClusterTrustPolicy": POLICY,
     "TrustPolicy": POLICY,
     "Revocation": REVOCATION,
     "AdmissionPause": PAUSE,
+    "EvidenceRoot": ROOT,
 }
 
 
@@ -229,6 +231,34 @@ REFUSED = [
     ("pause-no-reason", "AdmissionPause", "reason", "", "spec.reason"),
     ("pause-no-time", "AdmissionPause", "expiresAt", "tomorrow", "spec.expiresAt"),
     ("pause-too-long", "AdmissionPause", "expiresAt", "2099-01-01T00:00:00Z", "a pause lasts 24 hours at the most"),
+    ("root-of-nothing", "EvidenceRoot", "sigstore", {}, "exactly one of `trustedRoot` (the content itself)"),
+    ("root-of-two", "EvidenceRoot", "sigstore.trustedRoot", "{}", "exactly one of `trustedRoot` (the content itself)"),
+    ("root-of-no-json", "EvidenceRoot", "sigstore", {"trustedRoot": "-----BEGIN"}, "spec.sigstore.trustedRoot"),
+    ("root-too-long", "EvidenceRoot", "sigstore", {"trustedRoot": "{" + " " * 262144}, "262144"),
+    (
+        "root-of-certificates",
+        "EvidenceRoot",
+        "certificates",
+        {"pem": "x"},
+        "plain certificate authorities are not supported",
+    ),
+    (
+        "root-config-map-key",
+        "EvidenceRoot",
+        "sigstore",
+        {"configMapRef": {"name": "a", "key": "a/b"}},
+        "configMapRef.key",
+    ),
+    ("tuf-http", "EvidenceRoot", "sigstore.tuf.mirror", "http://tuf.example.com", "spec.sigstore.tuf.mirror"),
+    ("tuf-user", "EvidenceRoot", "sigstore.tuf.mirror", "https://me@tuf.example.com", "spec.sigstore.tuf.mirror"),
+    ("tuf-query", "EvidenceRoot", "sigstore.tuf.mirror", "https://tuf.example.com/?a=b", "spec.sigstore.tuf.mirror"),
+    ("tuf-two-roots", "EvidenceRoot", "sigstore.tuf.builtin", "PublicGood", "exactly one of `root`"),
+    ("tuf-no-root", "EvidenceRoot", "sigstore.tuf", {"mirror": "https://tuf.example.com"}, "exactly one of `root`"),
+    ("tuf-builtin", "EvidenceRoot", "sigstore.tuf.builtin", "Staging", "spec.sigstore.tuf.builtin"),
+    ("tuf-target-up", "EvidenceRoot", "sigstore.tuf.targetName", "../a", "spec.sigstore.tuf.targetName"),
+    ("tuf-too-often", "EvidenceRoot", "sigstore.tuf.refreshSeconds", 299, "spec.sigstore.tuf.refreshSeconds"),
+    ("tuf-too-seldom", "EvidenceRoot", "sigstore.tuf.refreshSeconds", 86401, "spec.sigstore.tuf.refreshSeconds"),
+    ("tuf-ca", "EvidenceRoot", "sigstore.tuf.caBundle", "bm8gUEVN", "spec.sigstore.tuf.caBundle"),
 ]
 
 

@@ -170,3 +170,22 @@ def _counted(lab: Lab, path: str, healthy: int) -> bool:
 def _body(lab: Lab, path: str) -> Object | None:
     answer = lab.admin.get(path)
     return dict(answer.body) if answer.ok else None
+
+
+def test_the_public_good_root_is_refreshed_if_a_value_says_so_from_the_first_install_on(
+    countersign: HelmInstallation, helm_lab: Lab
+) -> None:
+    path = "/apis/countersign.dev/v1alpha1/evidenceroots/public-good"
+    # Nobody is there: what counts here is the object.
+    wanted: Object = {"evidenceRoots": {"publicGood": {"refresh": True, "mirror": "https://192.0.2.1"}}}
+    countersign.values = wanted
+    countersign.install()
+    made = helm_lab.admin.get(path, expect=200).body
+    assert made["spec"]["sigstore"]["tuf"]["builtin"] == "PublicGood"
+    countersign.upgrade(wanted)
+    kept = helm_lab.admin.get(path, expect=200).body
+    assert kept["metadata"]["uid"] == made["metadata"]["uid"], "what was fetched is not lost by an upgrade"
+    countersign.upgrade({"evidenceRoots": {"publicGood": {"refresh": False}}})
+    assert helm_lab.admin.get(path).status == 404
+    countersign.upgrade(wanted)
+    assert helm_lab.admin.get(path).ok

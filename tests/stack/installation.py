@@ -78,6 +78,11 @@ class Installation:
         self._ports = {"gate": free_port(), "verifier": free_port()}
         self._askers: dict[tuple[str, str], str] = {}
 
+    @property
+    def gate_port(self) -> int:
+        """Where the gate listens, or will."""
+        return self._ports["gate"]
+
     @classmethod
     def start(cls, lab: Lab, **options: Any) -> Self:
         """Install and start everything; returns when the API server calls the gate."""

@@ -167,6 +167,16 @@ def admission_pause(expires_at: str, reason: str = "outage", **spec: Any) -> Obj
     }
 
 
+def evidence_root(name: str, **sigstore: Any) -> Object:
+    """An EvidenceRoot; one of `trustedRoot`, `configMapRef` and `tuf`."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "EvidenceRoot",
+        "metadata": {"name": name},
+        "spec": {"sigstore": sigstore},
+    }
+
+
 _PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
 _CLUSTER_SCOPED = frozenset(
     {
@@ -177,6 +187,7 @@ _CLUSTER_SCOPED = frozenset(
         "ClusterTrustPolicy",
         "ProtectedAudience",
         "AdmissionPause",
+        "EvidenceRoot",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
         "MutatingAdmissionPolicy",

@@ -5,13 +5,16 @@ from typing import Any, Final
 import msgspec
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import API_VERSION
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 
-CustomResource = ProtectedAudience | ClusterTrustPolicy | TrustPolicy | WorkloadGrant | Revocation | AdmissionPause
+CustomResource = (
+    ProtectedAudience | ClusterTrustPolicy | TrustPolicy | WorkloadGrant | Revocation | AdmissionPause | EvidenceRoot
+)
 
 KINDS: Final[tuple[type[CustomResource], ...]] = (
     ProtectedAudience,
@@ -20,6 +23,7 @@ KINDS: Final[tuple[type[CustomResource], ...]] = (
     WorkloadGrant,
     Revocation,
     AdmissionPause,
+    EvidenceRoot,
 )
 
 

@@ -1,6 +1,9 @@
 """What the controller counts: `countersign_controller_*`."""
 
+import contextlib
+import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -73,7 +76,28 @@ class ControllerMetrics:
             "When the AdmissionPause in force ends, in seconds since 1970; 0: none is in force.",
             registry=registry,
         )
+        self._root_age = Gauge(
+            "countersign_evidence_root_age_seconds",
+            "Time since ConfigMap or mirror last confirmed the content of an EvidenceRoot.",
+            ["root"],
+            registry=registry,
+        )
+        self.root_failures = Counter(
+            "countersign_evidence_root_refresh_failures",
+            "Failed attempts to fetch the content of an EvidenceRoot.",
+            ["root"],
+            registry=registry,
+        )
         self._registry = registry
+
+    def root_confirmed(self, root: str, at: datetime) -> None:
+        """Report the age of an EvidenceRoot's content from this moment on."""
+        self._root_age.labels(root).set_function(lambda: time.time() - at.timestamp())
+
+    def no_root_age(self, root: str) -> None:
+        """Report it no more."""
+        with contextlib.suppress(KeyError):
+            self._root_age.remove(root)
 
     def queue_depth(self, depth: Callable[[], float]) -> None:
         """Report the work queue's depth from this function."""

@@ -8,7 +8,6 @@ that a controller which was away meanwhile tells them, too, and tells neither tw
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 
 import structlog
 
@@ -16,8 +15,8 @@ from countersign.api.clock import format_time
 from countersign.api.meta import condition
 from countersign.api.names import API_VERSION
 from countersign.api.pause import AdmissionPause, AdmissionPauseStatus
-from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import ObjectReference, Urgency
+from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.pods import Events
 from countersign.controller.statuses import Registered, StatusStore
@@ -25,10 +24,6 @@ from countersign.controller.store import StaleError
 from countersign.controller.world import World
 from countersign.grants.conditions import with_condition
 from countersign.trust.orders.pause import in_force, next_end, open_until
-
-RETRY_SECONDS: Final = 1.0
-LONGEST_SLEEP_SECONDS: Final = 60.0
-"""A clock that is set meanwhile is noticed within this."""
 
 _log = structlog.get_logger(__name__)
 
@@ -89,19 +84,7 @@ class PauseKeeper:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        while True:
-            self._wake.clear()
-            try:
-                await self.keep()
-                wait = self._until_next()
-            except ClusterError as error:
-                _log.warning("status of a pause not written, will be tried again", error=str(error))
-                wait = RETRY_SECONDS
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        await keep_on(self.keep, self._until_next, self._wake, "a pause")
 
     async def keep(self) -> None:
         """Bring metrics, webhooks and every status up to now. Raises ClusterError."""
@@ -151,7 +134,7 @@ class PauseKeeper:
     def _until_next(self) -> float:
         now = self._clock()
         end = next_end(self._world.pauses.values(), now)
-        return LONGEST_SLEEP_SECONDS if end is None else min((end - now).total_seconds(), LONGEST_SLEEP_SECONDS)
+        return LONGEST_SLEEP_SECONDS if end is None else (end - now).total_seconds()
 
 
 def _is_open(status: AdmissionPauseStatus) -> bool | None:

@@ -12,7 +12,8 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
               batch                          jobs cronjobs                                   get
               ""                             replicationcontrollers                          get
               countersign.dev                protectedaudiences clustertrustpolicies
-                                             trustpolicies revocations admissionpauses       get list watch
+                                             trustpolicies revocations admissionpauses
+                                             evidenceroots                                   get list watch
               countersign.dev                the same with /status                           patch
               countersign.dev                workloadgrants                     get list watch create delete
               countersign.dev                workloadgrants/status                           patch
@@ -28,6 +29,7 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
                                              countersign-receipt-keys                        list watch
               ""                             configmaps                                      create
                                              countersign-ca                                  get patch
+              ""                             configmaps that EvidenceRoots name              get
               ""                             services/countersign-gate                       get
               coordination.k8s.io            leases                                          create
                                              countersign-controller                          get update
@@ -57,6 +59,8 @@ from countersign.cluster.lease import LeaseElector
 from countersign.cluster.resource import SECRETS
 from countersign.cluster.watch import Reflector
 from countersign.controller.certificates import KeyKeeper, service_names
+from countersign.controller.evidence_roots import RootKeeper
+from countersign.controller.fetching import Fetcher
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owners
@@ -216,6 +220,8 @@ class Controller:
             clock=_now,
             turned=self._registrar.wake,
         )
+        fetcher = Fetcher(self._store, settings.namespace)
+        self._roots = RootKeeper(world, self._store, fetcher, self._events, metrics, clock=_now)
 
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
@@ -274,6 +280,7 @@ class Controller:
             self._keep_judging(),
             self._statuses.run(),
             self._pauses.run(),
+            self._roots.run(),
         ]
         if self._settings.register_webhooks:
             work.append(self._registrar.run())
@@ -358,6 +365,8 @@ class Controller:
         if touched.pauses:
             self._registrar.wake()
             self._pauses.wake()
+        if touched.roots:
+            self._roots.wake()
 
     def _status_changed(self) -> None:
         self._statuses.changed()

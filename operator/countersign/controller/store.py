@@ -16,12 +16,16 @@ from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import AlreadyExistsError, ConflictError, NotFoundError
 from countersign.cluster.lease import Lease
 from countersign.cluster.owners import Owned
-from countersign.cluster.resource import LEASES, NODES, PODS, SERVICE_ACCOUNTS, Resource
+from countersign.cluster.resource import CONFIG_MAPS, LEASES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 from countersign.controller.resources import GRANTS, of_kind
 from countersign.controller.world import Account, account_of
 
 NODE_LEASES: Final = "kube-node-lease"
 """Where kubelets keep their heartbeats (core/v1, NamespaceNodeLease)."""
+
+
+class _ConfigMap(msgspec.Struct, frozen=True):
+    data: dict[str, str] = {}
 
 
 class NotLeadingError(Exception):
@@ -102,6 +106,13 @@ class Store:
         """The node of that name, live."""
         try:
             return await self._client.get(NODES, name, Node)
+        except NotFoundError:
+            return None
+
+    async def config_map(self, namespace: str, name: str) -> dict[str, str] | None:
+        """The texts in a ConfigMap, live; None: there is none."""
+        try:
+            return (await self._client.get(CONFIG_MAPS, name, _ConfigMap, namespace=namespace)).data
         except NotFoundError:
             return None
 

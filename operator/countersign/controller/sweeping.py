@@ -12,6 +12,7 @@ import structlog
 
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.grant import WorkloadGrant
 from countersign.api.node import Node
 from countersign.api.pause import AdmissionPause
@@ -20,7 +21,15 @@ from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cluster.client import ApiClient
 from countersign.cluster.resource import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
-from countersign.controller.resources import AUDIENCES, CLUSTER_POLICIES, GRANTS, PAUSES, POLICIES, REVOCATIONS
+from countersign.controller.resources import (
+    AUDIENCES,
+    CLUSTER_POLICIES,
+    EVIDENCE_ROOTS,
+    GRANTS,
+    PAUSES,
+    POLICIES,
+    REVOCATIONS,
+)
 from countersign.controller.watching import Sighting, Watched, slim
 from countersign.controller.world import NOTHING, Touched, World, merged
 
@@ -35,6 +44,7 @@ _KINDS: Final[tuple[tuple[Resource, type[Watched]], ...]] = (
     (AUDIENCES, ProtectedAudience),
     (REVOCATIONS, Revocation),
     (PAUSES, AdmissionPause),
+    (EVIDENCE_ROOTS, EvidenceRoot),
     (NAMESPACES, Namespace),
     (SERVICE_ACCOUNTS, ServiceAccount),
     (NODES, Node),

@@ -23,9 +23,11 @@ import structlog
 
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, MIRROR_ANNOTATION, RECEIPT_ANNOTATION, VERSION
 from countersign.api.node import Node
+from countersign.api.objects import KINDS
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
@@ -47,6 +49,7 @@ Watched = (
     | WorkloadGrant
     | Revocation
     | AdmissionPause
+    | EvidenceRoot
 )
 
 WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
@@ -54,10 +57,7 @@ WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
     ("", "v1", "nodes", Node),
     ("", "v1", "namespaces", Namespace),
     ("", "v1", "serviceaccounts", ServiceAccount),
-    *(
-        (GROUP, VERSION, kind.PLURAL, kind)
-        for kind in (ProtectedAudience, ClusterTrustPolicy, TrustPolicy, WorkloadGrant, Revocation, AdmissionPause)
-    ),
+    *((GROUP, VERSION, kind.PLURAL, kind) for kind in KINDS),
 )
 """Group, version, plural, model."""
 

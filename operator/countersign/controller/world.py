@@ -11,6 +11,7 @@ import msgspec
 
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot, content_of
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.node import Node
@@ -22,6 +23,7 @@ from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.tracking import PodTrack, first_sight, sighted
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.pods.subject import ControllerLink
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
@@ -56,6 +58,8 @@ class Touched(NamedTuple):
     """Figures in somebody's status may have changed."""
     pauses: bool = False
     """A pause began, moved or is gone."""
+    roots: bool = False
+    """An EvidenceRoot is new, another or gone."""
 
 
 NOTHING = Touched()
@@ -130,12 +134,14 @@ class World:
         self.audiences: dict[str, ProtectedAudience] = {}
         self.revocations: dict[str, Revocation] = {}
         self.pauses: dict[str, AdmissionPause] = {}
+        self.evidence_roots: dict[str, EvidenceRoot] = {}
         self._namespace_uids: dict[str, str] = {}
         self._by_pod: dict[str, dict[Name, None]] = {}
         self._compiled: dict[str, tuple[int, Policy]] = {}
         self._versions: dict[str, int] = {}
         self._gone: dict[str, None] = {}
         self._snapshot: PolicySnapshot | None = None
+        self._roots = KnownRoots()
 
     def see(self, sighting: Sighting) -> Touched:
         """Take in one event or one listed object. Older than what is known: nothing happens."""
@@ -165,6 +171,8 @@ class World:
                 return self._see_node(found, sighting.gone)
             case AdmissionPause():
                 return self._see_pause(found, sighting.gone)
+            case EvidenceRoot():
+                return self._see_root(found, sighting.gone)
             case _:
                 return self._see_rule(found, sighting.gone)
 
@@ -179,9 +187,15 @@ class World:
                 policies=tuple(self._policy(resource) for resource in self.policies.values()),
                 audiences=tuple(self.audiences.values()),
                 revocations=tuple(self.revocations.values()),
+                roots=self.known_roots(),
                 system_namespace=self.system_namespace,
             )
         return self._snapshot
+
+    def known_roots(self) -> KnownRoots:
+        """The EvidenceRoots as they are now, each content read once."""
+        self._roots = KnownRoots(self.evidence_roots.values(), before=self._roots)
+        return self._roots
 
     def uids(self, kind: type[object]) -> set[str]:
         """UIDs of all objects of a kind that are known."""
@@ -201,6 +215,8 @@ class World:
             return set(self.revocations)
         if kind is AdmissionPause:
             return set(self.pauses)
+        if kind is EvidenceRoot:
+            return set(self.evidence_roots)
         return {uid for uid, one in self.policies.items() if type(one) is kind}
 
     def vanished(self, kind: type[object], before: Collection[str], listed: Collection[str]) -> Touched:
@@ -248,6 +264,9 @@ class World:
         if kind is AdmissionPause:
             pause = self.pauses.get(uid)
             return self._see_pause(pause, gone=True) if pause else NOTHING
+        if kind is EvidenceRoot:
+            root = self.evidence_roots.get(uid)
+            return self._see_root(root, gone=True) if root else NOTHING
         rule = self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid)
         return self._see_rule(rule, gone=True) if rule else NOTHING
 
@@ -370,6 +389,19 @@ class World:
             self.pauses[pause.metadata.uid] = pause
         return Touched(pauses=True)
 
+    def _see_root(self, root: EvidenceRoot, gone: bool) -> Touched:
+        uid = root.metadata.uid
+        before = self.evidence_roots.get(uid)
+        if gone:
+            changed = self.evidence_roots.pop(uid, None) is not None
+        else:
+            self.evidence_roots[uid] = root
+            # That it was refreshed and found to be the same changes no judgement.
+            changed = before is None or before.spec != root.spec or content_of(before) != content_of(root)
+        if changed:
+            self._snapshot = None
+        return Touched(policies=changed, status=changed, roots=True)
+
     def _policy(self, resource: AnyPolicyResource) -> Policy:
         """The policy made once per generation, so that what was worked out of it is kept."""
         meta = resource.metadata
@@ -397,6 +429,7 @@ def merged(one: Touched, other: Touched) -> Touched:
         one.policies or other.policies,
         one.status or other.status,
         one.pauses or other.pauses,
+        one.roots or other.roots,
     )
 
 

@@ -4,7 +4,7 @@ What it must be allowed to do, and no more:
 
     cluster        countersign.dev  clustertrustpolicies, trustpolicies,
                                     protectedaudiences, revocations,
-                                    admissionpauses                            list watch
+                                    admissionpauses, evidenceroots             list watch
     cluster        countersign.dev  workloadgrants                             get
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
@@ -33,6 +33,7 @@ from aiohttp import web
 from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
@@ -120,6 +121,7 @@ class Gate:
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
         pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
+        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, _same)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
         certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
         receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
@@ -129,6 +131,7 @@ class Gate:
             audiences.run(),
             revocations.run(),
             pauses.run(),
+            roots.run(),
             namespaces.run(),
             certificate.run(),
             receipt_keys.run(),
@@ -142,6 +145,7 @@ class Gate:
             audiences=audiences.cache,
             revocations=revocations.cache,
             pauses=pauses.cache,
+            evidence_roots=roots.cache,
             namespaces=namespaces.cache,
         )
         self._state = GateState(caches, reads.namespace, system_namespace=settings.namespace)
@@ -272,7 +276,7 @@ class Gate:
 
 
 def _resource(
-    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause],
+    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause | EvidenceRoot],
 ) -> Resource:
     return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
 

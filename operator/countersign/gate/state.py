@@ -1,4 +1,5 @@
-"""What the gate knows of the cluster: policies, audiences, revocations, pauses and namespaces, each from a watch.
+"""What the gate knows of the cluster: policies, audiences, revocations, pauses, evidence roots and namespaces, each
+from a watch.
 
 Changes make a new, immutable `PolicySnapshot` at its next use, so that a burst of them makes one. Until every watch has
 listed once, nothing is judged. Afterwards the last known state stays in use however silent the API server is: a policy
@@ -13,9 +14,11 @@ from datetime import datetime
 import structlog
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
+from countersign.signatures.known_roots import KnownRoots, RootContent
 from countersign.trust.orders.pause import InForce, in_force
 from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot
 
@@ -34,10 +37,12 @@ class Caches:
     audiences: WatchCache[ProtectedAudience]
     revocations: WatchCache[Revocation]
     pauses: WatchCache[AdmissionPause]
+    evidence_roots: WatchCache[EvidenceRoot]
     namespaces: WatchCache[NamespaceFacts]
 
     def named(self) -> tuple[tuple[str, WatchCache[Policy] | WatchCache[ProtectedAudience] | WatchCache[Revocation]
-                                   | WatchCache[AdmissionPause] | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
+                                   | WatchCache[AdmissionPause] | WatchCache[EvidenceRoot]
+                                   | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
         """Each with the kind that it holds."""
         return (
             ("ClusterTrustPolicy", self.cluster_policies),
@@ -45,6 +50,7 @@ class Caches:
             ("ProtectedAudience", self.audiences),
             ("Revocation", self.revocations),
             ("AdmissionPause", self.pauses),
+            ("EvidenceRoot", self.evidence_roots),
             ("Namespace", self.namespaces),
         )
 
@@ -65,6 +71,8 @@ class GateState:
         self._system_namespace = system_namespace
         self._clock = clock
         self._snapshot: PolicySnapshot | None = None
+        self._roots = KnownRoots()
+        self._unreadable_roots: frozenset[Key] = frozenset()
         self._pauses: tuple[AdmissionPause, ...] | None = None
         """Those that may be in force; None: look anew."""
         self._last: dict[tuple[str, Key], Policy] = {}
@@ -74,19 +82,26 @@ class GateState:
         caches.audiences.on_change(self._changed)
         caches.revocations.on_change(self._changed)
         caches.pauses.on_change(self._pause_changed)
+        caches.evidence_roots.on_change(self._changed)
 
     @property
     def snapshot(self) -> PolicySnapshot:
         """Everything that a judgement takes from the cluster, as last seen."""
-        if self._snapshot is None:
+        if self._snapshot is None or self._unreadable_roots != self._caches.evidence_roots.malformed.keys():
             kept = self._still_there()
             self._snapshot = PolicySnapshot(
                 policies=(*self._caches.cluster_policies.values(), *self._caches.policies.values(), *kept),
                 audiences=tuple(self._caches.audiences.values()),
                 revocations=tuple(self._caches.revocations.values()),
+                roots=self._known_roots(),
                 system_namespace=self._system_namespace,
             )
         return self._snapshot
+
+    def content(self, name: str) -> RootContent | None:
+        """What the evidence root of that name holds now, of the present snapshot (`gate.evidence`, Roots)."""
+        _ = self.snapshot
+        return self._roots.content(name)
 
     def paused(self, now: datetime) -> InForce | None:
         """The pause that holds the door open now. One that cannot be read is none."""
@@ -155,11 +170,18 @@ class GateState:
             self._last.pop((kind, change.key), None)
         self._snapshot = None
 
-    def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation]) -> None:
+    def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation] | Change[EvidenceRoot]) -> None:
         self._snapshot = None
 
     def _pause_changed(self, _change: Change[AdmissionPause]) -> None:
         self._pauses = None
+
+    def _known_roots(self) -> KnownRoots:
+        cache = self._caches.evidence_roots
+        self._unreadable_roots = frozenset(cache.malformed)
+        names = [key.name for key in self._unreadable_roots]
+        self._roots = KnownRoots(cache.values(), unreadable=names, before=self._roots)
+        return self._roots
 
     def _still_there(self) -> tuple[Policy, ...]:
         malformed = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ def labels() -> dict[str, set[str]]:
     controller.queue_depth(lambda: 0)
     controller.certificate_expiry.labels("ca").set(1)
     controller.certificate_errors.labels("ca").inc()
+    controller.root_confirmed("public-good", datetime.now(UTC))
     gate.answered(("/mutate", "pods", "CREATE", "error", "X"), 0.1)
     gate.ungranted("ledger.example.com", refused=True)
     verifier.turned_away(503, "Stale")

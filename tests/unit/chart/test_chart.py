@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from countersign.api import names
+from countersign.api.evidence_root import EvidenceRootSpec
 from countersign.api.objects import KINDS
 from countersign.cli.diagnosis import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
+from countersign.signatures.tuf_mirror import PUBLIC_GOOD_MIRROR
+from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render
 from tests.values import page
@@ -191,7 +195,7 @@ def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all("configMap" in volume for volume in spec.get("volumes", []))
+        assert all(volume.keys() & {"configMap", "emptyDir"} for volume in spec.get("volumes", []))
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -437,3 +441,23 @@ def test_no_guard_with_parameters_stands_in_the_way_of_the_clusters_own_pods_and
             assert {*names.EXEMPT_NAMESPACES, names.SYSTEM_NAMESPACE} <= set(clause["values"])
             checked += 1
     assert checked == 3
+
+
+def test_nothing_is_fetched_from_the_public_good_mirror_unless_a_value_says_so() -> None:
+    refreshed = of_kind(render({"evidenceRoots": {"publicGood": {"refresh": True}}}), "EvidenceRoot")
+    assert [root["metadata"]["name"] for root in refreshed] == [DEFAULT_ROOT]
+    tuf = msgspec.convert(refreshed[0]["spec"], EvidenceRootSpec).sigstore.tuf
+    assert tuf is not None
+    assert (tuf.mirror, tuf.builtin, tuf.root) == (PUBLIC_GOOD_MIRROR, "PublicGood", "")
+    assert not of_kind(render(), "EvidenceRoot")
+
+
+def test_the_controller_reads_config_maps_of_our_namespace_only_and_writes_no_evidence_root(
+    objects: list[Object],
+) -> None:
+    own = list(rules(objects, "countersign-controller"))
+    config_maps = [(kind, rule["verbs"]) for kind, rule in own if rule["resources"] == ["configmaps"]]
+    assert ("Role", ["get"]) in config_maps
+    assert {kind for kind, _ in config_maps} == {"Role"}
+    verbs = {verb for _, rule in own if "evidenceroots" in rule["resources"] for verb in rule["verbs"]}
+    assert verbs == {"get", "list", "watch"}

@@ -15,7 +15,7 @@ from countersign import __version__
 from countersign.api import clock
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.cli.cluster.kube import ApiError
-from countersign.cli.diagnosis import api_server, grants, policies, services
+from countersign.cli.diagnosis import api_server, evidence_roots, grants, policies, services
 from countersign.cli.diagnosis.check import Check
 from countersign.cli.diagnosis.doctor import CHECKS, examine
 from countersign.cli.main import application
@@ -116,7 +116,14 @@ def test_clocks_are_compared_by_the_date_of_an_answer(off: timedelta, result: st
 def test_kinds_that_are_not_established_are_named() -> None:
     base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     established = {"status": {"conditions": [{"type": "Established", "status": "True"}]}}
-    plurals = ("clustertrustpolicies", "trustpolicies", "workloadgrants", "revocations", "admissionpauses")
+    plurals = (
+        "clustertrustpolicies",
+        "trustpolicies",
+        "workloadgrants",
+        "revocations",
+        "admissionpauses",
+        "evidenceroots",
+    )
     cluster = FakeCluster({f"{base}/{plural}.countersign.dev": established for plural in plurals})
     check = only(api_server.kinds(cluster, SYSTEM))
     assert (check.result, check.found) == ("fail", "not there: ProtectedAudience")
@@ -314,3 +321,29 @@ def test_grants_that_their_policies_suspend_are_none_of_the_doctors_business() -
     listed = [grant("Suspended", "NoLongerQualifies"), grant("Revoked", "ReceiptKeyRevoked")]
     (found,) = grants.suspended(FakeCluster({f"{OURS}/workloadgrants": listed}), SYSTEM)
     assert found.result == "ok"
+
+
+def root(name: str = "private", **status: Any) -> dict[str, Any]:
+    spec = {"sigstore": {"tuf": {"mirror": "https://tuf.example.com", "root": "{}"}}}
+    given = {kind: status.pop(kind, "True") for kind in ("Accepted", "Ready", "Refreshed")}
+    conditions = policy(conditions=[{"type": kind, "status": state} for kind, state in given.items()])["status"]
+    return {"metadata": {"name": name, "generation": 2}, "spec": spec, "status": {**conditions, **status}}
+
+
+@pytest.mark.parametrize(
+    ("objects", "result", "says"),
+    [
+        ([], "ok", "public-good Sigstore of this release"),
+        ([root()], "ok", "none with trouble"),
+        ([root(Accepted="False", Ready="False")], "fail", "Accepted=False"),
+        ([root(Ready="False", Refreshed="False")], "fail", "Ready=False"),
+        ([root(Refreshed="False")], "warn", "Refreshed=False"),
+        ([root(observedGeneration=1)], "warn", "has not judged"),
+        ([root(earliestExpiry=clock.format_time(datetime.now(UTC) + timedelta(days=29)))], "warn", "runs out"),
+        ([root(earliestExpiry=clock.format_time(datetime.now(UTC) + timedelta(days=31)))], "ok", "none with trouble"),
+    ],
+)
+def test_evidence_roots_are_looked_at(objects: list[dict[str, Any]], result: str, says: str) -> None:
+    check = only(evidence_roots.evidence_roots(FakeCluster({f"{OURS}/evidenceroots": objects}), SYSTEM))
+    assert check.result == result
+    assert says in check.found

@@ -4,23 +4,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import Result
 
+from countersign.api.evidence_root import EvidenceRootSpec, source_of
 from countersign.api.policy import ClusterTrustPolicy
 from countersign.cli.image.command import KeyFile
 from countersign.cli.policy.first_policy import dns_label, first_policy
+from countersign.cli.policy.manifests import snapshot
 from countersign.cli.policy.schema_check import problems
 from countersign.signatures.keys import parse_public_key
+from countersign.signatures.roots import public_good_root
 from countersign.trust.evidence.facts import ImageFacts, PlatformConfig
 from tests.stack.commandline import countersign
 from tests.stack.objects import (
     cluster_policy,
     container,
     deployment,
+    evidence_root,
     image_rule,
     pod,
     pod_spec,
@@ -284,3 +289,24 @@ def test_a_first_policy_names_the_keys_that_vouch() -> None:
 )
 def test_a_name_is_made_a_label(text: str, label: str) -> None:
     assert dns_label(text) == label
+
+
+def test_files_may_hold_evidence_roots_as_people_write_them_or_as_the_cluster_has_them(tmp_path: Path) -> None:
+    content = public_good_root().decode()
+    inline = evidence_root("inline", trustedRoot=content)
+    config_map = evidence_root("fetched", configMapRef={"name": "sigstore"})
+    source = source_of(msgspec.convert(config_map["spec"], EvidenceRootSpec))
+    exported = {**config_map, "status": {"trustedRoot": content, "source": source}}
+    bare = evidence_root("bare", configMapRef={"name": "sigstore"})
+    file = write(tmp_path, "all.yaml", listed(), inline, exported, bare)
+    roots = snapshot([Path(file)], "shop", "countersign-system").roots
+    assert roots["inline"] == roots["fetched"]
+    assert roots["inline"].anchors
+    assert "not fetched yet" in roots["bare"].problem
+
+
+def test_an_evidence_root_that_the_cluster_would_refuse_is_refused(tmp_path: Path) -> None:
+    wrong = evidence_root("wrong", trustedRoot="nothing")
+    result = try_on(tmp_path, [listed(), wrong], pod("api", "shop", pod_spec(container(PINNED))))
+    assert result.exit_code == 2
+    assert "spec.sigstore.trustedRoot" in result.output

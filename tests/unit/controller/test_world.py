@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from countersign.api.admission import Namespace, ServiceAccount
+from countersign.api.evidence_root import ConfigMapKeyRef, EvidenceRoot, EvidenceRootStatus, source_of
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.pause import AdmissionPause
@@ -12,9 +13,11 @@ from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy
 from countersign.controller.watching import Sighting, slim
 from countersign.controller.world import NOTHING, Touched, World
+from countersign.signatures.roots import public_good_root
+from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests.unit.controller.cluster import GOOD, resource_of
 from tests.unit.grants.build import active, changed, live, with_image
-from tests.unit.trust.build import audience, pause
+from tests.unit.trust.build import audience, evidence_root, pause
 
 
 def world() -> World:
@@ -191,3 +194,24 @@ def test_a_pause_concerns_the_door_and_no_judgement_and_one_that_vanished_unseen
     assert known.vanished(AdmissionPause, known.uids(AdmissionPause), set()) == Touched(pauses=True)
     assert known.pauses == {}
     assert see(known, pause(), 3) == NOTHING, "a list that was begun before it went does not open the door again"
+
+
+def test_an_evidence_root_concerns_judgement_when_its_content_is_another_and_not_when_it_was_only_refreshed() -> None:
+    known = world()
+    root = evidence_root(config_map_ref=ConfigMapKeyRef(name="sigstore"))
+    assert see(known, root) == Touched(policies=True, status=True, roots=True)
+    first = known.snapshot()
+    assert first.roots["private"].problem
+    content = public_good_root().decode()
+    status = EvidenceRootStatus(trusted_root=content, source=source_of(root.spec), fetched_at="2026-03-01T12:00:00Z")
+    fetched = msgspec.structs.replace(root, status=status)
+    assert see(known, fetched, 2) == Touched(policies=True, status=True, roots=True)
+    second = known.snapshot()
+    assert second.roots["private"] == second.roots[DEFAULT_ROOT]
+    again = msgspec.structs.replace(root, status=msgspec.structs.replace(status, fetched_at="2026-03-02T12:00:00Z"))
+    assert see(known, again, 3) == Touched(roots=True)
+    assert known.snapshot() is second
+    gone = known.vanished(EvidenceRoot, known.uids(EvidenceRoot), set())
+    assert gone == Touched(policies=True, status=True, roots=True)
+    assert "private" not in known.snapshot().roots
+    assert see(known, root, 4) == NOTHING, "a list that was begun before it went does not bring it back"

@@ -3,13 +3,15 @@
 from datetime import UTC, datetime
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
-from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicyRef
-from tests.unit.trust.build import pause
+from countersign.signatures.roots import public_good_root
+from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts, Policy, PolicyRef
+from tests.unit.trust.build import evidence_root, pause
 
 
 class Setup:
@@ -21,6 +23,7 @@ class Setup:
         self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
         self.revocations: WatchCache[Revocation] = WatchCache(clock)
         self.pauses: WatchCache[AdmissionPause] = WatchCache(clock)
+        self.evidence_roots: WatchCache[EvidenceRoot] = WatchCache(clock)
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache(clock)
         self.looked_up: list[str] = []
         self.state = GateState(
@@ -30,6 +33,7 @@ class Setup:
                 audiences=self.audiences,
                 revocations=self.revocations,
                 pauses=self.pauses,
+                evidence_roots=self.evidence_roots,
                 namespaces=self.namespaces,
             ),
             self.lookup,
@@ -55,9 +59,17 @@ def own_policy(namespace: str, name: str) -> Policy:
 def test_it_starts_when_every_kind_has_been_listed() -> None:
     setup = Setup()
     assert setup.state.starting() == (
-        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, Namespace"
+        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, EvidenceRoot, "
+        "Namespace"
     )
-    for cache in (setup.cluster_policies, setup.policies, setup.audiences, setup.revocations, setup.pauses):
+    for cache in (
+        setup.cluster_policies,
+        setup.policies,
+        setup.audiences,
+        setup.revocations,
+        setup.pauses,
+        setup.evidence_roots,
+    ):
         cache.synced.set()
     assert setup.state.starting() == "not listed yet: Namespace"
     setup.namespaces.synced.set()
@@ -66,12 +78,19 @@ def test_it_starts_when_every_kind_has_been_listed() -> None:
 
 def test_its_age_is_that_of_the_most_silent_watch() -> None:
     setup = Setup()
-    others = (setup.audiences, setup.revocations, setup.pauses, setup.namespaces, setup.policies)
+    others = (
+        setup.audiences,
+        setup.revocations,
+        setup.pauses,
+        setup.evidence_roots,
+        setup.namespaces,
+        setup.policies,
+    )
     for cache in (setup.cluster_policies, *others):
         setup.now += 10
         cache.touch()
     setup.now += 5
-    assert setup.state.age() == 55
+    assert setup.state.age() == 65
 
 
 def test_a_snapshot_is_made_once_for_many_changes_and_anew_after_each() -> None:
@@ -136,3 +155,27 @@ def test_a_pause_is_known_from_its_first_sight_to_its_end() -> None:
     assert setup.state.paused(found.ends) is not None
     setup.pauses.remove(Key("", "new"))
     assert setup.state.paused(now) is None
+
+
+def test_evidence_roots_come_with_the_snapshot_and_their_contents_beside_it() -> None:
+    setup = Setup()
+    content = public_good_root().decode()
+    assert setup.state.snapshot.roots[DEFAULT_ROOT].anchors
+    assert setup.state.content("private") is None
+    setup.evidence_roots.put(Key("", "private"), "u-1", "1", evidence_root(trusted_root=content))
+    facts = setup.state.snapshot.roots["private"]
+    assert setup.state.content("private") == (facts.hash, content.encode())
+    setup.evidence_roots.put(Key("", "private"), "u-1", "2", evidence_root(trusted_root="{"))
+    assert setup.state.snapshot.roots["private"].problem
+    setup.evidence_roots.remove(Key("", "private"))
+    assert "private" not in setup.state.snapshot.roots
+
+
+def test_an_evidence_root_that_cannot_be_read_is_not_replaced_by_the_built_in_one() -> None:
+    setup = Setup()
+    assert not setup.state.snapshot.roots[DEFAULT_ROOT].problem
+    setup.evidence_roots.reject(Key("", DEFAULT_ROOT), "from a newer release")
+    assert setup.state.snapshot.roots[DEFAULT_ROOT].problem
+    assert setup.state.content(DEFAULT_ROOT) is None
+    setup.evidence_roots.remove(Key("", DEFAULT_ROOT))
+    assert not setup.state.snapshot.roots[DEFAULT_ROOT].problem

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from countersign.api.admission import AdmissionRequest, AdmissionReview, ServiceAccount
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pause import AdmissionPause
@@ -124,6 +125,7 @@ class Workbench:
         self.audiences: WatchCache[ProtectedAudience] = WatchCache()
         self.revocations: WatchCache[Revocation] = WatchCache()
         self.pauses: WatchCache[AdmissionPause] = WatchCache()
+        self.evidence_roots: WatchCache[EvidenceRoot] = WatchCache()
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache()
         caches = Caches(
             cluster_policies=self.cluster_policies,
@@ -131,6 +133,7 @@ class Workbench:
             audiences=self.audiences,
             revocations=self.revocations,
             pauses=self.pauses,
+            evidence_roots=self.evidence_roots,
             namespaces=self.namespaces,
         )
         for _, cache in caches.named():

@@ -11,6 +11,7 @@ import msgspec
 
 from countersign.api.admission import UserInfo
 from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
+from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, SigstoreRoot
 from countersign.api.image_rule import (
     AttestationRule,
     Authority,
@@ -413,3 +414,9 @@ def pause(
         metadata=meta,
         spec=AdmissionPauseSpec(reason="the registry is down", expires_at=expires, requested_by="night-shift"),
     )
+
+
+def evidence_root(name: str = "private", *, generation: int = 1, **sigstore: Any) -> EvidenceRoot:
+    """An EvidenceRoot, as the watches show it: one of trusted_root, config_map_ref and tuf."""
+    meta = ObjectMeta(name=name, uid=f"uid-{name}", generation=generation, creation_timestamp="2026-01-01T00:00:00Z")
+    return EvidenceRoot(metadata=meta, spec=EvidenceRootSpec(sigstore=SigstoreRoot(**sigstore)))

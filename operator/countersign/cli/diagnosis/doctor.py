@@ -7,7 +7,7 @@ import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.cli.cluster.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
-from countersign.cli.diagnosis import api_server, grants, pauses, policies, services
+from countersign.cli.diagnosis import api_server, evidence_roots, grants, pauses, policies, services
 from countersign.cli.diagnosis.check import Check, Cluster
 from countersign.cli.terminal.exits import Exit, fail
 from countersign.cli.terminal.output import Format, OutputOption, print_rows
@@ -24,6 +24,7 @@ CHECKS: tuple[Callable[[Cluster, str], Iterator[Check]], ...] = (
     pauses.pauses,
     policies.policies,
     policies.coverage,
+    evidence_roots.evidence_roots,
     grants.suspended,
 )
 

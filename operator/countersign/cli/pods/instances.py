@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta, OwnerReference
 from countersign.api.names import DRY_RUN_RECEIPT, POD_UID_LABEL, RECEIPT_ANNOTATION
@@ -19,6 +20,7 @@ from countersign.cli.pods.workloads import JOB, POD, REPLICA_SET, Kind
 from countersign.cli.terminal.exits import note
 from countersign.cluster.owners import ControllerLinks, Owned, Resolved, controller_of
 from countersign.controller.receipts import remember
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot, from_resource
 from countersign.trust.receipt import Receipt
 
@@ -60,7 +62,7 @@ class ReceiptView(NamedTuple):
 
 
 def policies_in_force(kube: Kube, namespace: str, system_namespace: str) -> PolicySnapshot:
-    """Policies that could govern pods of the namespace, audiences, revocations. Raises ApiError."""
+    """Policies that could govern pods of the namespace, audiences, revocations, evidence roots. Raises ApiError."""
     policies: tuple[ClusterTrustPolicy | TrustPolicy, ...] = (
         *kube.items(collection(ClusterTrustPolicy), ClusterTrustPolicy),
         *kube.items(collection(TrustPolicy, namespace), TrustPolicy),
@@ -69,6 +71,7 @@ def policies_in_force(kube: Kube, namespace: str, system_namespace: str) -> Poli
         policies=tuple(from_resource(policy) for policy in policies),
         audiences=tuple(kube.items(collection(ProtectedAudience), ProtectedAudience)),
         revocations=tuple(revocations(kube, dict.fromkeys((namespace, system_namespace)))),
+        roots=KnownRoots(kube.items(collection(EvidenceRoot), EvidenceRoot)),
         system_namespace=system_namespace,
     )
 

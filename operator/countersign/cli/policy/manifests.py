@@ -9,19 +9,21 @@ import msgspec
 import yaml
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cli.policy.schema_check import problems
 from countersign.cli.terminal.exits import fail
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")
 
-Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation
+Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | EvidenceRoot
 _KINDS: Final[dict[str, type[Declared]]] = {
-    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation)
+    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, EvidenceRoot)
 }
 
 
@@ -82,7 +84,7 @@ def documents(path: Path) -> Iterator[Document]:
 
 
 def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
-    """The policies, audiences and revocations in these files, in force. `namespace`: for objects that name none."""
+    """All that these files declare, in force. `namespace`: for objects that name none."""
     return in_force([one for path in paths for one in documents(path)], namespace, system_namespace)
 
 
@@ -103,6 +105,7 @@ def in_force(documents: Sequence[Document], namespace: str, system_namespace: st
         policies=tuple(policies),
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
+        roots=KnownRoots(one for one in declared if isinstance(one, EvidenceRoot)),
         system_namespace=system_namespace,
     )
 
