@@ -8,17 +8,24 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
+import msgspec
 import structlog
 import typer
 
 from countersign.cli.image import docker_config
 from countersign.cli.terminal.exits import fail
+from countersign.gate.evidence.examiner import Examiner
 from countersign.gate.evidence.inquiry import EvidenceSource
+from countersign.gate.evidence.roots import RootContent
 from countersign.gate.evidence.service import EvidenceRequest, EvidenceService, PullSecret
 from countersign.registry.addresses import AddressPolicy
-from countersign.registry.client import RegistryClient
+from countersign.registry.client import Access, RegistryClient
+from countersign.registry.manifest import Descriptor
 from countersign.registry.transport import Transport
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.images.reference import ImageReference
+from countersign.trust.policies.policy import RootFacts
 
 ANSWER_SECONDS: Final = 30.0
 """For all images of one question. A person waits longer than an API server."""
@@ -58,8 +65,13 @@ class Registries(NamedTuple):
 
 
 @asynccontextmanager
-async def evidence_source(registries: Registries) -> AsyncIterator[EvidenceSource]:
-    """The gate's evidence service with the person's credentials; ends the command if an option means nothing."""
+async def evidence_source(
+    registries: Registries, roots: Mapping[str, RootFacts], everything: Examiner | None = None
+) -> AsyncIterator[EvidenceSource]:
+    """The gate's evidence service with the person's credentials; ends the command if an option means nothing.
+
+    `roots`: of the snapshot at hand. `everything`: is shown each candidate, of whatever type.
+    """
     if registries.offline:
         yield _Offline()
         return
@@ -72,14 +84,35 @@ async def evidence_source(registries: Registries) -> AsyncIterator[EvidenceSourc
     path = registries.docker_config or docker_config.default_path()
     with _logs_on_stderr():
         async with transport:
-            client = RegistryClient(transport)
+            client = RegistryClient(transport) if everything is None else _Untold(transport)
             credentials = _Credentials(path)
-            service = EvidenceService(client, credentials)
+            service = EvidenceService(client, credentials, roots=_Contents(roots), examiner=everything)
             try:
                 yield _Personal(service, credentials)
             finally:
                 await service.close()
                 await client.close()
+
+
+class _Contents:
+    """`gate.evidence.roots.Roots`: those of a snapshot."""
+
+    def __init__(self, roots: Mapping[str, RootFacts]) -> None:
+        self._roots = roots if isinstance(roots, KnownRoots) else KnownRoots()
+
+    def content(self, name: str) -> RootContent | None:
+        """As in Roots."""
+        found = self._roots.content(name)
+        return RootContent(*found) if found is not None else None
+
+
+class _Untold(RegistryClient):
+    """Referrers without what is written beside them, which could spare a look at them."""
+
+    async def referrers(self, image: ImageReference, digest: str, access: Access) -> tuple[Descriptor, ...]:
+        """As in RegistryClient."""
+        listed = await super().referrers(image, digest, access)
+        return tuple(msgspec.structs.replace(one, annotations=None) for one in listed)
 
 
 class _Credentials:

@@ -1,7 +1,7 @@
 """The gate's verdict, made here: the same questions, the same functions, in the same order."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from countersign.trust.evidence.needs import EvidenceNeed, evidence_needs
 from countersign.trust.images.extraction import extract
 from countersign.trust.images.pins import facts_by_image, pins
 from countersign.trust.pods.subject import Subject
-from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.policies.policy import PolicySnapshot, RootFacts
 from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import Receipt
 from countersign.trust.verdicts.verdict import Evidence, Stage, Verdict, judge
@@ -50,7 +50,7 @@ class Judged(NamedTuple):
 
 def judge_creation(snapshot: PolicySnapshot, subject: Subject, registries: Registries) -> Judged:
     """What would become of a pod at its creation, by what the registries say."""
-    return judge_by(snapshot, subject, evidence_by(registries, needs_of(snapshot, subject), subject))
+    return judge_by(snapshot, subject, evidence_by(registries, needs_of(snapshot, subject), subject, snapshot.roots))
 
 
 def judge_by(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, now: datetime | None = None) -> Judged:
@@ -70,7 +70,7 @@ def judge_live(
     snapshot: PolicySnapshot, subject: Subject, registries: Registries, receipt: Receipt | None = None
 ) -> Judged:
     """What the policies make of a pod that exists. `receipt`: the one that its grant rests on, whose facts stand."""
-    evidence = evidence_by(registries, needs_of(snapshot, subject), subject, receipt)
+    evidence = evidence_by(registries, needs_of(snapshot, subject), subject, snapshot.roots, receipt)
     return _judged(snapshot, subject, evidence, "live", datetime.now(UTC))
 
 
@@ -80,18 +80,20 @@ def needs_of(snapshot: PolicySnapshot, subject: Subject) -> tuple[EvidenceNeed, 
 
 
 def evidence_by(
-    registries: Registries, needs: Sequence[EvidenceNeed], subject: Subject, receipt: Receipt | None = None
+    registries: Registries,
+    needs: Sequence[EvidenceNeed],
+    subject: Subject,
+    roots: Mapping[str, RootFacts],
+    receipt: Receipt | None = None,
 ) -> Evidence:
-    """What the registries say; a receipt's facts where they answer."""
-    return asyncio.run(_evidence(registries, needs, subject, receipt)) if needs else {}
+    """What the registries say, signatures held against the roots of the snapshot; a receipt's facts where they answer."""
 
+    async def ask() -> Evidence:
+        async with evidence_source(registries, roots) as source:
+            until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+            return await evidence_for(source, needs, receipt, subject, until)
 
-async def _evidence(
-    registries: Registries, needs: Sequence[EvidenceNeed], subject: Subject, receipt: Receipt | None
-) -> Evidence:
-    async with evidence_source(registries) as source:
-        until = asyncio.get_running_loop().time() + ANSWER_SECONDS
-        return await evidence_for(source, needs, receipt, subject, until)
+    return asyncio.run(ask()) if needs else {}
 
 
 def _judged(snapshot: PolicySnapshot, subject: Subject, evidence: Evidence, stage: Stage, now: datetime) -> Judged:

@@ -78,7 +78,7 @@ def _evidence(case: Case, needs: Sequence[EvidenceNeed], registries: Registries,
             f"evidence: nothing is recorded of {images}: list it in evidence.images, record it (--record), or ask the "
             "registry (evidence: {registry: live})"
         )
-    found = evidence_by(registries, unknown, case.subject)
+    found = evidence_by(registries, unknown, case.subject, case.snapshot.roots)
     for image, one in found.items():
         if isinstance(one, Unverifiable):
             raise BadCase(f"evidence: {image}: {one.reason}: {one.message}")
