@@ -13,7 +13,7 @@ import msgspec
 from countersign.signatures.classic import claimed_reference
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
-from countersign.signatures.roots import TrustRoot
+from countersign.signatures.roots import BadTrustRoot, TrustRoot, parse_trust_root
 from countersign.signatures.signers import Opened, open_bundle, open_envelope, open_payload
 from countersign.signatures.statements import SIGN_PREDICATE_TYPE, STATEMENT_V1, Statement, read_statement
 from countersign.trust.evidence.conditions import condition_name
@@ -97,15 +97,30 @@ def pack(candidate: Candidate, question: Question) -> tuple[bytes, bytes]:
 
 
 def examine_packed(asked: bytes, data: bytes) -> bytes:
-    """As `examine`, from bytes to bytes (MessagePack): what a worker process runs."""
+    """As `examine`, from bytes to bytes (MessagePack): what a worker process runs (`runtime.workers`).
+
+    Only there are conditions evaluated: they need a process without threads, that can be killed.
+    """
     packed = msgspec.msgpack.decode(asked, type=_Packed)
     candidate = Candidate(form=packed.form, data=data, annotations=packed.annotations)
-    return msgspec.msgpack.encode(examine(candidate, packed.question))
+    from countersign.signatures.apart import evaluate_apart
+
+    return msgspec.msgpack.encode(examine(candidate, packed.question, evaluate_apart))
 
 
 def unpack(answer: bytes) -> Examined:
     """What `examine_packed` returned."""
     return msgspec.msgpack.decode(answer, type=Examined)
+
+
+def _roots(contents: Sequence[bytes]) -> list[TrustRoot]:
+    found = []
+    for content in contents:
+        try:
+            found.append(parse_trust_root(content))
+        except BadTrustRoot:
+            continue  # Nothing rests on it; its object's status says what to mend.
+    return found
 
 
 def _unevaluated(conditions: Sequence[str], variables: Mapping[str, object]) -> Sequence[tuple[bool, str]]:
@@ -114,7 +129,7 @@ def _unevaluated(conditions: Sequence[str], variables: Mapping[str, object]) -> 
 
 def _examine(candidate: Candidate, question: Question, evaluate: Evaluate) -> Examined:
     keys = _keys(question.keys)
-    roots: tuple[TrustRoot, ...] = ()
+    roots = _roots(question.roots)
     if candidate.form == "simple-signing":
         vouches = open_payload(candidate.data, candidate.annotations, keys, roots)
         reference = claimed_reference(candidate.data, question.digest)

@@ -65,8 +65,11 @@ _TOKEN: Final = re.compile(
 )
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A word of CEL."""
+
     kind: str
+    """string, number, name or mark."""
     text: str
 
 
@@ -92,14 +95,15 @@ def problem(expression: str) -> str:
     hidden = next((one for one in expression if not one.isprintable() and one not in "\t\n\r"), None)
     if hidden is not None:
         return f"the character U+{ord(hidden):04X} cannot be seen: write it as an escape, such as \\u{ord(hidden):04x}"
-    tokens = _tokens(expression)
+    tokens = tokens_of(expression)
     if isinstance(tokens, str):
         return tokens
     return _problem_of_brackets(tokens) or _problem_of_names(tokens)
 
 
-def _tokens(expression: str) -> list[_Token] | str:
-    tokens: list[_Token] = []
+def tokens_of(expression: str) -> list[Token] | str:
+    """The words of an expression, or why it cannot be taken apart."""
+    tokens: list[Token] = []
     position = 0
     while position < len(expression):
         if expression.startswith("//", position):
@@ -112,11 +116,11 @@ def _tokens(expression: str) -> list[_Token] | str:
             return f"the character {found!r} has no meaning in CEL outside of a string"
         position = match.end()
         if match.lastgroup != "space":
-            tokens.append(_Token(match.lastgroup or "", match.group()))
+            tokens.append(Token(match.lastgroup or "", match.group()))
     return tokens
 
 
-def _problem_of_brackets(tokens: list[_Token]) -> str:
+def _problem_of_brackets(tokens: list[Token]) -> str:
     closing = {")": "(", "]": "[", "}": "{"}
     open_now: list[_Bracket] = []
     comprehensions = negations = 0
@@ -144,7 +148,7 @@ def _problem_of_brackets(tokens: list[_Token]) -> str:
     return f"a {open_now[-1].opens!r} is never closed" if open_now else ""
 
 
-def _calls_comprehension(tokens: list[_Token], bracket: int) -> bool:
+def _calls_comprehension(tokens: list[Token], bracket: int) -> bool:
     return (
         bracket >= 2
         and tokens[bracket - 1].kind == "name"
@@ -153,7 +157,7 @@ def _calls_comprehension(tokens: list[_Token], bracket: int) -> bool:
     )
 
 
-def _problem_of_names(tokens: list[_Token]) -> str:
+def _problem_of_names(tokens: list[Token]) -> str:
     known = {*VARIABLES, *_variables_of_comprehensions(tokens)}
     for index, (kind, text) in enumerate(tokens):
         if kind != "name":
@@ -168,7 +172,7 @@ def _problem_of_names(tokens: list[_Token]) -> str:
     return ""
 
 
-def _variables_of_comprehensions(tokens: list[_Token]) -> set[str]:
+def _variables_of_comprehensions(tokens: list[Token]) -> set[str]:
     return {
         tokens[index + 1].text
         for index, token in enumerate(tokens)

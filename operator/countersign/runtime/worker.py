@@ -1,0 +1,111 @@
+"""A worker process: calls functions by name, one at a time, until its service closes the connection.
+
+Started as `python -m countersign.runtime.worker DESCRIPTOR MEMORY` by `workers.Workers`, with a socket as DESCRIPTOR. A
+request is `Request` as MessagePack behind its length (4 bytes, big-endian), then the parts; the answer is `Answer`
+likewise, then the result. Nothing is imported here but what a request names: the process starts small.
+"""
+
+import importlib
+import os
+import resource
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+import msgspec
+
+LENGTH: Final = struct.Struct(">I")
+MAX_HEAD_BYTES: Final = 64 * 1024
+
+
+class Request(msgspec.Struct, array_like=True):
+    """Head of a request."""
+
+    function: str
+    """`module:function`; it takes as many bytes objects as there are parts, and returns one."""
+    seconds: float
+    """After so much CPU time the kernel ends the process, should the service not be there to do it."""
+    lengths: tuple[int, ...]
+    """Of the parts."""
+
+
+class Answer(msgspec.Struct, array_like=True):
+    """Head of an answer."""
+
+    length: int
+    """Of the result."""
+    error: str = ""
+    """What the function raised; there is no result then."""
+    spent: bool = False
+    """The process has grown too large to be worth keeping, and ends."""
+
+
+def main() -> None:
+    """Serve until the connection is closed."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    memory = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    while (request := _request(connection)) is not None:
+        answer, result = _answer(*request)
+        del request
+        answer.spent = answer.spent or _resident_bytes() > memory // 2
+        head = msgspec.msgpack.encode(answer)
+        connection.sendall(LENGTH.pack(len(head)) + head)
+        connection.sendall(result)
+        if answer.spent:
+            break
+
+
+def _request(connection: socket.socket) -> tuple[Request, list[bytes]] | None:
+    length = _read(connection, LENGTH.size)
+    if length is None:
+        return None
+    head = _read(connection, LENGTH.unpack(length)[0])
+    if head is None:
+        return None
+    request = msgspec.msgpack.decode(head, type=Request)
+    parts = [_read(connection, size) for size in request.lengths]
+    return None if None in parts else (request, cast("list[bytes]", parts))
+
+
+def _read(connection: socket.socket, size: int) -> bytes | None:
+    """So many bytes, or None where the connection ends first."""
+    read = bytearray(size)
+    view = memoryview(read)
+    while view:
+        count = connection.recv_into(view)
+        if not count:
+            return None
+        view = view[count:]
+    return bytes(read)
+
+
+def _answer(request: Request, parts: list[bytes]) -> tuple[Answer, bytes]:
+    limit = int(time.process_time() + request.seconds) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+    try:
+        result = _function(request.function)(*parts)
+    except MemoryError:
+        return Answer(0, error="it takes more memory than it may", spent=True), b""
+    except Exception as error:
+        return Answer(0, error=f"{type(error).__name__}: {error}"[:500]), b""
+    return Answer(len(result)), result
+
+
+def _function(name: str) -> Callable[..., bytes]:
+    module, _, function = name.partition(":")
+    return cast("Callable[..., bytes]", getattr(importlib.import_module(module), function))
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs 5 ms of the start
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+if __name__ == "__main__":
+    main()
