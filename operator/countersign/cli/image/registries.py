@@ -6,13 +6,14 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
 import typer
 
 from countersign.cli.image import docker_config
+from countersign.cli.image.examining import WorkingExaminer
 from countersign.cli.terminal.exits import fail
 from countersign.gate.evidence.examiner import Examiner
 from countersign.gate.evidence.inquiry import EvidenceSource
@@ -64,9 +65,16 @@ class Registries(NamedTuple):
     offline: bool = False
 
 
+class ClosableExaminer(Examiner, Protocol):
+    """An examiner that must be closed."""
+
+    async def close(self) -> None:
+        """End what it started."""
+
+
 @asynccontextmanager
 async def evidence_source(
-    registries: Registries, roots: Mapping[str, RootFacts], everything: Examiner | None = None
+    registries: Registries, roots: Mapping[str, RootFacts], everything: ClosableExaminer | None = None
 ) -> AsyncIterator[EvidenceSource]:
     """The gate's evidence service with the person's credentials; ends the command if an option means nothing.
 
@@ -86,11 +94,13 @@ async def evidence_source(
         async with transport:
             client = RegistryClient(transport) if everything is None else _Untold(transport)
             credentials = _Credentials(path)
-            service = EvidenceService(client, credentials, roots=_Contents(roots), examiner=everything)
+            examiner = everything or WorkingExaminer()
+            service = EvidenceService(client, credentials, roots=_Contents(roots), examiner=examiner)
             try:
                 yield _Personal(service, credentials)
             finally:
                 await service.close()
+                await examiner.close()
                 await client.close()
 
 
@@ -149,8 +159,15 @@ class _Personal:
         self, requests: Iterable[EvidenceRequest], deadline: float
     ) -> Mapping[EvidenceRequest, ImageFacts | Unverifiable]:
         asked = tuple(requests)
-        await asyncio.to_thread(self._credentials.prepare, {request.reference.registry for request in asked})
+        await asyncio.to_thread(self._credentials.prepare, {name for one in asked for name in _registries(one)})
         return await self._service.gather(asked, deadline)
+
+
+def _registries(request: EvidenceRequest) -> Iterator[str]:
+    yield request.reference.registry
+    for repository in request.repositories:
+        if repository:
+            yield ImageReference.parse(repository).registry
 
 
 class _Offline:

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from countersign.cli.image.examining import WorkingExaminer
 from countersign.cli.image.registries import ANSWER_SECONDS, Registries, evidence_source
-from countersign.gate.evidence.examiner import Judged, LocalExaminer
+from countersign.gate.evidence.examiner import Judged
 from countersign.gate.evidence.service import EvidenceRequest
 from countersign.registry.fairness import Share
 from countersign.signatures.examine import Candidate, Examined, Question
 from countersign.signatures.known_roots import KnownRoots
 from countersign.signatures.statements import SIGN_PREDICATE_TYPE
-from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.evidence.facts import Attestation, ImageFacts, Unverifiable
 from countersign.trust.evidence.needs import PredicateNeed
 
 
@@ -30,6 +31,8 @@ class Seen(NamedTuple):
     form: str
     predicate_type: str
     """What it says that it is, signed or not; empty: a classic signature, or nothing that could be read."""
+    payload: bytes
+    """The statement, signed or not; empty: as above."""
     examined: Examined
 
 
@@ -38,17 +41,23 @@ class Watching:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
-        self._examiner = LocalExaminer()
+        self._examiner = WorkingExaminer()
+
+    async def close(self) -> None:
+        """End what the examiner started."""
+        await self._examiner.close()
 
     async def examine(self, candidates: Sequence[Candidate], question: Question, share: Share) -> Judged:
         """As in Examiner."""
-        types = [claimed_type(one) for one in candidates]
+        payloads = [claimed_statement(one) for one in candidates]
+        types = [_type_of(one) for one in payloads]
         others = {one: () for one in types if one and one != SIGN_PREDICATE_TYPE}
         asked = msgspec.structs.replace(question, predicates={**others, **question.predicates})
         judged = await self._examiner.examine(candidates, asked, share)
-        for candidate, type_, examined in zip(candidates, types, judged.answers, strict=True):
+        for candidate, type_, payload, examined in zip(candidates, types, payloads, judged.answers, strict=True):
             blob = f"sha256:{hashlib.sha256(candidate.data).hexdigest()}"
-            self.seen.append(Seen(question.digest, blob, candidate.form, type_, examined))
+            told = msgspec.structs.replace(examined, attestations=_told(examined.attestations))
+            self.seen.append(Seen(question.digest, blob, candidate.form, type_, payload, told))
         return judged
 
 
@@ -72,9 +81,12 @@ def look(request: EvidenceRequest, registries: Registries, roots: KnownRoots) ->
 
     facts = asyncio.run(ask())
     if isinstance(facts, ImageFacts):
-        attestations = tuple(one for one in facts.attestations if one.predicate_type != SIGN_PREDICATE_TYPE)
-        facts = msgspec.structs.replace(facts, attestations=attestations)
+        facts = msgspec.structs.replace(facts, attestations=_told(facts.attestations))
     return Look(facts, tuple(sorted(watching.seen, key=lambda one: (one.signed, one.predicate_type, one.blob))))
+
+
+def _told(attestations: Sequence[Attestation]) -> tuple[Attestation, ...]:
+    return tuple(one for one in attestations if one.predicate_type != SIGN_PREDICATE_TYPE)
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
@@ -89,15 +101,22 @@ class _Statement(msgspec.Struct, rename="camel"):
     predicate_type: str = ""
 
 
-def claimed_type(candidate: Candidate) -> str:
-    """The predicate type that a candidate claims. Nothing of it is verified; empty: there is none."""
+def claimed_statement(candidate: Candidate) -> bytes:
+    """The statement that a candidate holds. Nothing of it is verified; empty: there is none."""
     try:
         if candidate.form == "bundle":
             payload = msgspec.json.decode(candidate.data, type=_Bundle).dsse_envelope.payload
         elif candidate.form == "dsse":
             payload = msgspec.json.decode(candidate.data, type=_Envelope).payload
         else:
-            return ""
-        return msgspec.json.decode(base64.b64decode(payload), type=_Statement).predicate_type
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError, RecursionError):
+            return b""
+        return base64.b64decode(payload)
+    except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError):
+        return b""
+
+
+def _type_of(statement: bytes) -> str:
+    try:
+        return msgspec.json.decode(statement, type=_Statement).predicate_type if statement else ""
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return ""

@@ -1,1 +1,1 @@
-"""Policies in files: a first one, the manifests read strictly, and trials of them."""
+"""Policies before they are in force: a first one, and trials of them."""

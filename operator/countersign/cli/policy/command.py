@@ -8,7 +8,9 @@ import msgspec
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
-from countersign.cli.image.command import find_facts, load_keys, parse_image
+from countersign.cli.files.manifests import STDIN, Document, documents, snapshot
+from countersign.cli.image.inputs import load_keys, load_root, parse_image
+from countersign.cli.image.naming import dns_label
 from countersign.cli.image.registries import (
     AddressRangeOption,
     DockerConfigOption,
@@ -17,18 +19,20 @@ from countersign.cli.image.registries import (
     Registries,
     RegistryCAOption,
 )
+from countersign.cli.image.search import look
 from countersign.cli.pods.workloads import Planned, planned, user
-from countersign.cli.policy.first_policy import first_policy
-from countersign.cli.policy.manifests import STDIN, Document, documents, snapshot
+from countersign.cli.policy.first_policy import first_policy, root_document
+from countersign.cli.policy.first_signers import signers_of
 from countersign.cli.policy.suite.command import SuiteFormat, run_suite
 from countersign.cli.terminal.exits import Exit, fail, note
 from countersign.cli.terminal.output import Format
 from countersign.cli.verdicts.judging import judge_creation
 from countersign.cli.verdicts.report import print_judged
+from countersign.gate.evidence.service import EvidenceRequest
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.composition import accept
-from countersign.trust.policies.policy import NamespaceFacts
+from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts
 
 app = typer.Typer(help="Write policies, and try them before they are in force.", no_args_is_help=True)
 
@@ -41,8 +45,21 @@ def init(
     *,
     key: Annotated[
         list[Path] | None,
-        typer.Option(help="PEM file of a public key that signed it (cosign.pub). Repeatable. Without: by digest."),
+        typer.Option(
+            help="PEM file of a public key that signed it (cosign.pub). Repeatable. Without: by the identities that "
+            "certificates name."
+        ),
     ] = None,
+    evidence_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="trusted_root.json that certificates go back to, printed as an EvidenceRoot besides; else the "
+            "public-good Sigstore's."
+        ),
+    ] = None,
+    signature_repository: Annotated[
+        str, typer.Option(help="Where signatures are kept, if not beside the image (COSIGN_REPOSITORY).")
+    ] = "",
     name: Annotated[str | None, typer.Option(help="Name of the policy; else from the repository.")] = None,
     namespace_label: Annotated[
         list[str] | None,
@@ -56,26 +73,44 @@ def init(
 ) -> None:
     """Print a first ClusterTrustPolicy in mode Audit, with comments, for the image's repository.
 
+    It names who has signed the image, and what is attested of it by whom: by these keys, or by the identities that
+    certificates name. Where nobody has, it lists the digest.
+
     Exit code 0: printed. 1: keys were given and none of them has signed the image. 3: the registry could not tell.
     """
     keys = load_keys(key or [])
     labels = parse_labels(namespace_label or [], "--namespace-label")
     registries = Registries(registry_ca or (), insecure_registry or (), allow_address_range or (), docker_config)
-    found = find_facts(parse_image(image), keys, registries, want_config=True)
-    if isinstance(found, Unverifiable):
-        fail(f"{found.reason}: {found.message}", Exit.UNKNOWN)
-    signed = {vouch.key_fingerprint for vouch in found.vouches}
-    vouching = [one for one in keys if one.key.fingerprint in signed]
-    if keys and not vouching:
+    request = EvidenceRequest(
+        reference=parse_image(image),
+        keys=tuple(one.key for one in keys),
+        roots=() if keys and not evidence_root else (DEFAULT_ROOT,),
+        repositories=(_repository(signature_repository),),
+        want_config=True,
+        namespace="",
+        service_account="",
+    )
+    found = look(request, registries, load_root(evidence_root))
+    facts = found.facts
+    if isinstance(facts, Unverifiable):
+        fail(f"{facts.reason}: {facts.message}", Exit.UNKNOWN)
+    signed = {vouch.key_fingerprint for vouch in facts.vouches}
+    if keys and not any(one.key.fingerprint in signed for one in keys):
         fail(
-            f"none of these keys has signed {found.image}@{found.digest}: sign it (cosign sign --key ...), "
-            "or leave --key out for a policy that lists its digest",
+            f"none of these keys has signed {facts.image}@{facts.digest}: sign it (cosign sign --key ...), "
+            "or leave --key out for a policy that goes by what else is found",
             Exit.NO,
         )
+    attesting = {one.vouch.key_fingerprint for one in facts.attestations}
     for one in keys:
-        if one not in vouching:
+        if one.key.fingerprint not in signed | attesting:
             note(f"{one.path} has not signed the image and is left out")
-    typer.echo(first_policy(found, vouching, name=name, labels=labels, owner=owner), nl=False)
+    root = dns_label(evidence_root.stem) if evidence_root else ""
+    if evidence_root:
+        typer.echo(root_document(root, evidence_root.read_text("utf-8")), nl=False)
+    signers = signers_of(facts, found.seen, keys, root)
+    text = first_policy(facts, signers, name=name, labels=labels, owner=owner, repository=signature_repository)
+    typer.echo(text, nl=False)
 
 
 @app.command("test")
@@ -164,6 +199,10 @@ def try_policies(
     heading = {"pod": f"{home}/{plan.name}" + (f" (of {plan.kind.kind} {plan.name})" if plan.controller else "")}
     print_judged(judged, heading, shown)
     raise typer.Exit(judged.exit)
+
+
+def _repository(text: str) -> str:
+    return parse_image(text).name if text else ""
 
 
 def parse_labels(texts: list[str], option: str) -> dict[str, str]:

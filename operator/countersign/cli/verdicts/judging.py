@@ -86,7 +86,7 @@ def evidence_by(
     roots: Mapping[str, RootFacts],
     receipt: Receipt | None = None,
 ) -> Evidence:
-    """What the registries say, signatures held against the roots of the snapshot; a receipt's facts where they answer."""
+    """What the registries say, held against these roots; a receipt's facts where they answer."""
 
     async def ask() -> Evidence:
         async with evidence_source(registries, roots) as source:

@@ -81,7 +81,14 @@ class WarmUp:
         if namespace is None:
             return []
         policies = governing(self._state.snapshot, Subject(pod=pod, namespace=namespace, requester=None))
-        return [request_for(need, pod, namespace.name) for need in evidence_needs(policies, pod, self._state.snapshot.roots)] if policies else []
+        return (
+            [
+                request_for(need, pod, namespace.name)
+                for need in evidence_needs(policies, pod, self._state.snapshot.roots)
+            ]
+            if policies
+            else []
+        )
 
     async def _put(self, question: EvidenceRequest) -> bool:
         loop = asyncio.get_running_loop()

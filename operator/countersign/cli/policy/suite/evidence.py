@@ -14,6 +14,7 @@ from countersign.cli.policy.suite.model import (
 )
 from countersign.cli.policy.suite.reading import BadCase, Case, beside, parse_time
 from countersign.signatures.keys import BadPublicKey, parse_public_key
+from countersign.signatures.statements import STATEMENT_V1
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import (
     Attestation,
@@ -181,7 +182,22 @@ def evaluated(
     expressions: Sequence[str], attestation: RecordedAttestation, image: str, digest: str
 ) -> dict[str, tuple[bool, str]]:
     """What conditions make of a predicate that is written down, by the evaluation that the gate runs."""
-    raise NotImplementedError
+    from countersign.signatures.cel import context
+    from countersign.signatures.findings import judged
+
+    statement = {
+        "_type": STATEMENT_V1,
+        "subject": [{"name": image, "digest": dict([digest.split(":", 1)])}],
+        "predicateType": attestation.predicate_type,
+        "predicate": attestation.predicate,
+    }
+    variables: dict[str, object] = {
+        "statement": statement,
+        "predicate": attestation.predicate,
+        "subject": {"name": image, "digest": digest},
+    }
+    known = context(variables)
+    return {expression: judged(expression, known, variables) for expression in expressions}
 
 
 def record_of(need: EvidenceNeed, facts: ImageFacts | Unverifiable, roots: Mapping[str, RootFacts]) -> RecordedImage:

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from countersign.api import clock
+from countersign.cli.files.manifests import Document, documents, in_force
+from countersign.cli.files.schema_check import model_problems
 from countersign.cli.pods.workloads import Planned, planned, user
-from countersign.cli.policy.manifests import Document, documents, in_force
-from countersign.cli.policy.schema_check import model_problems
 from countersign.cli.policy.suite.model import (
     API_VERSION,
     KIND,

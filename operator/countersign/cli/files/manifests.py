@@ -13,7 +13,7 @@ from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
-from countersign.cli.policy.schema_check import problems
+from countersign.cli.files.schema_check import problems
 from countersign.cli.terminal.exits import fail
 from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
