@@ -28,6 +28,9 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 FULCIO = "1.3.6.1.4.1.57264.1."
 SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 
+FOR_SECRETS = x509.KeyUsage(False, False, True, False, False, False, False, False, False)
+"""Key encipherment only."""
+
 Key = ec.EllipticCurvePrivateKey
 
 
@@ -79,7 +82,8 @@ class Leaf:
 class FakeSigstore:
     """Certificate authority with an intermediate, a certificate log, a log of each generation."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, key_identifiers: bool = True) -> None:
+        self._key_identifiers = key_identifiers
         self.root_key, self.ca_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         self.root = self.authority("root", self.root_key, "root", self.root_key)
         self.ca = self.authority("intermediate", self.ca_key, "root", self.root_key)
@@ -108,14 +112,19 @@ class FakeSigstore:
         ).encode()
 
     def authority(self, name: str, key: Key, issuer: str, issuer_key: Key) -> x509.Certificate:
-        return (
+        builder = (
             _builder(_name(name), _name(issuer), key, NOW - timedelta(days=30), NOW + timedelta(days=365))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(key_usage(ca=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-            .sign(issuer_key, hashes.SHA256())
         )
+        return self._identified(builder, key, issuer_key).sign(issuer_key, hashes.SHA256())
+
+    def _identified(self, builder: x509.CertificateBuilder, key: Key, issuer_key: Key) -> x509.CertificateBuilder:
+        if not self._key_identifiers:
+            return builder
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        return builder.add_extension(own, critical=False).add_extension(issuer, critical=False)
 
     def leaf(
         self,
@@ -124,6 +133,7 @@ class FakeSigstore:
         extensions: dict[int, bytes] | None = None,
         usages: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.CODE_SIGNING,),
         ca: bool = False,
+        for_signatures: bool = True,
         issuer: str = "intermediate",
         issuer_key: Key | None = None,
         ct_key: Key | None = None,
@@ -135,11 +145,10 @@ class FakeSigstore:
         issuer_key = issuer_key or self.ca_key
         builder = (
             _builder(x509.Name([]), _name(issuer), key, NOW - timedelta(minutes=1), NOW + timedelta(minutes=9))
-            .add_extension(key_usage(ca=ca), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+            .add_extension(key_usage(ca=ca) if for_signatures else FOR_SECRETS, critical=True)
             .add_extension(x509.SubjectAlternativeName(subjects), critical=True)
         )
+        builder = self._identified(builder, key, issuer_key)
         if usages:
             builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if ca:

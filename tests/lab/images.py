@@ -149,7 +149,7 @@ class Repository:
 
     def referrers(self, digest: str) -> list[dict[str, Any]]:
         """Descriptors of what refers to this digest, where the registry has the referrers API."""
-        return list(self._http.get(f"/v2/{self.name}/referrers/{digest}", expect=200).body["manifests"])
+        return list(self._http.get(f"/v2/{self.name}/referrers/{digest}", expect=200).body["manifests"] or [])
 
     def tags(self) -> list[str]:
         """All tags, those of signatures included."""

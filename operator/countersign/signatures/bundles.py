@@ -90,7 +90,7 @@ class _Material(msgspec.Struct, rename="camel"):
     public_key: _PublicKeyHint | None = None
     certificate: _Bytes | None = None
     x509_certificate_chain: _Chain | None = msgspec.field(name="x509CertificateChain", default=None)
-    tlog_entries: tuple[Any, ...] = ()
+    tlog_entries: tuple[Any, ...] | None = None
     timestamp_verification_data: _Timestamps | None = None
 
 
@@ -131,12 +131,13 @@ def _material(value: Any, *, proof_needed: bool) -> tuple[str, Material]:
         return "", Material(problems=(f"the verification material cannot be read: {str(error)[:120]}",))
     stamps = material.timestamp_verification_data.rfc3161_timestamps if material.timestamp_verification_data else ()
     problems: list[str] = []
-    if len(material.tlog_entries) > MAX_LOG_ENTRIES or len(stamps) > MAX_TIMESTAMPS:
+    entries = material.tlog_entries or ()
+    if len(entries) > MAX_LOG_ENTRIES or len(stamps) > MAX_TIMESTAMPS:
         problems.append("the bundle has more log entries or timestamps than are looked at")
     certificates = _readable((material,), _certificate, problems)
     return material.public_key.hint if material.public_key else "", Material(
         certificate=certificates[0] if certificates else None,
-        entries=_readable(material.tlog_entries[:MAX_LOG_ENTRIES], _entry, problems),
+        entries=_readable(entries[:MAX_LOG_ENTRIES], _entry, problems),
         timestamps=_readable(stamps[:MAX_TIMESTAMPS], _timestamp, problems),
         proof_needed=proof_needed,
         problems=tuple(problems),

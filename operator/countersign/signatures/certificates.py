@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
@@ -22,7 +20,7 @@ from cryptography.x509.verification import (
 
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import BadPublicKey, PublicKey, public_key_of
-from countersign.signatures.roots import Authority
+from countersign.signatures.roots import UNREADABLE_CERTIFICATE, Authority
 from countersign.trust.evidence.facts import Identity
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
@@ -60,13 +58,20 @@ _EXTENSIONS: Final = {
     23: "deploymentEnvironment",
 }
 """Whose values are UTF8Strings in DER."""
-_CODE_SIGNING_CA: Final = ExtensionPolicy.webpki_defaults_ca().may_be_present(
-    x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
-)
-_CODE_SIGNING_LEAF: Final = ExtensionPolicy.webpki_defaults_ee().may_be_present(
-    x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
-)
-# The library knows servers and clients of TLS only; what the key may be used for is judged in `read_certificate`.
+_OPTIONAL: Final = (x509.ExtendedKeyUsage, x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
+"""Extensions that the library demands as the web's rules have them. What a key may be used for is judged in
+`read_certificate`, for the library knows servers and clients of TLS only; key identifiers are hints to find a path,
+which private authorities leave out."""
+
+
+def _lenient(policy: ExtensionPolicy) -> ExtensionPolicy:
+    for extension in _OPTIONAL:
+        policy = policy.may_be_present(extension, Criticality.AGNOSTIC, None)
+    return policy
+
+
+_AUTHORITY: Final = _lenient(ExtensionPolicy.webpki_defaults_ca())
+_LEAF: Final = _lenient(ExtensionPolicy.webpki_defaults_ee())
 
 
 class SigningCertificate(NamedTuple):
@@ -84,21 +89,10 @@ def read_certificate(der: bytes) -> SigningCertificate:
         raise SignatureError("Malformed", f"the certificate is longer than {MAX_CERTIFICATE_BYTES} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        if certificate.public_bytes(Encoding.DER) != der:
-            raise SignatureError("Malformed", "the certificate is not in DER")
         key = public_key_of(certificate.public_key())
         _judge_usage(certificate.extensions)
         identity = _identity(certificate.extensions)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.ExtensionNotFound,
-        x509.UnsupportedGeneralNameType,
-        x509.InvalidVersion,
-        BadPublicKey,
-    ) as error:
+    except (*UNREADABLE_CERTIFICATE, BadPublicKey) as error:
         raise SignatureError("Malformed", f"the certificate cannot be read: {str(error)[:120]}") from None
     return SigningCertificate(certificate, der, key, identity)
 
@@ -120,12 +114,12 @@ def chain_at(
             PolicyBuilder()
             .store(Store([authority.chain[-1]]))
             .time(time)
-            .extension_policies(ca_policy=_CODE_SIGNING_CA, ee_policy=_CODE_SIGNING_LEAF)
+            .extension_policies(ca_policy=_AUTHORITY, ee_policy=_LEAF)
             .build_client_verifier()
         )
         try:
             chain = verifier.verify(leaf.certificate, list(authority.chain[:-1])).chain
-        except (VerificationError, x509.UnsupportedGeneralNameType, ValueError) as error:
+        except (VerificationError, *UNREADABLE_CERTIFICATE) as error:
             problem = f"the certificate does not go back to the evidence root: {str(error)[:120]}"
             continue
         if len(chain) > 1:

@@ -242,8 +242,8 @@ def _is_digest(digest: _Digest2, message: bytes) -> bool:
     return name is not None and hashlib.new(name, message).digest() == decode(digest.digest, "the log entry's digest")
 
 
-def _pem(pem: bytes) -> bytes:
-    """The DER of one PEM block; empty: it is none that a signature could be held against."""
+def _pem(pem: bytes) -> bytes | None:
+    """The DER of one PEM block; None: it is none that a signature could be held against."""
     text = pem.decode("ascii", "replace").strip()
     for label in _PEM_LABELS:
         begin, end = f"-----BEGIN {label}-----", f"-----END {label}-----"
@@ -251,5 +251,5 @@ def _pem(pem: bytes) -> bytes:
             try:
                 return base64.b64decode("".join(text[len(begin) : -len(end)].split()), validate=True)
             except ValueError:
-                return b""
-    return b""
+                return None
+    return None

@@ -10,6 +10,9 @@ it could as well leave the good one out, so refusing the whole would protect nob
 an admission into a denial. What it was said to prove stays unproven; the problem is told. One thing is refused, a
 trusted time at which the certificate was not valid: that is no missing proof but the word of a trusted party against
 the signature.
+
+A trusted time says that a signature existed then, not that it was made then. A certificate, which must have been
+valid, bounds it from before as well; a key does not.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from typing import Final, NamedTuple
 from countersign.signatures.certificates import SigningCertificate, chain_at
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.log_bodies import Signed
-from countersign.signatures.log_entries import LogEntry, verify_entry
+from countersign.signatures.log_entries import LogEntry, Logged, verify_entry
 from countersign.signatures.roots import TrustRoot
 from countersign.signatures.scts import vouching_log
 from countersign.signatures.timestamps import verify_timestamp
@@ -111,16 +114,22 @@ def _trusted_times(signed: Signed, material: Material, root: TrustRoot) -> _Find
         findings.times.append(stamp.time)
         findings.anchors.update(stamp.authority.anchors)
         findings.kinds.add("timestamp")
+    in_logs: list[Logged] = []
     for entry in material.entries:
         try:
             logged = verify_entry(entry, signed, root, proof_needed=material.proof_needed)
         except SignatureError as error:
             findings.problems.append(str(error))
             continue
-        if logged is None:
+        if logged is not None:
+            in_logs.append(logged)
+            findings.times += [logged.time] if logged.time is not None else []
+    for logged in in_logs:
+        # An entry without a time of its own is as old as the signature is known to be; a log that has ended needs one.
+        at = logged.time or min(findings.times, default=None)
+        if not (logged.log.window.holds(at) if at is not None else logged.log.window.end is None):
+            findings.problems.append("the log is not believed for the time of the signature")
             continue
-        if logged.time is not None:
-            findings.times.append(logged.time)
         findings.anchors.add(logged.log.anchor)
         findings.kinds.add("log")
     return findings

@@ -11,12 +11,14 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from countersign.signatures.keys import BadPublicKey, PublicKey, load_public_key
@@ -28,6 +30,18 @@ MAX_ROOT_BYTES: Final = 1024 * 1024
 MAX_PARTS: Final = 64
 """Of each kind: authorities, logs."""
 MAX_CHAIN: Final = 8
+
+
+UNREADABLE_CERTIFICATE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises at bytes that are no certificate, or not one that it can make sense of."""
 
 
 class BadTrustRoot(ValueError):  # noqa: N818 - the condition, as the standard library names its own
@@ -133,12 +147,12 @@ class _Root(msgspec.Struct, rename="camel"):
     timestamp_authorities: tuple[_Authority, ...] = ()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def parse_trust_root(content: bytes) -> TrustRoot:
     """Read a `trusted_root.json`. Raises BadTrustRoot. A pure function with a memory. About 1 ms.
 
-    A log whose key is of a kind that we cannot verify is passed over: an evidence root that learns of a new kind keeps
-    standing for everything else.
+    A log or an authority whose key is of a kind that we cannot verify is passed over: an evidence root that learns of a
+    new kind keeps standing for everything else.
     """
     if len(content) > MAX_ROOT_BYTES:
         raise BadTrustRoot(f"longer than {MAX_ROOT_BYTES} bytes: this is no trusted_root.json")
@@ -166,10 +180,10 @@ def parse_trust_root(content: bytes) -> TrustRoot:
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return TrustRoot(
         "sha256:" + hashlib.sha256(canonical).hexdigest(),
-        [_authority(one, f"certificateAuthorities[{i}]", "ca") for i, one in enumerate(root.certificate_authorities)],
-        [_authority(one, f"timestampAuthorities[{i}]", "tsa") for i, one in enumerate(root.timestamp_authorities)],
-        [log for i, one in enumerate(root.tlogs) if (log := _log(one, f"tlogs[{i}]", "log"))],
-        [log for i, one in enumerate(root.ctlogs) if (log := _log(one, f"ctlogs[{i}]", "ct"))],
+        _authorities(root.certificate_authorities, "certificateAuthorities", "ca"),
+        _authorities(root.timestamp_authorities, "timestampAuthorities", "tsa"),
+        _logs(root.tlogs, "tlogs", "log"),
+        _logs(root.ctlogs, "ctlogs", "ct"),
     )
 
 
@@ -181,7 +195,17 @@ def public_good_root() -> bytes:
     return files("sigstore._store").joinpath("https%3A%2F%2Ftuf-repo-cdn.sigstore.dev/trusted_root.json").read_bytes()
 
 
-def _authority(authority: _Authority, where: str, kind: str) -> Authority:
+def _authorities(authorities: Sequence[_Authority], where: str, kind: str) -> list[Authority]:
+    read = (_authority(one, f"{where}[{i}]", kind) for i, one in enumerate(authorities))
+    return [one for one in read if one is not None]
+
+
+def _logs(logs: Sequence[_Log], where: str, kind: str) -> list[Log]:
+    read = (_log(one, f"{where}[{i}]", kind) for i, one in enumerate(logs))
+    return [one for one in read if one is not None]
+
+
+def _authority(authority: _Authority, where: str, kind: str) -> Authority | None:
     certificates = authority.cert_chain.certificates
     if not 1 <= len(certificates) <= MAX_CHAIN:
         raise BadTrustRoot(
@@ -190,6 +214,11 @@ def _authority(authority: _Authority, where: str, kind: str) -> Authority:
     chain = tuple(
         _certificate(one.raw_bytes, f"{where}.certChain.certificates[{i}]") for i, one in enumerate(certificates)
     )
+    try:
+        for one in chain:
+            one.public_key()
+    except UnsupportedAlgorithm:
+        return None
     anchors = tuple(f"{kind}:{hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest()}" for one in chain)
     return Authority(chain, anchors, _window(authority.valid_for, f"{where}.validFor"))
 
@@ -199,8 +228,9 @@ def _certificate(text: str, where: str) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(_bytes(text, f"{where}.rawBytes"))
         # Read lazily by the library: an extension that cannot be parsed is told here, not at the first verification.
         certificate.extensions  # noqa: B018
-        certificate.public_key()
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        with suppress(UnsupportedAlgorithm):
+            certificate.public_key()
+    except UNREADABLE_CERTIFICATE as error:
         raise BadTrustRoot(f"{where} is no X.509 certificate in DER: {str(error)[:120]}") from None
     return certificate
 

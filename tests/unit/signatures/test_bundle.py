@@ -5,11 +5,15 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from countersign.signatures.bundle import verify_bundle
 from countersign.signatures.envelopes import pre_authentication_encoding
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import parse_public_key
+from countersign.signatures.signers import open_envelope
 from tests.fakes.signing import bundle, make_key, pem_of, sign, statement
 
 DIGEST = "sha256:" + "ab" * 32
@@ -113,6 +117,23 @@ def test_a_signature_over_the_bare_payload_without_its_type_does_not_vouch() -> 
 def test_the_encoding_is_the_one_in_the_dsse_specification() -> None:
     encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
     assert encoded == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+
+
+def test_the_specifications_own_envelope_opens_by_its_key() -> None:
+    """DSSE protocol.md, "Test Vectors". Its signature is the bare pair of numbers; cosign writes the pair in DER."""
+    x = 46950820868899156662930047687818585632848591499744589407958293238635476079160
+    y = 5640078356564379163099075877009565129882514886557779369047442380624545832820
+    key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    pair = base64.b64decode("A3JqsQGtVsJ2O2xqrI5IcnXip5GToJ3F+FnZ+O88SjtR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA==")
+    signature = encode_dss_signature(int.from_bytes(pair[:32], "big"), int.from_bytes(pair[32:], "big"))
+    envelope = {
+        "payload": "aGVsbG8gd29ybGQ=",
+        "payloadType": "http://example.com/HelloWorld",
+        "signatures": [{"sig": base64.b64encode(signature).decode()}],
+    }
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    opened = open_envelope(json.dumps(envelope).encode(), {}, (parse_public_key(pem),), ())
+    assert (opened.payload_type, opened.payload) == ("http://example.com/HelloWorld", b"hello world")
 
 
 def _refused(data: bytes, problem: str) -> None:

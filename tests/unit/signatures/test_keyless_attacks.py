@@ -18,9 +18,11 @@ from countersign.signatures.keys import parse_public_key
 from countersign.signatures.roots import TrustRoot, parse_trust_root
 from countersign.signatures.signers import open_bundle, open_envelope, open_payload
 from countersign.trust.evidence.facts import Vouch
+from tests.fakes.conformance import signers_of, vectors
 from tests.fakes.signing import bundle as keyed_bundle
 from tests.fakes.signing import make_key, pem_of
 from tests.fakes.sigstore import (
+    FULCIO,
     ISSUER,
     NOW,
     PAYLOAD_TYPE,
@@ -34,7 +36,9 @@ from tests.fakes.sigstore import (
     encoding,
     hashedrekord_body,
     hashedrekord_body_v2,
+    key_id,
     sign,
+    spki,
     text,
     utf8,
 )
@@ -193,6 +197,34 @@ def test_a_log_is_believed_within_its_interval_only() -> None:
     _refused(_bundle(ENTRY), "Untrusted", "log is not believed", parse_trust_root(json.dumps(content).encode()))
 
 
+@pytest.mark.parametrize(("end", "counts"), [(NOW - timedelta(seconds=1), False), (NOW, True)])
+def test_an_entry_without_a_time_counts_if_its_log_was_believed_when_the_signature_was_made(
+    end: Any, counts: bool
+) -> None:
+    """The time comes from elsewhere, here from a log of the first generation."""
+    content = json.loads(SIGSTORE.trusted_root())
+    content["tlogs"][1]["publicKey"]["validFor"]["end"] = f"{end:%Y-%m-%dT%H:%M:%SZ}"
+    proof = _vouch(_bundle(SIGSTORE.entry_v2(BODY_V2), ENTRY), parse_trust_root(json.dumps(content).encode())).proof
+    assert proof is not None
+    assert (f"log:{key_id(SIGSTORE.v2_key).hex()}" in proof.anchors) is counts
+
+
+def test_without_any_time_an_entry_counts_only_while_its_log_goes_on() -> None:
+    key = make_key()
+    bundle = json.loads(keyed_bundle(key, PAYLOAD))
+    signature = base64.b64decode(bundle["dsseEnvelope"]["signatures"][0]["sig"])
+    body = hashedrekord_body_v2(signature, b"", encoding(PAYLOAD))
+    body["spec"]["hashedRekordV002"]["signature"]["verifier"] = {"publicKey": {"rawBytes": text(spki(key))}}
+    bundle["verificationMaterial"]["tlogEntries"] = [SIGSTORE.entry_v2(body)]
+    content = json.loads(SIGSTORE.trusted_root())
+    content["tlogs"][1]["publicKey"]["validFor"]["end"] = "2030-01-01T00:00:00Z"
+    ended = parse_trust_root(json.dumps(content).encode())
+    vouches = open_bundle(json.dumps(bundle).encode(), (parse_public_key(pem_of(key)),), (ROOT, ended)).vouches
+    assert [(vouch.proof.root, vouch.proof.kinds, vouch.proof.signed_at) for vouch in vouches if vouch.proof] == [
+        (ROOT.hash, ("log",), None)
+    ]
+
+
 # The certificate
 
 
@@ -208,6 +240,7 @@ def test_a_log_is_believed_within_its_interval_only() -> None:
         (SIGSTORE.leaf(subjects=[x509.UniformResourceIdentifier("")]), "empty"),
         (SIGSTORE.leaf(ca=True), "authority"),
         (SIGSTORE.leaf(usages=[ExtendedKeyUsageOID.CLIENT_AUTH]), "code signing"),
+        (SIGSTORE.leaf(for_signatures=False), "not for signatures"),
         (SIGSTORE.leaf(usages=[]), "cannot be read"),
         (SIGSTORE.leaf(extensions={}), "no issuer"),
         (SIGSTORE.leaf(extensions={1: b"https://one.example", 8: utf8("https://other.example")}), "two issuers"),
@@ -230,6 +263,20 @@ def test_issuer_and_extensions_are_read_in_the_old_form_and_the_new() -> None:
     assert old.identity.issuer == new.identity.issuer == ISSUER
     assert old.identity.extensions == (("githubWorkflowRef", "refs/heads/main"),)
     assert new.identity.extensions == (("runInvocationURI", "é" * 200), ("sourceRepositoryRef", "refs/heads/main"))
+
+
+@pytest.mark.parametrize(
+    ("subject", "reads"),
+    [
+        (x509.RFC822Name("dev@example.com"), "dev@example.com"),
+        (x509.OtherName(x509.ObjectIdentifier(f"{FULCIO}7"), utf8("dev!oidc.example")), "dev!oidc.example"),
+        (x509.UniformResourceIdentifier("spiffe://example.com/ns/a"), "spiffe://example.com/ns/a"),
+    ],
+)
+def test_a_subject_may_be_a_mail_address_a_user_name_or_a_uri(subject: x509.GeneralName, reads: str) -> None:
+    vouch = _vouch(_logged(SIGSTORE.leaf(subjects=[subject])))
+    assert vouch.identity is not None
+    assert vouch.identity.subject == reads
 
 
 def test_an_extension_that_no_policy_could_name_is_left_out() -> None:
@@ -261,6 +308,16 @@ def test_an_intermediate_that_only_the_bundle_brings_does_not_vouch() -> None:
 def test_a_signers_certificate_issues_none() -> None:
     leaf = SIGSTORE.leaf(issuer="", issuer_key=LEAF.key)
     _refused(_logged(leaf), "Untrusted", "does not go back")
+
+
+def test_an_authority_may_leave_out_key_identifiers() -> None:
+    """Hints that help to find a path, and which the web's rules demand."""
+    sigstore = FakeSigstore(key_identifiers=False)
+    leaf = sigstore.leaf()
+    signature = sign(leaf.key, encoding(PAYLOAD))
+    entry = sigstore.entry_v1(dsse_body(signature, leaf.pem, PAYLOAD))
+    bundle = certified_bundle(leaf, PAYLOAD, signature, [entry])
+    assert _vouch(bundle, parse_trust_root(sigstore.trusted_root())).identity is not None
 
 
 def test_an_authority_is_believed_within_its_interval_only() -> None:
@@ -408,3 +465,76 @@ def test_a_classic_attestation_in_a_log_of_envelopes_by_hash_needs_its_very_byte
     assert opened.payload == PAYLOAD
     with pytest.raises(SignatureError, match="another signature"):
         open_envelope(envelope + b" ", annotations, (), (ROOT,))
+
+
+# Timestamps (of sigstore-conformance's vectors, by a real authority)
+
+
+def _stamped(name: str) -> dict[str, Any]:
+    return vectors()[name].members
+
+
+def _signers(name: str, members: dict[str, Any], root: TrustRoot) -> Vouch:
+    vector = vectors()[name]._replace(bundle=json.dumps(members).encode())
+    (vouch,) = signers_of(vector, (root,)).vouches
+    return vouch
+
+
+STAMPED = "rekor2-happy-path"
+STAMP_ROOT = parse_trust_root(vectors()[STAMPED].root)
+
+
+def test_a_timestamp_alone_is_a_trusted_time() -> None:
+    members = _stamped(STAMPED)
+    del members["verificationMaterial"]["tlogEntries"]
+    proof = _signers(STAMPED, members, STAMP_ROOT).proof
+    assert proof is not None
+    assert set(proof.kinds) == {"timestamp", "sct"}
+
+
+@pytest.mark.parametrize("other", ["rekor2-timestamp-with-embedded-cert", "rekor2-dsse-happy-path"])
+def test_a_timestamp_over_another_signature_is_none(other: str) -> None:
+    members = _stamped(STAMPED)
+    material = _stamped(other)["verificationMaterial"]
+    members["verificationMaterial"]["timestampVerificationData"] = material["timestampVerificationData"]
+    root = json.loads(vectors()[STAMPED].root)
+    root["timestampAuthorities"] += json.loads(vectors()[other].root)["timestampAuthorities"]
+    with pytest.raises(SignatureError, match="Mismatch between messages"):
+        _signers(STAMPED, members, parse_trust_root(json.dumps(root).encode()))
+
+
+def test_a_timestamp_by_an_authority_that_the_root_does_not_name_is_none() -> None:
+    root = json.loads(vectors()[STAMPED].root)
+    del root["timestampAuthorities"]
+    with pytest.raises(SignatureError, match="names no timestamp authority"):
+        _signers(STAMPED, _stamped(STAMPED), parse_trust_root(json.dumps(root).encode()))
+
+
+# What would keep us busy
+
+
+def test_more_log_entries_and_timestamps_than_anybody_needs_are_not_looked_at() -> None:
+    opened = open_bundle(_bundle(ENTRY, *[SIGSTORE.entry_v1(BODY, key=make_key())] * 100), (), (ROOT,))
+    assert "than are looked at" in opened.problems[0]
+    stamps = {"rfc3161Timestamps": [{"signedTimestamp": "AAAA"}] * 100}
+    opened = open_bundle(_bundle(ENTRY, timestampVerificationData=stamps), (), (ROOT,))
+    assert len(opened.problems) <= 9
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        b"[" * 1_000_000,
+        b'{"mediaType":' * 100_000,
+        _bundle(ENTRY)[:-1] + b', "verificationMaterial": {}}',
+        _bundle(ENTRY | {"canonicalizedBody": text(b"[" * 100_000)}),
+        _bundle(ENTRY, certificate={"rawBytes": text(LEAF.der + bytes(20_000))}),
+        _bundle(ENTRY, certificate={"rawBytes": text(LEAF.der + b"\x00")}),
+        _bundle(ENTRY, certificate=None, x509CertificateChain={"certificates": [{"rawBytes": text(LEAF.der)}] * 9}),
+        _bundle(ENTRY | {"inclusionProof": ENTRY["inclusionProof"] | {"hashes": [text(bytes(32))] * 10_000}}),
+        _bundle(ENTRY | {"inclusionProof": ENTRY["inclusionProof"] | {"checkpoint": {"envelope": "\n" * 100_000}}}),
+    ],
+)
+def test_what_is_oversized_or_nested_deep_is_refused(bundle: bytes) -> None:
+    with pytest.raises(SignatureError):
+        open_bundle(bundle, (), (ROOT,))

@@ -1,5 +1,6 @@
 """Evidence roots: what is read from a trusted_root.json, and what each mistake is told as."""
 
+import base64
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -55,6 +56,16 @@ def test_a_log_whose_key_is_of_a_kind_that_is_not_known_yet_is_passed_over() -> 
     content = json.loads(CONTENT)
     content["tlogs"].append(log)
     assert parse_trust_root(json.dumps(content).encode()).anchors == parse_trust_root(CONTENT).anchors
+
+
+def test_an_authority_whose_key_is_of_a_kind_that_is_not_known_yet_is_passed_over() -> None:
+    """Its curve's object identifier is one digit off, which is how a damaged root was found to be read wrongly."""
+    certificate = json.loads(CONTENT)["certificateAuthorities"][0]["certChain"]["certificates"][0]["rawBytes"]
+    der = base64.b64decode(certificate)
+    odd = der.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2f8648ce3d030107"))
+    assert odd != der
+    root = parse_trust_root(_changed("certificateAuthorities.0.certChain.certificates.0.rawBytes", text(odd)))
+    assert root.certificate_authorities == ()
 
 
 def test_an_interval_is_closed_at_both_ends() -> None:
