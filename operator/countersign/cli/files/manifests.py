@@ -9,14 +9,15 @@ import msgspec
 import yaml
 
 from countersign.api.audience import ProtectedAudience
-from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, SigstoreRoot
+from countersign.api.meta import ObjectMeta
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cli.files.schema_check import problems
 from countersign.cli.terminal.exits import fail
 from countersign.signatures.known_roots import KnownRoots
-from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
+from countersign.trust.policies.policy import DEFAULT_ROOT, Policy, PolicySnapshot, from_resource
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")
@@ -83,12 +84,17 @@ def documents(path: Path) -> Iterator[Document]:
             yield Document(source, content)
 
 
-def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str) -> PolicySnapshot:
-    """All that these files declare, in force. `namespace`: for objects that name none."""
-    return in_force([one for path in paths for one in documents(path)], namespace, system_namespace)
+def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str, root: Path | None = None) -> PolicySnapshot:
+    """All that these files declare, in force. `namespace`: for objects that name none.
+
+    `root`: a trusted_root.json for the evidence root that counts by default, unless the files have that one, too.
+    """
+    return in_force([one for path in paths for one in documents(path)], namespace, system_namespace, root)
 
 
-def in_force(documents: Sequence[Document], namespace: str, system_namespace: str) -> PolicySnapshot:
+def in_force(
+    documents: Sequence[Document], namespace: str, system_namespace: str, root: Path | None = None
+) -> PolicySnapshot:
     """As `snapshot`, of objects at hand."""
     declared: list[Declared] = []
     faults: list[str] = []
@@ -105,9 +111,26 @@ def in_force(documents: Sequence[Document], namespace: str, system_namespace: st
         policies=tuple(policies),
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
-        roots=KnownRoots(one for one in declared if isinstance(one, EvidenceRoot)),
+        roots=KnownRoots([*given_root(root), *(one for one in declared if isinstance(one, EvidenceRoot))]),
         system_namespace=system_namespace,
     )
+
+
+def given_root(path: Path | None) -> list[EvidenceRoot]:
+    """An evidence root of this trusted_root.json, by the name that counts by default. Ends the command on a bad one."""
+    if path is None:
+        return []
+    try:
+        content = path.read_text("utf-8")
+    except OSError as error:
+        fail(f"--evidence-root {path}: {error.strerror}")
+    except UnicodeDecodeError:
+        fail(f"--evidence-root {path}: not UTF-8 text")
+    spec = EvidenceRootSpec(sigstore=SigstoreRoot(trusted_root=content))
+    given = EvidenceRoot(metadata=ObjectMeta(name=DEFAULT_ROOT), spec=spec)
+    if problem := KnownRoots([given])[DEFAULT_ROOT].problem:
+        fail(f"--evidence-root {path}: {problem}")
+    return [given]
 
 
 def _declared(document: Document, namespace: str, faults: list[str]) -> Declared | None:

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
-from countersign.cli.files.manifests import snapshot
+from countersign.cli.files.manifests import given_root, snapshot
 from countersign.cli.image.demands import Demands, policy_of
-from countersign.cli.image.inputs import KeyFile, load_keys, load_root, parse_image
+from countersign.cli.image.inputs import KeyFile, load_keys, parse_image
 from countersign.cli.image.registries import (
     AddressRangeOption,
     DockerConfigOption,
+    EvidenceRootOption,
     InsecureRegistryOption,
     Registries,
     RegistryCAOption,
@@ -71,9 +72,7 @@ def verify(
     require: Annotated[
         list[RequiredProof] | None, typer.Option(help="Proof that a signature must bring. Repeatable.")
     ] = None,
-    evidence_root: Annotated[
-        Path | None, typer.Option(help="trusted_root.json to go back to; else the public-good Sigstore's.")
-    ] = None,
+    evidence_root: EvidenceRootOption = None,
     attestation: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,9 +120,9 @@ def verify(
     )
     registries = Registries(registry_ca or (), insecure_registry or (), allow_address_range or (), docker_config)
     if policy:
-        if demands.given or evidence_root:
+        if demands.given:
             fail("--policy says all that is asked for: give it without options that say so, too")
-        declared = snapshot(policy, "default", SYSTEM_NAMESPACE)
+        declared = snapshot(policy, "default", SYSTEM_NAMESPACE, evidence_root)
         each = map(compiled_policy, declared.policies)
         policies = [one for one in each if one.matching(reference.name)]
         if not policies:
@@ -132,7 +131,7 @@ def verify(
         judged = judge(reference, policies, roots, compiled(declared).standing.for_namespace(""), registries)
     else:
         asked = policy_of(demands, reference, rooted=evidence_root is not None)
-        judged = judge(reference, [compiled_policy(asked)], load_root(evidence_root), NOTHING, registries)
+        judged = judge(reference, [compiled_policy(asked)], KnownRoots(given_root(evidence_root)), NOTHING, registries)
     _report(judged, keys, output)
 
 

@@ -1,15 +1,11 @@
-"""What people give to say whom they trust: key files, a trust root's file, an image's name."""
+"""What people give to say whom they trust: key files, an image's name."""
 
 from pathlib import Path
 from typing import NamedTuple
 
-from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, SigstoreRoot
-from countersign.api.meta import ObjectMeta
 from countersign.cli.terminal.exits import fail
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
-from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.images.reference import BadReference, ImageReference
-from countersign.trust.policies.policy import DEFAULT_ROOT
 
 
 class KeyFile(NamedTuple):
@@ -33,23 +29,6 @@ def load_keys(paths: list[Path]) -> list[KeyFile]:
             fail(f"--key {path}: {error}")
         found.setdefault(key.fingerprint, KeyFile(path, pem.strip() + "\n", key))
     return list(found.values())
-
-
-def load_root(path: Path | None) -> KnownRoots:
-    """The evidence root in this file under the name that counts by default; without a file, the public-good one."""
-    if path is None:
-        return KnownRoots()
-    try:
-        content = path.read_text("utf-8")
-    except OSError as error:
-        fail(f"--evidence-root {path}: {error.strerror}")
-    except UnicodeDecodeError:
-        fail(f"--evidence-root {path}: not UTF-8 text")
-    spec = EvidenceRootSpec(sigstore=SigstoreRoot(trusted_root=content))
-    roots = KnownRoots([EvidenceRoot(metadata=ObjectMeta(name=DEFAULT_ROOT), spec=spec)])
-    if problem := roots[DEFAULT_ROOT].problem:
-        fail(f"--evidence-root {path}: {problem}")
-    return roots
 
 
 def parse_image(text: str) -> ImageReference:

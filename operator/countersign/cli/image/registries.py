@@ -34,11 +34,19 @@ NOT_ASKED: Final = "the registry was not asked (--offline)"
 
 RegistryCAOption = Annotated[
     list[Path] | None,
-    typer.Option("--registry-ca", help="PEM file of CAs trusted for registries, besides the system's. Repeatable."),
+    typer.Option(
+        "--registry-ca",
+        help="PEM file of CAs trusted for registries, besides the system's. Repeatable.",
+        envvar="COUNTERSIGN_REGISTRY_CA",
+    ),
 ]
 InsecureRegistryOption = Annotated[
     list[str] | None,
-    typer.Option("--insecure-registry", help="host[:port] of a registry on plain HTTP. Repeatable."),
+    typer.Option(
+        "--insecure-registry",
+        help="host[:port] of a registry on plain HTTP. Repeatable.",
+        envvar="COUNTERSIGN_INSECURE_REGISTRY",
+    ),
 ]
 AddressRangeOption = Annotated[
     list[str] | None,
@@ -46,11 +54,20 @@ AddressRangeOption = Annotated[
         "--allow-address-range",
         help="CIDR range that registries may be in although the gate denies it by default, such as 127.0.0.0/8. "
         "Repeatable.",
+        envvar="COUNTERSIGN_ALLOW_ADDRESS_RANGE",
     ),
 ]
 DockerConfigOption = Annotated[
     Path | None,
     typer.Option("--docker-config", help="Registry credentials; else $DOCKER_CONFIG/config.json or docker's own."),
+]
+EvidenceRootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--evidence-root",
+        help="trusted_root.json that counts where no other evidence root is named; else the public-good Sigstore's.",
+        envvar="COUNTERSIGN_EVIDENCE_ROOT",
+    ),
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Ask no registry: what it would say stays unknown.")]
 

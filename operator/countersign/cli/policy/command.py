@@ -8,12 +8,13 @@ import msgspec
 import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
-from countersign.cli.files.manifests import STDIN, Document, documents, snapshot
-from countersign.cli.image.inputs import load_keys, load_root, parse_image
+from countersign.cli.files.manifests import STDIN, Document, documents, given_root, snapshot
+from countersign.cli.image.inputs import load_keys, parse_image
 from countersign.cli.image.naming import dns_label
 from countersign.cli.image.registries import (
     AddressRangeOption,
     DockerConfigOption,
+    EvidenceRootOption,
     InsecureRegistryOption,
     OfflineOption,
     Registries,
@@ -29,6 +30,7 @@ from countersign.cli.terminal.output import Format
 from countersign.cli.verdicts.judging import judge_creation
 from countersign.cli.verdicts.report import print_judged
 from countersign.gate.evidence.service import EvidenceRequest
+from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.composition import accept
@@ -50,13 +52,7 @@ def init(
             "certificates name."
         ),
     ] = None,
-    evidence_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="trusted_root.json that certificates go back to, printed as an EvidenceRoot besides; else the "
-            "public-good Sigstore's."
-        ),
-    ] = None,
+    evidence_root: EvidenceRootOption = None,
     signature_repository: Annotated[
         str, typer.Option(help="Where signatures are kept, if not beside the image (COSIGN_REPOSITORY).")
     ] = "",
@@ -74,7 +70,7 @@ def init(
     """Print a first ClusterTrustPolicy in mode Audit, with comments, for the image's repository.
 
     It names who has signed the image, and what is attested of it by whom: by these keys, or by the identities that
-    certificates name. Where nobody has, it lists the digest.
+    certificates name. Where nobody has, it lists the digest. An --evidence-root is printed as an EvidenceRoot besides.
 
     Exit code 0: printed. 1: keys were given and none of them has signed the image. 3: the registry could not tell.
     """
@@ -90,7 +86,7 @@ def init(
         namespace="",
         service_account="",
     )
-    found = look(request, registries, load_root(evidence_root))
+    found = look(request, registries, KnownRoots(given_root(evidence_root)))
     facts = found.facts
     if isinstance(facts, Unverifiable):
         fail(f"{facts.reason}: {facts.message}", Exit.UNKNOWN)
@@ -157,6 +153,7 @@ def try_policies(
         typer.Option(help="Write JSON or JUnit's XML of cases into this file; the table is printed besides."),
     ] = None,
     system_namespace: Annotated[str, typer.Option(help="With --pod: Countersign's own namespace.")] = SYSTEM_NAMESPACE,
+    evidence_root: EvidenceRootOption = None,
     registry_ca: RegistryCAOption = None,
     insecure_registry: InsecureRegistryOption = None,
     allow_address_range: AddressRangeOption = None,
@@ -173,7 +170,7 @@ def try_policies(
     if pod is None:
         if namespace or namespace_labels or requester or requester_group or audience:
             fail("a case says its namespace, its requester and what is in force itself: these options go with --pod")
-        raise typer.Exit(run_suite(path, registries, output, file, record=record))
+        raise typer.Exit(run_suite(path, registries, output, file, record=record, root=evidence_root))
     if record or file or output is SuiteFormat.JUNIT:
         fail("--record, --file and junit are for cases: without --pod")
     policy, shown = path, Format(output.value)
@@ -181,7 +178,7 @@ def try_policies(
     home = namespace or document.namespace or "default"
     labels = {**parse_labels(namespace_labels or [], "--namespace-labels"), "kubernetes.io/metadata.name": home}
     facts = NamespaceFacts(home, labels)
-    policies = snapshot([*policy, *(audience or ())], home, system_namespace)
+    policies = snapshot([*policy, *(audience or ())], home, system_namespace, evidence_root)
     for judgement in accept(policies, {home: facts}).policies:
         if not judgement.accepted:
             note(f"{judgement.ref}: Accepted=False {judgement.accepted_reason}: {judgement.accepted_message}")

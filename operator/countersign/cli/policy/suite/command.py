@@ -23,15 +23,24 @@ class SuiteFormat(StrEnum):
 
 
 def run_suite(
-    paths: Sequence[Path], registries: Registries, output: SuiteFormat, file: Path | None, *, record: bool
+    paths: Sequence[Path],
+    registries: Registries,
+    output: SuiteFormat,
+    file: Path | None,
+    *,
+    record: bool,
+    root: Path | None,
 ) -> Exit:
-    """Run the cases in these files and folders, and tell what came of them. Ends the command where that cannot be."""
+    """Run the cases in these files and folders, and tell what came of them. Ends the command where that cannot be.
+
+    `root`: content of the evidence root that counts by default.
+    """
     if file is not None and output not in (SuiteFormat.JUNIT, SuiteFormat.JSON):
         fail("--file goes with --output junit or json")
     recording = Recording()
     results = [
         run(file_, case, registries, live=record, observe=recording.observe)
-        for file_ in case_files(paths)
+        for file_ in case_files(paths, root)
         for case in file_.content.cases
     ]
     if record:

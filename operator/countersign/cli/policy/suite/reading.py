@@ -33,7 +33,9 @@ _GROUP: Final = API_VERSION.partition("/")[0] + "/"
 class Files:
     """YAML files, each read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path | None) -> None:
+        """`root`: content of the evidence root that counts by default."""
+        self.root = root
         self._read: dict[Path, tuple[Document, ...]] = {}
 
     def documents(self, path: Path) -> tuple[Document, ...]:
@@ -72,9 +74,9 @@ class BadCase(ValueError):  # noqa: N818 - the condition
     """A case that cannot be run. The message says why, and where."""
 
 
-def case_files(paths: Sequence[Path]) -> Iterator[CaseFile]:
+def case_files(paths: Sequence[Path], root: Path | None = None) -> Iterator[CaseFile]:
     """The files of cases among these files and in these folders. Ends the command on one that is none, or bad."""
-    read = Files()
+    read = Files(root)
     for path in paths:
         if not path.is_dir():
             found = _case_file(path, path.parent, read)
@@ -106,7 +108,7 @@ def complete(file: CaseFile, case: PolicyTestCase) -> Case:
     return Case(
         name=case.name,
         file=file,
-        snapshot=in_force(objects, home, content.system_namespace),
+        snapshot=in_force(objects, home, content.system_namespace, file.files.root),
         subject=Subject(
             pod=plan.pod,
             namespace=facts,

@@ -22,7 +22,7 @@ def render() -> str:
 
 
 def _strict(schema: Any) -> Any:
-    """As JSON Schema has it: what an object does not name is refused, and nothing is said that only Kubernetes knows."""
+    """As JSON Schema has it: what an object does not name is refused, and nothing stays that only Kubernetes knows."""
     if isinstance(schema, list):
         return [_strict(one) for one in schema]
     if not isinstance(schema, dict):
