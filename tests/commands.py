@@ -63,8 +63,9 @@ kubectl apply -f policy.yaml
 countersign explain deploy api -n shop
 ```
 
-`policy init` writes down who it finds to have signed, and what is attested by whom. `policy test` checks the files against the schema of the CRDs, all but its CEL rules: `kubectl apply --dry-run=server`
-checks those, too. It also runs whole suites of cases: [policy-tests.md](policy-tests.md).
+`policy init` writes down who it finds to have signed, and what is attested by whom. `policy test` checks the files
+against the schema of the CRDs, all but its CEL rules: `kubectl apply --dry-run=server` checks those, too. It also runs
+whole suites of cases: [policy-tests.md](policy-tests.md).
 
 ## Why is this token not accepted?
 
