@@ -1,5 +1,6 @@
 """The conditions that docs/attestations.md gives as examples, and predicates that meet them and that do not."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +9,7 @@ import msgspec
 import yaml
 
 from countersign.api.image_rule import AttestationRule
+from countersign.signatures.statements import Said
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "attestations.md"
 
@@ -118,6 +120,12 @@ _CHANGES: Final[dict[str, tuple[tuple[str | int, ...], Any]]] = {
     "https://example.com/review/v1": (("approvals", 2, "by"), "ann"),
 }
 BROKEN: Final = {kind: _but(PREDICATES[kind], *change) for kind, change in _CHANGES.items()}
+
+
+def said(predicate: Any, **members: Any) -> Said:
+    """A statement with this predicate, about an image of some name, as conditions are given it."""
+    statement = {"_type": "https://in-toto.io/Statement/v1", "predicateType": "t", "predicate": predicate, **members}
+    return Said(json.dumps(statement).encode(), "registry.example.com/app", "sha256:" + "ab" * 32)
 
 
 def examples() -> dict[str, AttestationRule]:

@@ -34,14 +34,16 @@ never renamed.
 
 Commands that read a cluster do so as the kubeconfig's user and change nothing, but for `revoke` (it creates one
 Revocation), `receipt-key revoke` and `restore` (they change the Secret of the receipt keys, which only cluster admins
-may), `pause` and `resume` (an AdmissionPause; as a last resort the webhook configurations), `adopt --yes` (it
-evicts pods) and `token check --asker` (it asks for a token of that service account). The ClusterRole
-`countersign-view`, part of the built-in `view`, reads policies, audiences and grants; `countersign-admin`, part of
-`admin`, reads and creates Revocations in its namespaces. Orders that reach the whole cluster need the right to create
-Revocations in Countersign's own namespace. `explain` reads the namespace and what makes its pods besides; `doctor`
-also CRDs, webhook configurations, admission policies and the Lease. What `doctor` may not read it says.
-`countersign-breakglass`, bound to nobody, allows `pause` and `resume`; [bad-days.md](bad-days.md) has these and
-`adopt` in full.
+may), `pause` and `resume` (an AdmissionPause; as a last resort the webhook configurations), `exception create`
+and `end` (a TrustException), `adopt --yes` (it evicts pods) and `token check --asker` (it asks for a token of that
+service account). The ClusterRole `countersign-view`, part of the built-in `view`, reads policies, audiences, grants,
+exceptions and pauses; `countersign-admin`, part of `admin`, reads and creates Revocations in its namespaces. Orders
+that reach the whole cluster need the right to create Revocations in Countersign's own namespace. `explain` reads the
+namespace and what makes its pods besides; `policy findings` and `policy plan` the same of all namespaces that the
+policies reach; `doctor` also CRDs, webhook configurations, admission policies and the Lease. What `doctor` may not
+read it says. `countersign-breakglass`, bound to nobody, allows `pause` and `resume`; [bad-days.md](bad-days.md) has
+these and `adopt` in full. `countersign-exceptions`, bound to nobody either, allows `exception`:
+[exceptions.md](exceptions.md).
 
 ## Registries
 
@@ -62,6 +64,9 @@ countersign policy test policy.yaml --pod deployment.yaml -n shop --namespace-la
 kubectl apply -f policy.yaml
 countersign explain deploy api -n shop
 ```
+
+Before a policy enforces: `policy plan` says what a change would do to the pods that run, `policy findings` whom a
+policy would refuse. docs/rollout.md has the way from Audit to Enforce.
 
 `policy init` writes down who it finds to have signed, and what is attested by whom. `policy test` checks the files
 against the schema of the CRDs, all but its CEL rules: `kubectl apply --dry-run=server` checks those, too. It also runs

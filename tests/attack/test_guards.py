@@ -822,6 +822,7 @@ class TestRevocations:
             {"node": {"name": "n1"}},
             {"digest": "sha256:" + "a" * 64},
             {"keyFingerprint": "sha256:" + "a" * 64},
+            {"signer": {"issuer": "https://issuer.example.com", "subject": "somebody@example.com"}},
         ):
             assert self.order(owner, namespace, target).status == 201
 

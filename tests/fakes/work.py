@@ -1,6 +1,7 @@
 """Work for worker processes (`runtime.workers`): functions that end well, badly, or never."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -50,12 +51,13 @@ def environment() -> bytes:
     return " ".join(sorted(os.environ)).encode()
 
 
-def groups() -> bytes:
-    return str(os.getpgrp()).encode()
-
-
 def descriptors() -> bytes:
     return " ".join(os.listdir("/proc/self/fd")).encode()  # noqa: PTH208
+
+
+def limits() -> bytes:
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)
+    return " ".join(str(resource.getrlimit(kind)[1]) for kind in kinds).encode()
 
 
 def large() -> bytes:

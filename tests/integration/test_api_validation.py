@@ -36,6 +36,15 @@ GRANT: Object = {
 REVOCATION: Object = {"target": {"pod": {"name": "api-0"}}, "reason": "leak", "requestedBy": "lab-admin"}
 PAUSE: Object = {"reason": "outage", "expiresAt": "2026-01-02T03:04:05Z", "requestedBy": "lab-admin"}
 ROOT: Object = {"sigstore": {"tuf": {"mirror": "https://tuf.example.com/repo", "root": "{}", "refreshSeconds": 300}}}
+EXCEPTION: Object = {
+    "policyRefs": [{"kind": "ClusterTrustPolicy", "name": "payments"}],
+    "match": {"namespaces": ["payments"]},
+    "waives": [{"check": "ImageUnsigned"}],
+    "owner": "legacy@example.com",
+    "reason": "the vendor signs from May on",
+    "expiresAt": "2026-01-02T03:04:05Z",
+    "requestedBy": "lab-admin",
+}
 VALID = {
     "ProtectedAudience": AUDIENCE,
     "ClusterTrustPolicy": POLICY,
@@ -43,6 +52,7 @@ VALID = {
     "Revocation": REVOCATION,
     "AdmissionPause": PAUSE,
     "EvidenceRoot": ROOT,
+    "TrustException": EXCEPTION,
 }
 
 
@@ -94,6 +104,8 @@ def created(kinds: dict[str, Kind]) -> Iterator[dict[str, Object]]:
 
 def changed(spec: Object, path: str, value: Any) -> Object:
     """A copy of `spec` with `value` at a dotted path; numbers index lists."""
+    if not path:
+        return copy.deepcopy(dict(value))
     copied = copy.deepcopy(spec)
     *parents, last = path.split(".")
     at: Any = copied
@@ -104,6 +116,14 @@ def changed(spec: Object, path: str, value: Any) -> Object:
 
 
 TOKEN = POLICY["tokens"][0]
+
+
+def by_identity(what: str, identity: Object, says: str) -> tuple[str, str, str, Any, str]:
+    """A policy with a keyless authority of that one identity."""
+    authority = {"name": "ci", "keyless": {"identities": [identity]}}
+    return (what, "TrustPolicy", "images.0.authorities.0", authority, says)
+
+
 REFUSED = [
     # what, kind, path, value, what the message says
     ("ttl-too-short", "TrustPolicy", "tokens.0.expirationSeconds", 60, "expirationSeconds must be from 600"),
@@ -134,15 +154,35 @@ REFUSED = [
         "TrustPolicy",
         "images.0.authorities.0.keyless",
         {"identities": [{"issuer": "i", "subject": "s"}]},
-        "`keyless` is not supported by this release",
+        "an authority needs exactly one member",
     ),
     ("no-member", "TrustPolicy", "images.0.authorities", [{"name": "a"}], "an authority needs exactly one member"),
     ("no-key", "TrustPolicy", "images.0.authorities.0.key.pem", [], "should have at least 1 items"),
-    ("no-evidence", "TrustPolicy", "images.0.authorities", [], "an image rule needs `digests` or `authorities`"),
+    ("no-evidence", "TrustPolicy", "images.0.authorities", [], "an image rule needs `digests`, `authorities` or"),
     ("two-rules", "TrustPolicy", "images", [RULE, RULE], 'Duplicate value: {"name":"payments"}'),
     ("profile", "ClusterTrustPolicy", "profile", "Agent", "`profile` is not supported by this release"),
-    ("attestations", "TrustPolicy", "images.0.attestations", [{"name": "p"}], "`attestations` is not supported"),
-    ("no-attestations", "TrustPolicy", "images.0.attestations", [], "`attestations` is not supported"),
+    (
+        "nobodys-attestation",
+        "TrustPolicy",
+        "images.0.attestations",
+        [{"name": "scan", "predicateType": "p", "authorities": ["scanner"]}],
+        "an attestation names an authority that the rule does not have",
+    ),
+    (
+        "namesake",
+        "TrustPolicy",
+        "images.0.attestors",
+        RULE["authorities"],
+        "an authority and an attestor of one rule need different names",
+    ),
+    by_identity("keyless-no-issuer", {"subject": "s"}, "an identity needs its issuer"),
+    by_identity("keyless-two-issuers", {"issuer": "i", "issuerRegExp": "i", "subject": "s"}, "needs its issuer"),
+    by_identity("keyless-no-subject", {"issuer": "i"}, "an identity needs its subject"),
+    by_identity(
+        "keyless-extension", {"issuer": "i", "subject": "s", "extensions": {"sourceRepo": "x"}}, "unknown extension"
+    ),
+    ("key-require", "TrustPolicy", "images.0.authorities.0.key.require", ["Timestamp"], "`require` needs"),
+    ("age", "TrustPolicy", "staleEvidenceSeconds", 86401, "spec.staleEvidenceSeconds"),
     (
         "match-conditions",
         "ClusterTrustPolicy",
@@ -225,11 +265,80 @@ REFUSED = [
     ("selector-empty", "ProtectedAudience", "issuance.allowedNamespaces.from", "Selector", "from Selector needs"),
     ("no-target", "Revocation", "target", {}, "a target has exactly one member"),
     ("two-targets", "Revocation", "target.node", {"name": "n"}, "a target has exactly one member"),
-    ("signer", "Revocation", "target", {"signer": {"issuer": "i"}}, "`signer` is not supported by this release"),
+    ("signer-half", "Revocation", "target", {"signer": {"issuer": "i"}}, "spec.target.signer.subject"),
+    ("signer-empty", "Revocation", "target", {"signer": {"issuer": "i", "subject": ""}}, "spec.target.signer.subject"),
+    ("signer-and", "Revocation", "target.signer", {"issuer": "i", "subject": "s"}, "a target has exactly one member"),
     ("fingerprint", "Revocation", "target", {"keyFingerprint": "abc"}, "should match"),
     ("no-reason", "Revocation", "reason", "", "spec.reason"),
     ("pause-no-reason", "AdmissionPause", "reason", "", "spec.reason"),
     ("pause-no-time", "AdmissionPause", "expiresAt", "tomorrow", "spec.expiresAt"),
+    ("te-no-policy", "TrustException", "policyRefs", [], "spec.policyRefs"),
+    (
+        "te-homeless-policy",
+        "TrustException",
+        "policyRefs",
+        [{"kind": "TrustPolicy", "name": "own"}],
+        "a TrustPolicy is named with its namespace",
+    ),
+    ("te-everything", "TrustException", "match", {}, "name namespaces, a namespaceSelector, images"),
+    (
+        "te-pods-only",
+        "TrustException",
+        "match",
+        {"podSelector": {"matchLabels": {"app": "api"}}},
+        "podSelector alone is no bound",
+    ),
+    (
+        "te-selects-all",
+        "TrustException",
+        "match.namespaceSelector",
+        {},
+        "an empty namespaceSelector selects every namespace",
+    ),
+    (
+        "te-anybodys-label",
+        "TrustException",
+        "match.namespaceSelector",
+        {"matchLabels": {"countersign.dev/legacy": "yes", "team": "legacy"}},
+        "labels under countersign.dev/ only",
+    ),
+    (
+        "te-anybodys-expression",
+        "TrustException",
+        "match.namespaceSelector",
+        {"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]},
+        "labels under countersign.dev/ only",
+    ),
+    (
+        "te-homeless-account",
+        "TrustException",
+        "match.serviceAccounts",
+        [{"name": "api"}],
+        "name each service account with its namespace",
+    ),
+    ("te-nothing", "TrustException", "waives", [], "spec.waives"),
+    *(
+        (f"te-{check}", "TrustException", "waives", [{"check": check}], "supported values")
+        for check in ("ImageRevoked", "TokenExposed", "ReceiptTampered", "ImageUnverifiable", "Everything")
+    ),
+    (
+        "te-type-of-nothing",
+        "TrustException",
+        "waives",
+        [{"check": "ImageUnsigned", "predicateType": "https://spdx.dev/Document"}],
+        "only checks of attestations have a predicateType",
+    ),
+    (
+        "te-privileged-with-tokens",
+        "TrustException",
+        "",
+        {**EXCEPTION, "waives": [{"check": "PodTooPrivileged"}], "tokens": "Issue"},
+        "with tokens: Withhold only",
+    ),
+    ("te-no-owner", "TrustException", "owner", "", "spec.owner"),
+    ("te-no-reason", "TrustException", "reason", "", "spec.reason"),
+    ("te-no-time", "TrustException", "expiresAt", "tomorrow", "spec.expiresAt"),
+    ("te-too-long", "TrustException", "expiresAt", "2099-01-01T00:00:00Z", "an exception lasts 90 days at the most"),
     ("pause-too-long", "AdmissionPause", "expiresAt", "2099-01-01T00:00:00Z", "a pause lasts 24 hours at the most"),
     ("root-of-nothing", "EvidenceRoot", "sigstore", {}, "exactly one of `trustedRoot` (the content itself)"),
     ("root-of-two", "EvidenceRoot", "sigstore.trustedRoot", "{}", "exactly one of `trustedRoot` (the content itself)"),
@@ -281,6 +390,15 @@ IMMUTABLE = [
     ("AdmissionPause", "reason", "another", "its reason and its asker stay as they are"),
     ("AdmissionPause", "requestedBy", "somebody", "its reason and its asker stay as they are"),
     ("AdmissionPause", "expiresAt", "2026-01-02T03:04:06Z", "expiresAt may only be moved earlier"),
+    ("TrustException", "expiresAt", "2026-01-02T03:04:06Z", "expiresAt may only be moved earlier"),
+    ("TrustException", "policyRefs.0.name", "other", "all but expiresAt stays as it is"),
+    ("TrustException", "match.namespaces", ["payments", "more"], "all but expiresAt stays as it is"),
+    ("TrustException", "match.images", ["registry.example.com/**"], "all but expiresAt stays as it is"),
+    ("TrustException", "waives", [{"check": "ImageNotCovered"}], "all but expiresAt stays as it is"),
+    ("TrustException", "tokens", "Issue", "all but expiresAt stays as it is"),
+    ("TrustException", "owner", "another", "all but expiresAt stays as it is"),
+    ("TrustException", "reason", "another", "all but expiresAt stays as it is"),
+    ("TrustException", "requestedBy", "somebody", "all but expiresAt stays as it is"),
 ]
 
 

@@ -14,6 +14,7 @@ import pytest
 from countersign.runtime.workers import Workers
 from countersign.signatures.examine import Candidate, Examined, Question, pack, unpack
 from countersign.signatures.keys import parse_public_key
+from countersign.signatures.roots import parse_trust_root
 from countersign.trust.evidence.conditions import condition_name
 from tests.attestation_examples import BROKEN, COSIGN_TYPES, PREDICATES, example
 from tests.lab.cosign import Form, KeyPair
@@ -77,6 +78,10 @@ async def examined(
     question = Question(
         digest=image.digest, name=image.repository, keys=(key.public_pem,), predicates={kind: conditions}
     )
+    return await answered(workers, candidate, question)
+
+
+async def answered(workers: Workers, candidate: Candidate, question: Question) -> Examined:
     deadline = asyncio.get_running_loop().time() + 60
     function = "countersign.signatures.examine:examine_packed"
     return unpack(await workers.run(function, *pack(candidate, question), deadline=deadline))
@@ -107,6 +112,39 @@ async def test_the_documented_conditions_hold_for_what_they_ask_and_for_nothing_
 
 
 @pytest.mark.parametrize("form", list(Form))
+async def test_a_certified_identity_attests_under_its_root_and_under_no_other(
+    lab: Lab, repository: Repository, workers: Workers, form: Form
+) -> None:
+    kind = "https://slsa.dev/provenance/v1"
+    conditions = tuple(one.expression for one in example(kind).validations)
+    image = repository.push("v1")
+    who = lab.sigstore.issuers.github("acme/ledger", ref="refs/tags/v1.2.3")
+    lab.cosign.attest_keyless(
+        *(lab.registry(RegistryKind.REFERRERS), image, who, lab.sigstore),
+        predicate=PREDICATES[kind],
+        predicate_type=COSIGN_TYPES[kind],
+        form=form,
+    )
+    (candidate,) = candidates(repository, image)
+    roots = [one.trusted_root.read_bytes() for one in (lab.sigstore, lab.another_sigstore("no-attester"))]
+    asked = [
+        Question(digest=image.digest, roots=some, predicates={kind: conditions})
+        for some in ((roots[0],), tuple(roots), (roots[1],), (b"{}",), ())
+    ]
+    mine, both, *none = [await answered(workers, candidate, one) for one in asked]
+    (one,) = mine.attestations
+    assert one.vouch.identity is not None
+    assert (one.vouch.identity.issuer, one.vouch.identity.subject) == (who.issuer, who.subject)
+    assert one.vouch.proof is not None
+    assert one.vouch.proof.root == parse_trust_root(roots[0]).hash
+    assert one.vouch.proof.signed_at is not None
+    assert [claim.holds for claim in one.claims] == [True] * len(conditions)
+    assert both.attestations == mine.attestations
+    assert [found.attestations for found in none] == [(), (), ()]
+    assert all(found.problem for found in none)
+
+
+@pytest.mark.parametrize("form", list(Form))
 async def test_what_is_found_is_told_of_a_real_attestation(
     lab: Lab, repository: Repository, workers: Workers, key: KeyPair, form: Form
 ) -> None:
@@ -128,9 +166,13 @@ async def test_cosigns_custom_type_wraps_the_file_as_the_documentation_says(
     kind = "https://cosign.sigstore.dev/attestation/v1"
     image = attest(lab, repository, key, form, "custom", {"a": {"b": 1}})
     (candidate,) = candidates(repository, image)
-    conditions = ("predicate.Data.contains('\"b\"') && has(predicate.Timestamp)", "has(predicate.a)")
+    conditions = (
+        "predicate.Data.contains('\"b\"') && has(predicate.Timestamp)",
+        "statement._type == 'https://in-toto.io/Statement/v0.1'",
+        "has(predicate.a)",
+    )
     (one,) = (await examined(workers, candidate, image, key, kind, *conditions)).attestations
-    assert [claim.holds for claim in one.claims] == [True, False]
+    assert [claim.holds for claim in one.claims] == [True, True, False]
 
 
 @pytest.mark.parametrize("form", list(Form))

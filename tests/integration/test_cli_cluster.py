@@ -180,6 +180,16 @@ def test_a_standing_order_reaches_the_whole_cluster_from_our_own_namespace(lab: 
     assert ("wg-api", grants) in [(row["name"], row["namespace"]) for row in shown["ending"]]
 
 
+def test_a_signer_is_revoked_by_issuer_and_subject(lab: Lab, grants: str) -> None:
+    issuer = "https://issuer.example.com"
+    args = ("signer", "ann@example.com", f"--issuer={issuer}", "-n", grants, "--reason=left", "--dry-run", "-o", "json")
+    result = countersign("revoke", *args, kubeconfig=lab.kubeconfig)
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert shown["revocation"]["spec"]["target"] == {"signer": {"issuer": issuer, "subject": "ann@example.com"}}
+    assert shown["ending"] == []
+
+
 def test_revoke_without_a_terminal_wants_yes(lab: Lab, grants: str) -> None:
     result = countersign("revoke", "pod", "api", "-n", grants, "--reason=x", kubeconfig=lab.kubeconfig)
     assert result.exit_code == 2
@@ -200,6 +210,8 @@ def test_what_the_api_server_refuses_is_told_in_its_words(lab: Lab, grants: str)
     [
         (["pod", "api"], "needs --namespace"),
         (["namespace", "shop", "-n", "bank"], "leave --namespace out"),
+        (["signer", "ann@example.com"], "needs --issuer"),
+        (["key", KEY, "--issuer=https://issuer.example.com"], "needs --issuer, and nothing else takes it"),
     ],
 )
 def test_an_order_that_could_not_reach_its_target_is_refused(lab: Lab, args: list[str], told: str) -> None:

@@ -251,14 +251,14 @@ def test_a_change_that_would_suspend_many_waits_for_consent(scene: Governed) -> 
 
 def test_a_policy_tells_how_its_pods_stand(scene: Governed) -> None:
     scene.running()
-    scene.slipped_in()
+    scene.slipped_in(scene.pod(image=scene.unsigned.by_tag))
 
     def counted() -> bool:
         status = scene.lab.admin.get(objects.object_path(scene.policy), expect=200).body["status"]
         reasons = {entry["reason"] for entry in status.get("topReasons", ())}
         return status["pods"]["governed"] == 2 and status["pods"]["failing"] == 1 and bool(reasons)
 
-    scene.lab.wait_for(counted, what="the policy counts its pods")
+    scene.lab.wait_for(counted, what="the policy counts its pods", timeout=30)
     path = f"/apis/countersign.dev/v1alpha1/protectedaudiences/{scene.namespace}"
     scene.lab.wait_for(
         lambda: scene.lab.admin.get(path, expect=200).body["status"].get("grants") == 1,

@@ -142,3 +142,15 @@ def test_no_service_may_write_one_and_only_the_controller_its_status(
             }
             answer = lab.admin.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review, expect=201)
             assert answer.body["status"]["allowed"] is may, (service, verb, subresource)
+
+
+def test_whoever_administers_a_namespace_says_nothing_about_roots(countersign: Installation) -> None:
+    lab = countersign.lab
+    namespace = lab.create_namespace("roots-of-others")
+    for role in ("edit", "admin"):
+        lab.grant_role(namespace, f"{role}-of-others", role)
+        api = lab.api(f"{role}-of-others")
+        assert api.post(ROOTS, objects.evidence_root("mine", trustedRoot=CONTENT)).status == 403
+        # Nor by the ConfigMap that a root may name: it stands in our namespace.
+        config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sigstore"}, "data": {}}
+        assert api.post(f"/api/v1/namespaces/{countersign.namespace}/configmaps", config_map).status == 403

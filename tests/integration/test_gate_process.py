@@ -54,3 +54,13 @@ def test_a_new_certificate_is_served_at_once_and_no_pod_is_refused_meanwhile(gov
     governed.admitted()
     assert gate.pid == pid
     assert gate.ready()
+
+
+def test_a_gate_that_starts_finds_out_about_the_images_that_run_before_anybody_asks(governed: Governed) -> None:
+    countersign = governed.countersign
+    governed.running()
+    gate = countersign.start_service("gate", key="warm-gate")
+    asked = 'countersign_gate_verifications_total{outcome="found"} 1.0'
+    countersign.lab.wait_for(lambda: asked in gate.metrics(), what="the warm-up has verified the running image")
+    assert "countersign_gate_admissions_total{" not in gate.metrics()
+    countersign.stop("warm-gate")

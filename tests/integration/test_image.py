@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.signing import bundle, make_key, pem_of, statement
 from tests.lab.image import contract, debian, sbom, unpacked
 from tests.lab.image.application import application_layer
 from tests.lab.image.base import base_layer
@@ -117,6 +118,37 @@ def test_its_user_can_write_nowhere(container: Unpacked) -> None:
     program = "import tempfile; print(tempfile.gettempdir())"
     answer = container.run("-c", program, program=contract.PYTHON)
     assert "No usable temporary directory" in answer.stderr
+
+
+def test_its_user_can_start_workers_that_judge_conditions_and_are_killed(container: Unpacked) -> None:
+    """In a root file system that is read-only for it, with no folder to write to."""
+    program = """
+import asyncio, json, sys
+from countersign.runtime.workers import WorkerError, Workers
+from countersign.signatures.examine import Candidate, Question, pack, unpack
+
+async def main():
+    loop, workers = asyncio.get_running_loop(), Workers(1)
+    pem, kind, digest, small, large = json.loads(sys.argv[1])
+    question = Question(digest=digest, keys=(pem,), predicates={kind: ("predicate.a == 1", "predicate.a == 2")})
+    for data in (small, large):
+        candidate = Candidate(form="bundle", data=data.encode())
+        answer = await workers.run(sys.argv[2], *pack(candidate, question), deadline=loop.time() + 60)
+        print([claim.holds for one in unpack(answer).attestations for claim in one.claims])
+    try:
+        await workers.run("time:sleep", b"", deadline=loop.time() - 1)
+    except WorkerError as error:
+        print(error.problem)
+    await workers.close()
+
+asyncio.run(main())
+"""
+    key, digest, kind = make_key(), "sha256:" + "ab" * 32, "https://example.com/p"
+    statements = [statement(digest, kind, predicate={"a": 1, "padding": [0] * many}) for many in (1, 5000)]
+    asked = json.dumps([pem_of(key), kind, digest, *(bundle(key, one).decode() for one in statements)])
+    function = "countersign.signatures.examine:examine_packed"
+    answer = container.run("-c", program, asked, function, program=contract.PYTHON)
+    assert answer.stdout.split("\n") == ["[True, False]", "[True, False]", "Timeout", ""], answer.stderr
 
 
 def test_it_trusts_the_authorities_of_debian(container: Unpacked) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from countersign.signatures.roots import public_good_root
+from tests.lab.images import ImageSpec
 from tests.lab.lab import Lab
 from tests.stack import objects
 from tests.stack.governed import Governed, govern
@@ -124,3 +125,36 @@ def test_a_mirror_is_spoken_to_by_the_controller_only_and_nobody_else_besides(wa
         lab.admin.delete(f"{ROOTS}/mirrored", expect=200)
     assert set(wall.refused) == {"192.0.2.9:8443"}
     wall.refused.clear()
+
+
+def test_a_keyless_signature_of_a_private_sigstore_is_verified_with_nobody_asked(walled: Walled) -> None:
+    governed, wall = walled
+    lab, countersign, namespace = governed.lab, governed.countersign, governed.namespace
+    sigstore, registry = lab.sigstore, lab.registry("referrers")
+    who = sigstore.issuers.github("octo/app")
+    image = registry.repository(f"{namespace}/keyless").push(
+        "v1", ImageSpec.distinct(f"{namespace}-keyless", entrypoint=["/app"])
+    )
+    unsigned = registry.repository(f"{namespace}/keyless").push(
+        "v2", ImageSpec.distinct(f"{namespace}-keyless-unsigned", entrypoint=["/app"])
+    )
+    lab.cosign.sign_keyless(registry, image, who, sigstore)
+    rule = objects.image_rule([f"{registry.host}/{namespace}/keyless"])
+    identity = {"issuer": who.issuer, "subject": who.subject}
+    keyless = {
+        "identities": [identity],
+        "evidenceRootRef": {"name": "lab"},
+        "require": ["TransparencyLog", "Timestamp"],
+    }
+    rule["authorities"] = [{"name": "ci", "keyless": keyless}]
+    home = lab.create_namespace(f"{namespace}-keyless", {"governed-by": f"{namespace}-keyless"})
+    countersign.declare(
+        objects.evidence_root("lab", trustedRoot=sigstore.trusted_root.read_text()),
+        objects.cluster_policy(home, namespaces={"governed-by": home}, images=[rule]),
+    )
+    path = f"/api/v1/namespaces/{home}/pods"
+    for name, tried, status in (("signed", image, 201), ("unsigned", unsigned, 403)):
+        pod = objects.pod(name, home, objects.pod_spec(objects.container(tried.by_tag)))
+        answer = lab.admin.post(path, pod)
+        assert answer.status == status, answer.message
+    assert wall.refused == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import enum
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import urllib3
@@ -20,6 +22,9 @@ USERNAME = "lab"
 PASSWORD = "lab-password"
 # bcrypt of PASSWORD at cost 4: the only form that distribution's htpasswd file may hold.
 _HTPASSWD = "lab:$2b$04$UwZ16dd7iK58CFhR8zlpIOwr9HLi2qraKXoJI9qcXUcLOl7W0eVnu\n"
+
+# distribution writes gorilla/handlers' combined log format (handlers/logging.go, writeCombinedLog).
+_ACCESS = re.compile(r'\[(?P<time>[^]]+)\] "[A-Z]+ (?P<path>\S+) [^"]*" \d+ \d+ "[^"]*" "(?P<agent>[^"]*)"')
 
 
 class RegistryKind(enum.StrEnum):
@@ -64,9 +69,8 @@ class Registry:
         folder.mkdir(parents=True)
         self._tls = ca.server(f"registry-{kind}", hosts=(*LOCAL_NAMES, address))
         args = self._distribution() if kind.program == "registry" else self._olareg()
-        self.process: Process = processes.start(
-            f"registry-{kind}", [programs[kind.program], *args], folder.parent / "logs" / f"registry-{kind}.log"
-        )
+        self._log = folder.parent / "logs" / f"registry-{kind}.log"
+        self.process: Process = processes.start(f"registry-{kind}", [programs[kind.program], *args], self._log)
         headers = {}
         if self.credentials:
             headers["Authorization"] = "Basic " + base64.b64encode(":".join(self.credentials).encode()).decode()
@@ -76,6 +80,17 @@ class Registry:
     def repository(self, name: str) -> Repository:
         """Push and tag images under this name, for example `payments/api`."""
         return Repository(self.http, self.host, name)
+
+    def requests(self, name: str, agent: str) -> list[tuple[datetime, str]]:
+        """When which path below /v2/NAME was asked for, by clients of that User-Agent, in whole seconds. PLAIN only."""
+        if self.kind is not RegistryKind.PLAIN:
+            raise ValueError("only the plain registry keeps a log of requests")
+        found = []
+        for line in self._log.read_text(errors="replace").splitlines():
+            match = _ACCESS.search(line)
+            if match and match["path"].startswith(f"/v2/{name}/") and match["agent"].startswith(agent):
+                found.append((datetime.strptime(match["time"], "%d/%b/%Y:%H:%M:%S %z"), match["path"]))
+        return found
 
     def _ready(self) -> bool:
         try:
@@ -92,7 +107,7 @@ class Registry:
     def _distribution(self) -> list[str]:
         config: dict[str, object] = {
             "version": "0.1",
-            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "log": {"level": "warn", "accesslog": {"disabled": self.kind is not RegistryKind.PLAIN}},
             "storage": {"inmemory": {}, "delete": {"enabled": True}},
             "http": {
                 "addr": self.host,

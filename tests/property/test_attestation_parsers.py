@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from countersign.signatures.apart import MAX_FOUND_LENGTH, evaluate_apart
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.examine import Candidate, Examined, Question, examine, examine_packed, pack, unpack
 from countersign.signatures.findings import printable, shown
-from countersign.signatures.statements import PAYLOAD_TYPE, read_statement
+from countersign.signatures.statements import PAYLOAD_TYPE, Said, read_statement
 from countersign.trust.evidence.conditions import (
     COMPREHENSIONS,
     FUNCTIONS,
@@ -51,36 +52,10 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=20,
 )
-_marks = [
-    "'",
-    '"',
-    '"""',
-    "r'",
-    "\\",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    ".",
-    ",",
-    "&&",
-    "||",
-    "!",
-    "-",
-    "?",
-    ":",
-    "==",
-    "0x1F",
-    "1.5e3",
-    "//",
-    "`",
-    "ä",
-    "\u202e",
-    "\x00",
-]
-_words = st.sampled_from([*VARIABLES, *FUNCTIONS, *COMPREHENSIONS, "x", "in", "true", " ", "\n", '"""', *_marks])
+_marks = st.sampled_from("'\"\\()[]{}.,&|!-?:=/`ä\u202e\0 \n")
+_words = _marks | st.sampled_from(
+    [*VARIABLES, *FUNCTIONS, *COMPREHENSIONS, "x", "in", "true", '"""', "&&", "==", "r'", "1.5e3"]
+)
 _expressions = st.text(max_size=60) | st.lists(_words, max_size=40).map("".join) | st.lists(_words).map(" ".join)
 
 
@@ -184,3 +159,36 @@ def test_base64_that_stands_for_the_same_bytes_in_two_ways_is_signed_once(noise:
     data["payload"] = base64.b64encode(GOOD + noise).decode()
     found = examine(Candidate(form="dsse", data=json.dumps(data).encode()), QUESTION)
     assert nothing(found) if noise else found == EXPECTED["dsse"]
+
+
+_literals = st.sampled_from(
+    ["true", "null", "1", "7u", "-2.5", "1e400", "'t'", r"r'\d'", '"""q"""', "b'x'", "[]", "{}"]
+)
+_fields = st.sampled_from(
+    ["predicate", "predicate.a", "predicate.a[1].b", "predicate['a']", "predicate.no", "subject.name"]
+)
+_atoms = _literals | _fields | st.sampled_from(["statement", "x", "y"])
+
+
+def _composed(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    operators = st.sampled_from(["&&", "||", "==", "!=", "<", ">=", "+", "-", "*", "/", "%", "in"])
+    return (
+        st.tuples(inner, operators, inner).map(" ".join)
+        | st.tuples(inner, inner, inner).map("({0[0]} ? {0[1]} : {0[2]})".format)
+        | st.tuples(inner, st.sampled_from(COMPREHENSIONS), st.sampled_from("xy"), inner).map(
+            "{0[0]}.{0[1]}({0[2]}, {0[3]})".format
+        )
+        | st.tuples(st.sampled_from([*FUNCTIONS, "!", "-", ""]), inner).map("{0[0]}({0[1]})".format)
+        | st.tuples(inner, st.sampled_from(FUNCTIONS), inner).map("{0[0]}.{0[1]}({0[2]})".format)
+        | st.tuples(inner, inner).map("[{0[0]}, {0[1]}]".format)
+        | st.tuples(inner, inner).map("{{{0[0]}: {0[1]}}}".format)
+    )
+
+
+@given(st.recursive(_atoms, _composed, max_leaves=12))
+def test_every_condition_comes_to_an_answer_with_a_reason_that_can_be_seen(condition: str) -> None:
+    """Whatever it makes of it, the library takes no process along but its own fork."""
+    ((holds, found),) = evaluate_apart([condition], Said(GOOD, "registry.example.com/app", DIGEST))
+    assert holds == (found == "")
+    assert len(found) <= MAX_FOUND_LENGTH
+    assert found.isprintable()

@@ -177,6 +177,26 @@ def evidence_root(name: str, **sigstore: Any) -> Object:
     }
 
 
+def trust_exception(
+    name: str, policies: Sequence[str], waives: Sequence[str], match: Object, expires_at: str, **spec: Any
+) -> Object:
+    """An exemption from checks of these ClusterTrustPolicies."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "TrustException",
+        "metadata": {"name": name},
+        "spec": {
+            "policyRefs": [{"kind": "ClusterTrustPolicy", "name": policy} for policy in policies],
+            "match": match,
+            "waives": [{"check": check} for check in waives],
+            "owner": "legacy@example.com",
+            "reason": "the vendor signs from May on",
+            "expiresAt": expires_at,
+            **spec,
+        },
+    }
+
+
 _PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
 _CLUSTER_SCOPED = frozenset(
     {
@@ -188,6 +208,7 @@ _CLUSTER_SCOPED = frozenset(
         "ProtectedAudience",
         "AdmissionPause",
         "EvidenceRoot",
+        "TrustException",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
         "MutatingAdmissionPolicy",

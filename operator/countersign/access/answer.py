@@ -47,12 +47,16 @@ class GrantMember(msgspec.Struct, frozen=True):
 
 
 class EvidenceMember(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Who vouched for an image. Names of authorities mean nothing without the policy and the key."""
+    """Who vouched for an image. Names of authorities mean nothing without the policy, and the key or identity."""
 
     policy_uid: str = msgspec.field(name="policyUID")
     authority: str = ""
     key_fingerprint: str = ""
     digest_listed: bool = False
+    issuer: str = ""
+    subject: str = ""
+    predicate_type: str = ""
+    """What was attested; empty: the image was signed."""
 
 
 class ImageMember(msgspec.Struct, frozen=True):
@@ -63,7 +67,15 @@ class ImageMember(msgspec.Struct, frozen=True):
     evidence: tuple[EvidenceMember, ...]
 
 
-class Workload(msgspec.Struct, frozen=True, rename="camel"):
+class ExceptionMember(msgspec.Struct, frozen=True, rename="camel"):
+    """A TrustException that the identity rests on: some check of its policies was waived."""
+
+    name: str
+    checks: tuple[str, ...]
+    expires_at: str
+
+
+class Workload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The member `countersign.dev`: which instance this is, who answers for it, and on what evidence."""
 
     pod: PodMember
@@ -72,6 +84,7 @@ class Workload(msgspec.Struct, frozen=True, rename="camel"):
     policies: tuple[PolicyMember, ...]
     grant: GrantMember
     images: tuple[ImageMember, ...]
+    exceptions: tuple[ExceptionMember, ...] = ()
 
 
 class Members(msgspec.Struct, frozen=True):
@@ -118,6 +131,11 @@ def workload(pod: PodView, grant: WorkloadGrant) -> Workload:
         ),
         grant=GrantMember(grant.metadata.name, grant.status.state or "Suspended"),
         images=tuple(_image(one) for one in grant.spec.images),
+        exceptions=tuple(
+            ExceptionMember(one.name, one.checks, one.expires_at)
+            for one in grant.status.exceptions
+            if one.tokens == "Issue"
+        ),
     )
 
 
@@ -126,7 +144,15 @@ def _image(image: GrantImage) -> ImageMember:
         image.container,
         image.digest,
         tuple(
-            EvidenceMember(one.policy_uid, one.authority, one.key_fingerprint, one.digest_listed)
+            EvidenceMember(
+                one.policy_uid,
+                one.authority,
+                one.key_fingerprint,
+                one.digest_listed,
+                one.issuer,
+                one.subject,
+                one.predicate_type,
+            )
             for one in image.evidence
         ),
     )

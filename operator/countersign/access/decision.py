@@ -16,13 +16,14 @@ The token's signature has been verified, and its issuer is the cluster's own. Th
 12. The token lives no longer than the grant lets it (`exp - iat`).
 13. The token is not older than its pod.
 14. The instance's own lifetime is not over.
-15. No Revocation reaches the grant, whether or not the controller has carried it out yet.
+15. No TrustException that it rests on is over, whether or not the controller has judged it without by now.
+16. No Revocation reaches the grant, whether or not the controller has carried it out yet.
 
 The first step that does not hold gives the reason. Whatever is unknown, empty or unreadable does not hold.
 The asker stands before everything that concerns the workload, so that a stranger's answer depends on nothing of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -34,9 +35,11 @@ from countersign.access.epoch import epoch_changed
 from countersign.access.pod_view import PodView
 from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.grant import GrantState, GrantToken, WorkloadGrant
 from countersign.api.meta import condition
 from countersign.api.revocation import Revocation
+from countersign.trust.orders.exceptions import over
 from countersign.trust.orders.reach import ended_by
 
 CLOCK_SKEW_SECONDS: Final = 10
@@ -65,6 +68,7 @@ Reason = Literal[
     "LifetimeTooLong",
     "IssuedBeforePod",
     "GrantExpired",
+    "ExceptionEnded",
     "Revoked",
 ]
 
@@ -101,11 +105,13 @@ def decide(
     pod: PodView | None,
     grant: WorkloadGrant | None,
     revocations: Sequence[Revocation],
+    exceptions: Iterable[TrustException],
     system_namespace: str,
     epoch: str,
     now: datetime,
 ) -> Decision:
     """Weigh a verified token. `revocations` may hold any that do not reach the grant; none that does may be missing.
+    `exceptions`: those that the grant's status names, as far as they exist; others may be among them.
 
     `audience`, `pod` and `grant` are what the cluster holds under the token's audience and its pod's UID, None if
     nothing is known. `epoch` is the one that counts.
@@ -224,7 +230,16 @@ def decide(
             "GrantExpired", f"the instance's lifetime was over at {grant.spec.expires_at}: replace the pod"
         )
 
-    # 15. not revoked
+    # 15. not by an exception that is over
+    ended = over(grant.status.exceptions, exceptions, now)
+    if ended:
+        return _inactive(
+            "ExceptionEnded",
+            f"TrustException {ended}, on which the identity rested, is over: replace the pod by one that satisfies its "
+            "policies",
+        )
+
+    # 16. not revoked
     order = ended_by(revocations, grant, system_namespace, node=pod.node)
     if order is not None:
         return _inactive("Revoked", f"Revocation {order.metadata.namespace}/{order.metadata.name}: {order.spec.reason}")

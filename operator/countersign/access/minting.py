@@ -10,8 +10,8 @@ else's pod). In this order:
  4. It is to live no longer than the audience allows.
  5. The pod is there, of that UID, runs under this service account, and on the asking node.
  6. The pod has not ended.
- 7. The pod's grant is Active, judged in the epoch that counts, and of this pod and account; or (a pod so young that its
-    grant may not be written yet) the gate's own judgement gives it tokens.
+ 7. The pod's grant is Active, judged in the epoch that counts, of this pod and account, and rests on no exception that
+    is over; or (a pod so young that its grant may not be written yet) the gate's own judgement gives it tokens.
  8. They list the audience, for at least the lifetime that is asked for.
 
 The first step that does not hold refuses, with a message for whoever reads the kubelet's or kubectl's error.
@@ -28,8 +28,10 @@ from countersign.access.pod_view import PodView
 from countersign.api import clock
 from countersign.api.admission import BoundObjectReference, TokenRequest, UserInfo
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.grant import GrantState, GrantToken, WorkloadGrant
 from countersign.api.revocation import Revocation
+from countersign.trust.orders.exceptions import over
 from countersign.trust.orders.reach import ended_by
 
 YOUNG_POD_SECONDS: Final = 60
@@ -55,6 +57,7 @@ MintReason = Literal[
     "EpochChanged",
     "GrantMismatch",
     "GrantExpired",
+    "ExceptionEnded",
     "Revoked",
     "AudienceNotGranted",
 ]
@@ -100,14 +103,15 @@ def judge_mint(
     pod: PodView | None,
     grant: WorkloadGrant | Judged | None,
     revocations: Sequence[Revocation],
+    exceptions: Iterable[TrustException],
     system_namespace: str,
     epoch: str,
     now: datetime,
 ) -> MintDecision:
     """Judge a TokenRequest as it stands at validating admission (its metadata are the service account's).
 
-    `audiences`: every ProtectedAudience, accepted or not. `pod` and `grant`: what the cluster holds under the pod that
-    the request is bound to; a Judged counts only for a pod younger than YOUNG_POD_SECONDS.
+    `audiences`, `exceptions`: every one that exists, accepted and in force or not. `pod` and `grant`: what the cluster
+    holds under the pod that the request is bound to; a Judged counts only for a pod younger than YOUNG_POD_SECONDS.
     """
     protected = [one for one in audiences if one.spec.audience in request.spec.audiences]
     if not protected:
@@ -121,7 +125,14 @@ def judge_mint(
         live = _live_pod(request, bound, pod, namespace=namespace, node=node)
         _not_ended(live, now)
         tokens, reason = _tokens(
-            request, live, grant, revocations=revocations, system_namespace=system_namespace, epoch=epoch, now=now
+            request,
+            live,
+            grant,
+            revocations=revocations,
+            exceptions=exceptions,
+            system_namespace=system_namespace,
+            epoch=epoch,
+            now=now,
         )
         _listed(request, live, tokens)
     except _Refusal as refusal:
@@ -206,6 +217,7 @@ def _tokens(
     grant: WorkloadGrant | Judged | None,
     *,
     revocations: Sequence[Revocation],
+    exceptions: Iterable[TrustException],
     system_namespace: str,
     epoch: str,
     now: datetime,
@@ -239,6 +251,9 @@ def _tokens(
     if grant.status.epoch != epoch:
         raise _Refusal("EpochChanged", epoch_changed(grant, epoch))
     _not_over(grant.spec.expires_at, now)
+    ended = over(grant.status.exceptions, exceptions, now)
+    if ended:
+        raise _Refusal("ExceptionEnded", f"TrustException {ended}, on which the identity rested, is over; {where}")
     order = ended_by(revocations, grant, system_namespace, node=pod.node)
     if order is not None:
         raise _Refusal("Revoked", f"Revocation {order.metadata.namespace}/{order.metadata.name} ended this identity")

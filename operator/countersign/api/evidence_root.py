@@ -231,3 +231,8 @@ def source_of(spec: EvidenceRootSpec) -> str:
         ("tuf", tuf.builtin, tuf.root, tuf.target_name) if tuf is not None else ("configMap", given.config_map_ref)
     )
     return f"sha256:{sha256(msgspec.json.encode(resting)).hexdigest()}"
+
+
+def without_metadata(resource: EvidenceRoot) -> EvidenceRoot:
+    """Without what only the next refresh asks for, which may be larger than the content."""
+    return msgspec.structs.replace(resource, status=msgspec.structs.replace(resource.status, tuf=TUFMetadata()))

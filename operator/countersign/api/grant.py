@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from countersign.api.exception import ExceptionTokens
 from countersign.api.meta import Condition, ObjectMeta, UTCTime
 from countersign.api.schema import Column, Model, Rule, doc
 
@@ -101,7 +102,7 @@ class GrantImage(Model, frozen=True, kw_only=True):
             item_max_length=135,
         ),
     ] = ()
-    evidence: Annotated[tuple[GrantEvidence, ...], doc("Who vouched.", max_length=32)] = ()
+    evidence: Annotated[tuple[GrantEvidence, ...], doc("Who vouched, and who attested.", max_length=64)] = ()
 
 
 class WorkloadGrantSpec(Model, frozen=True, kw_only=True):
@@ -126,6 +127,22 @@ class WorkloadGrantSpec(Model, frozen=True, kw_only=True):
     ] = None
 
 
+class GrantException(Model, frozen=True, kw_only=True):
+    """A TrustException that a finding about the instance is waived by."""
+
+    name: Annotated[str, doc("Name of the TrustException.", max_length=253)]
+    uid: Annotated[str, doc("UID: another one of the same name is another exception.", max_length=64)]
+    expires_at: Annotated[UTCTime, doc("When it ends, as far as was known.", string_format="date-time")]
+    tokens: Annotated[
+        ExceptionTokens, doc("Issue: the identity rests on it, and is over with it. Withhold: it does not.")
+    ] = "Withhold"
+    checks: Annotated[tuple[str, ...], doc("Checks that it waives here.", max_length=16, item_max_length=64)] = ()
+    containers: Annotated[
+        tuple[str, ...],
+        doc("Containers that this is about; none: the pod as a whole.", max_length=64, item_max_length=80),
+    ] = ()
+
+
 class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
     """Whether the instance is trusted now. No state (not judged to the end yet) is not Active."""
 
@@ -142,6 +159,15 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
         str,
         doc("Epoch in which it was last judged. In services of another epoch it is not Active.", max_length=63),
     ] = ""
+    exceptions: Annotated[
+        tuple[GrantException, ...],
+        doc(
+            "TrustExceptions that findings about it are waived by. Once one with tokens: Issue is over, the grant is not "
+            "Active until it was judged without it.",
+            max_length=16,
+            map_keys=("uid",),
+        ),
+    ] = ()
     conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import API_VERSION
 from countersign.api.pause import AdmissionPause
@@ -13,7 +14,14 @@ from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 
 CustomResource = (
-    ProtectedAudience | ClusterTrustPolicy | TrustPolicy | WorkloadGrant | Revocation | AdmissionPause | EvidenceRoot
+    ProtectedAudience
+    | ClusterTrustPolicy
+    | TrustPolicy
+    | WorkloadGrant
+    | Revocation
+    | AdmissionPause
+    | EvidenceRoot
+    | TrustException
 )
 
 KINDS: Final[tuple[type[CustomResource], ...]] = (
@@ -24,6 +32,7 @@ KINDS: Final[tuple[type[CustomResource], ...]] = (
     Revocation,
     AdmissionPause,
     EvidenceRoot,
+    TrustException,
 )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from countersign.api.image_rule import NAME_PATTERN, ImageRule
-from countersign.api.meta import Condition, LabelSelector, ObjectMeta
+from countersign.api.meta import Condition, LabelSelector, ObjectMeta, UTCTime
 from countersign.api.schema import Column, Model, Reserved, Rule, doc
 
 Mode = Literal["Audit", "Warn", "Enforce"]
@@ -442,15 +442,53 @@ class PodCounts(Model, frozen=True, kw_only=True):
     """How many running pods the policy sees."""
 
     governed: Annotated[int, doc("Pods that the policy governs.")] = 0
-    failing: Annotated[int, doc("Governed pods that do not satisfy it.")] = 0
+    failing: Annotated[
+        int,
+        doc("Governed pods that would be refused if they were created now and the policy enforced, whatever its mode."),
+    ] = 0
+    unknown: Annotated[
+        int, doc("Governed pods of which that is not known: no registry was asked yet, or it could not tell.")
+    ] = 0
     not_injected: Annotated[int, doc("Governed pods that would be given tokens but were created without them.")] = 0
 
 
 class ReasonCount(Model, frozen=True, kw_only=True):
-    """How often a reason stands among the failing pods."""
+    """How often a reason speaks against pods."""
 
     reason: Annotated[str, doc("Stable reason code.", max_length=64)]
-    count: Annotated[int, doc("Pods with this finding.")]
+    count: Annotated[int, doc("Pods, or admissions, with this finding.")]
+
+
+class GateTally(Model, frozen=True, kw_only=True):
+    """What one gate has counted of a policy since that gate started. Such numbers only ever grow."""
+
+    gate: Annotated[
+        str, doc("Name that the gate's process gave itself: when it started, and something random.", max_length=64)
+    ]
+    allowed: Annotated[int, doc("Pods against which the policy had nothing.")] = 0
+    would_deny: Annotated[int, doc("Pods that the policy refused, or would refuse under Enforce.")] = 0
+    unknown: Annotated[int, doc("Pods whose evidence could not be had in time.")] = 0
+    reasons: Annotated[
+        tuple[ReasonCount, ...], doc("Why, among those of wouldDeny.", max_length=64, map_keys=("reason",))
+    ] = ()
+
+
+class AdmissionCounts(Model, frozen=True, kw_only=True):
+    """Admissions since the policy's last change, over all gates, whatever its mode. Dry runs do not count."""
+
+    generation: Annotated[int, doc("The generation of the policy that the counts are of.")] = 0
+    since: Annotated[UTCTime, doc("When the controller first saw that generation.", string_format="date-time")]
+    allowed: Annotated[int, doc("Creations of pods against which the policy had nothing.")] = 0
+    would_deny: Annotated[int, doc("Creations that it refused (Enforce), or would have refused (Warn, Audit).")] = 0
+    unknown: Annotated[int, doc("Creations whose evidence could not be had in time.")] = 0
+    top_reasons: Annotated[tuple[ReasonCount, ...], doc("The most frequent reasons of wouldDeny.", max_length=5)] = ()
+    gates: Annotated[
+        tuple[GateTally, ...],
+        doc("What was collected from each gate: the totals are their sum.", max_length=16, map_keys=("gate",)),
+    ] = ()
+    earlier: Annotated[
+        GateTally | None, doc("Of gates that are no longer listed, together; `gate` is the latest of them.")
+    ] = None
 
 
 class PolicyStatus(Model, frozen=True, kw_only=True):
@@ -466,14 +504,26 @@ class PolicyStatus(Model, frozen=True, kw_only=True):
     ] = ()
     observed_generation: Annotated[int, doc("The generation that the controller last judged.")] = 0
     pods: Annotated[PodCounts | None, doc("Running pods under this policy.")] = None
-    top_reasons: Annotated[tuple[ReasonCount, ...], doc("The most frequent findings.", max_length=5)] = ()
+    top_reasons: Annotated[
+        tuple[ReasonCount, ...], doc("The most frequent reasons among the failing pods.", max_length=5)
+    ] = ()
+    admissions: Annotated[AdmissionCounts | None, doc("What became of new pods since the policy's last change.")] = None
 
 
 _COLUMNS = (
     Column("Mode", "string", ".spec.mode", "What happens to a pod that fails"),
     Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether the policy is in force"),
     Column("Governed", "integer", ".status.pods.governed", "Running pods that it governs"),
-    Column("Failing", "integer", ".status.pods.failing", "Governed pods that do not satisfy it"),
+    Column(
+        "Failing", "integer", ".status.pods.failing", "Governed pods that would be refused if they were created now"
+    ),
+    Column(
+        "WouldDeny",
+        "integer",
+        ".status.admissions.wouldDeny",
+        "New pods that it refused, or would have, since its last change",
+        1,
+    ),
     Column("Owner", "string", ".spec.owner", "Who answers for it", 1),
     Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not", 1),
     Column("Age", "date", ".metadata.creationTimestamp", "When it was created"),

@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "grants": Command("countersign.cli.pods.grants", "grants"),
     "token": Command("countersign.cli.tokens.check"),
     "revoke": Command("countersign.cli.orders.revoke", "revoke"),
+    "exception": Command("countersign.cli.orders.exception"),
     "receipt-key": Command("countersign.cli.orders.receipt_key"),
     "pause": Command("countersign.cli.orders.pause", "pause"),
     "resume": Command("countersign.cli.orders.pause", "resume"),

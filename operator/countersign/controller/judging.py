@@ -24,6 +24,7 @@ from countersign.controller.world import PodRecord, World
 from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
 from countersign.keys.receipts import ReceiptVerifier, resting_key
+from countersign.trust.orders.exceptions import over
 from countersign.trust.pods.subject import ControllerLink, Subject
 from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot
 
@@ -79,7 +80,7 @@ class Judging:
         snapshot = self._world.snapshot()
         for index, record in enumerate(list(self._world.live())):
             record.judged = False
-            grant = self._judged_grant(record.track.uid)
+            grant = self.judged_grant(record.track.uid)
             if grant is not None and not record.track.ended:
                 try:
                     await self.judge(record, grant)
@@ -106,6 +107,8 @@ class Judging:
             record = self._world.pods.get(pod_uid)
             if record is None or record.gone or not record.judged or record.track.ended:
                 continue
+            if self.exception_over(grant):
+                continue  # no policy's doing, and nothing that could wait
             if impact.loses(grant, record.qualification):
                 for uid in impact.blamed(grant, record.qualification, policies):
                     losing.setdefault(uid, set()).add(pod_uid)
@@ -123,7 +126,18 @@ class Judging:
             raise NotYetError(f"namespace {name} is not known yet")
         return Subject(pod=pod, namespace=NamespaceFacts(name, labels))
 
-    def _judged_grant(self, uid: str) -> WorkloadGrant | None:
+    def is_judged(self, record: PodRecord) -> bool:
+        """Whether its qualification is of the policies, the pod and the time of now."""
+        until = record.qualification.until if record.qualification is not None else None
+        return record.judged and (until is None or self._clock() < until)
+
+    def exception_over(self, grant: WorkloadGrant) -> str:
+        """Name of an exception that the grant rests on and that is over; else empty."""
+        if not grant.status.exceptions:
+            return ""
+        return over(grant.status.exceptions, self._world.exceptions.values(), self._clock())
+
+    def judged_grant(self, uid: str) -> WorkloadGrant | None:
         """The grant by which a pod is judged: one that is not final, if there is one."""
         return min(self._world.grants_of(uid), key=lambda grant: grant.status.state == "Revoked", default=None)
 

@@ -76,6 +76,19 @@ class ControllerMetrics:
             "When the AdmissionPause in force ends, in seconds since 1970; 0: none is in force.",
             registry=registry,
         )
+        self.scan_requests = Counter(
+            "countersign_controller_scan_registry_requests",
+            "Requests to registries that the gates made to tell what would become of running pods.",
+            registry=registry,
+        )
+        self.scan_waiting = Gauge(
+            "countersign_controller_scan_waiting",
+            "Running pods about which a gate is yet to be asked.",
+            registry=registry,
+        )
+        self.gate_call_errors = Counter(
+            "countersign_controller_gate_call_errors", "Calls that a gate did not answer.", ["path"], registry=registry
+        )
         self._root_age = Gauge(
             "countersign_evidence_root_age_seconds",
             "Time since ConfigMap or mirror last confirmed the content of an EvidenceRoot.",
@@ -86,6 +99,18 @@ class ControllerMetrics:
             "countersign_evidence_root_refresh_failures",
             "Failed attempts to fetch the content of an EvidenceRoot.",
             ["root"],
+            registry=registry,
+        )
+        self.exceptions = Gauge(
+            "countersign_trust_exceptions",
+            "TrustExceptions: Active, those of them that run out soon (Expiring), and those that are over (Expired).",
+            ["state"],
+            registry=registry,
+        )
+        self.exception_end = Gauge(
+            "countersign_trust_exception_end_timestamp_seconds",
+            "When a TrustException in force ends, in seconds since 1970; of the 64 that end first.",
+            ["exception"],
             registry=registry,
         )
         self._registry = registry

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from countersign.api.grant import GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
+from countersign.api.grant import GrantException, GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.node import Node
 from countersign.api.pod import Pod
@@ -38,6 +38,7 @@ from countersign.grants.lifecycle import (
     is_pending,
     next_deadline,
     next_status,
+    rested_on,
     status_after,
     to_be_replaced,
 )
@@ -210,7 +211,13 @@ class PodReconciler:
         if record is not None and to_be_replaced(grant, seen, now):
             await self._replace(grant, record)
             return
-        await self._go(grant, transition, record, epoch=self._epoch if seen.reconfirmed else None)
+        await self._go(
+            grant,
+            transition,
+            record,
+            epoch=self._epoch if seen.reconfirmed else None,
+            exceptions=rested_on(grant, seen),
+        )
         if is_pending(grant, seen) and not seen.gone and record is not None:
             self._later(grant.spec.pod.uid, self._contact.pause(record.track.node_name))
         name = (grant.metadata.namespace, grant.metadata.name)
@@ -235,7 +242,7 @@ class PodReconciler:
         )
         if record is None or gone or order is not None or record.track.ended:
             return seen  # it is over whatever else holds, and every call would cost time
-        if not record.judged:
+        if not self._judging.is_judged(record):
             await self._judging.judge(record, grant)
         namespace, account = grant.metadata.namespace, grant.spec.service_account.name
         live: str | None = grant.spec.service_account.uid
@@ -251,6 +258,7 @@ class PodReconciler:
             node=await self._node(record),
             reconfirmed=await self._reconfirmed(grant, record),
             receipt_key_revoked=self._judging.revoked_key(grant, record),
+            exception_over=self._judging.exception_over(grant),
             held=self._judging.is_held(grant, record),
         )
 
@@ -308,8 +316,10 @@ class PodReconciler:
         record: PodRecord | None,
         *,
         epoch: str | None = None,
+        exceptions: tuple[GrantException, ...] | None = None,
     ) -> None:
-        status = status_after(grant.status, transition, record.track if record else None, self._clock(), epoch=epoch)
+        track = record.track if record else None
+        status = status_after(grant.status, transition, track, self._clock(), epoch=epoch, exceptions=exceptions)
         if status == grant.status:
             return
         try:

@@ -4,6 +4,7 @@ from typing import Final
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, VERSION
 from countersign.api.objects import CustomResource
@@ -25,5 +26,6 @@ POLICIES: Final = of_kind(TrustPolicy)
 REVOCATIONS: Final = of_kind(Revocation)
 PAUSES: Final = of_kind(AdmissionPause)
 EVIDENCE_ROOTS: Final = of_kind(EvidenceRoot)
+EXCEPTIONS: Final = of_kind(TrustException)
 MUTATING: Final = Resource("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", False)
 VALIDATING: Final = Resource("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", False)

@@ -12,8 +12,8 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
               batch                          jobs cronjobs                                   get
               ""                             replicationcontrollers                          get
               countersign.dev                protectedaudiences clustertrustpolicies
-                                             trustpolicies revocations admissionpauses
-                                             evidenceroots                                   get list watch
+                                             trustpolicies revocations trustexceptions
+                                             admissionpauses evidenceroots                   get list watch
               countersign.dev                the same with /status                           patch
               countersign.dev                workloadgrants                     get list watch create delete
               countersign.dev                workloadgrants/status                           patch
@@ -33,6 +33,7 @@ What it may do, and no more (the chart's ClusterRole and Role `countersign-contr
               ""                             services/countersign-gate                       get
               coordination.k8s.io            leases                                          create
                                              countersign-controller                          get update
+                   discovery.k8s.io          endpointslices                                  list
     kube-node-lease
               coordination.k8s.io            leases                                          get
 """
@@ -58,15 +59,19 @@ from countersign.cluster.events import EventRecorder, ObjectReference
 from countersign.cluster.lease import LeaseElector
 from countersign.cluster.resource import SECRETS
 from countersign.cluster.watch import Reflector
+from countersign.controller.admissions import AdmissionCollector
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.evidence_roots import RootKeeper
+from countersign.controller.exceptions import ExceptionKeeper
 from countersign.controller.fetching import Fetcher
+from countersign.controller.gates import Gates
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owners
 from countersign.controller.pausing import PauseKeeper
 from countersign.controller.pods import PodReconciler
 from countersign.controller.registration import Registrar
+from countersign.controller.scanning import Scanner
 from countersign.controller.settings import ControllerSettings
 from countersign.controller.statuses import Registered, StatusKeeper
 from countersign.controller.store import Store
@@ -203,6 +208,22 @@ class Controller:
         )
         self._queue = WorkQueue(self._pods.reconcile, workers=settings.workers)
         metrics.queue_depth(lambda: len(self._queue))
+        self._gates = Gates(
+            client, gate, metrics,
+            ca_bundle=lambda: self._keys.ca_bundle, keys=lambda: self._keys.receipts.keys, clock=_now,
+        )  # fmt: skip
+        self._admissions = AdmissionCollector(
+            world,
+            self._gates.tallies,
+            publish_seconds=settings.publish_seconds,
+            clock=_now,
+            changed=self._status_grew,
+        )
+        self._scanner = Scanner(
+            world, self._judging, self._gates.outlook, metrics,
+            rate=settings.scan_requests_per_second, refresh=settings.scan_refresh_seconds, clock=_now,
+            changed=self._status_grew,
+        )  # fmt: skip
         self._statuses = StatusKeeper(
             world,
             self._store,
@@ -210,6 +231,7 @@ class Controller:
             impacts=lambda: self._judging.impacts,
             registered=self._registered,
             clock=_now,
+            admissions=self._admissions.of if settings.collect_seconds else lambda _: None,
         )
         self._pauses = PauseKeeper(
             world,
@@ -222,6 +244,8 @@ class Controller:
         )
         fetcher = Fetcher(self._store, settings.namespace)
         self._roots = RootKeeper(world, self._store, fetcher, self._events, metrics, clock=_now)
+
+        self._exceptions = ExceptionKeeper(world, self._store, self._events, metrics, clock=_now)
 
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
@@ -275,13 +299,18 @@ class Controller:
         # First of all, since the gate waits for its certificate, and a receipt cannot be read without its key.
         await self._keys.ensure()
         self._leading = True
+        await parts.enter_async_context(self._gates)
         work: list[Awaitable[None]] = [
             self._keys.run(self._settings.certificate_check_seconds),
             self._keep_judging(),
             self._statuses.run(),
             self._pauses.run(),
+            self._scanner.run(),
             self._roots.run(),
+            self._exceptions.run(),
         ]
+        if self._settings.collect_seconds:
+            work.append(self._admissions.run(self._settings.collect_seconds))
         if self._settings.register_webhooks:
             work.append(self._registrar.run())
         tasks = [asyncio.ensure_future(one) for one in work]
@@ -308,7 +337,8 @@ class Controller:
         await self._judging.survey()
         for uid in self._world.everyone():
             self._queue.add(uid)
-        self._statuses.changed()
+        self._status_changed()
+        self._exceptions.wake()
 
     async def _first_sweep(self, client: ApiClient) -> None:
         """List everything once. Until the CRDs are there, and the API server answers, there is nothing to do."""
@@ -355,6 +385,8 @@ class Controller:
     def _tell(self, touched: Touched) -> None:
         if not self._leading:
             return  # whoever begins to lead looks at everything
+        if touched.pods:
+            self._scanner.wake()
         for uid in touched.pods:
             self._queue.add(uid, urgent=touched.ended)
         if touched.policies:
@@ -362,6 +394,7 @@ class Controller:
             self._registrar.wake()
         if touched.status or touched.policies:
             self._statuses.changed()
+            self._exceptions.wake()
         if touched.pauses:
             self._registrar.wake()
             self._pauses.wake()
@@ -371,6 +404,11 @@ class Controller:
     def _status_changed(self) -> None:
         self._statuses.changed()
         self._pauses.wake()
+        self._scanner.wake()
+        self._exceptions.wake()
+
+    def _status_grew(self) -> None:
+        self._statuses.changed()
 
     def _registered(self) -> Registered:
         if self._settings.register_webhooks:

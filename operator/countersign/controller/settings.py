@@ -41,6 +41,15 @@ class ControllerSettings:
     """Share of the policy's active grants, 0 to 1."""
     grant_retention_seconds: int = 86400
     """How long a final grant outlives its pod."""
+    scan_requests_per_second: float = 2.0
+    """Requests to registries, on average, by which gates find out what would become of running pods if they were made
+    now. 0: none."""
+    scan_refresh_seconds: float = 3600.0
+    """How long what a registry said of a running pod is believed, in the figures of policies."""
+    collect_seconds: float = 10.0
+    """How often gates are asked for what they counted of new pods. 0: never."""
+    publish_seconds: float = 60.0
+    """How long the counts of new pods in a policy's status stay as they are, at least."""
     sweep_seconds: float = 60.0
     """How often everything is listed and compared, whatever the watches said."""
     certificate_check_seconds: float = 5.0
@@ -60,3 +69,7 @@ class ControllerSettings:
 
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
+        if self.scan_requests_per_second < 0 or self.collect_seconds < 0 or self.scan_refresh_seconds <= 0:
+            raise ValueError(
+                "scan_requests_per_second and collect_seconds are 0 or more, scan_refresh_seconds more than 0"
+            )

@@ -17,7 +17,7 @@ from countersign.api.audience import ProtectedAudience, ProtectedAudienceStatus
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import condition
 from countersign.api.objects import CustomResource
-from countersign.api.policy import PodCounts, PolicyStatus, ReasonCount
+from countersign.api.policy import AdmissionCounts, PodCounts, PolicyStatus, ReasonCount
 from countersign.api.revocation import Revocation, RevocationStatus
 from countersign.cluster.errors import ClusterError
 from countersign.controller.metrics import ControllerMetrics
@@ -40,6 +40,9 @@ class Figures(NamedTuple):
 
     governed: int = 0
     failing: int = 0
+    """Would be refused if they were created now, were the policy's mode Enforce."""
+    unknown: int = 0
+    """Nobody knows yet, or the registry could not tell."""
     not_injected: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
 
@@ -66,24 +69,29 @@ def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
     """The figures of each policy, by its UID."""
     governed: Counter[str] = Counter()
     failing: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
     not_injected: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for record in records:
         qualification = record.qualification
         if qualification is None or record.track.ended:
             continue
+        words = {word.uid: word for word in record.outlook.words} if record.outlook is not None else {}
         governed.update(qualification.policies)
-        blocking = [finding for finding in qualification.findings if finding.blocks_identity]
-        failing.update({finding.policy_uid for finding in blocking})
-        for uid, code in {(finding.policy_uid, finding.code) for finding in blocking}:
-            reasons.setdefault(uid, Counter())[code] += 1
-        not_injected.update(
-            {finding.policy_uid for finding in qualification.findings if finding.code == "TokenNotInjected"}
-        )
+        for uid in qualification.policies:
+            word = words.get(uid)
+            if word is None or word.outcome == "unknown":
+                unknown[uid] += 1
+            elif word.outcome == "wouldDeny":
+                failing[uid] += 1
+                reasons.setdefault(uid, Counter()).update(word.reasons)
+            if word is not None and word.not_injected:
+                not_injected[uid] += 1
     return {
         uid: Figures(
             total,
             failing[uid],
+            unknown[uid],
             not_injected[uid],
             tuple(sorted(reasons.get(uid, Counter()).items(), key=lambda found: (-found[1], found[0]))[:TOP_REASONS]),
         )
@@ -99,6 +107,7 @@ def policy_status(
     registered: Registered,
     *,
     now: datetime,
+    admissions: AdmissionCounts | None = None,
 ) -> PolicyStatus:
     """The whole status of a policy."""
     generation = resource.metadata.generation
@@ -120,8 +129,14 @@ def policy_status(
     return PolicyStatus(
         conditions=conditions,
         observed_generation=generation,
-        pods=PodCounts(governed=figures.governed, failing=figures.failing, not_injected=figures.not_injected),
+        pods=PodCounts(
+            governed=figures.governed,
+            failing=figures.failing,
+            unknown=figures.unknown,
+            not_injected=figures.not_injected,
+        ),
         top_reasons=tuple(ReasonCount(reason=reason, count=count) for reason, count in figures.reasons),
+        admissions=admissions,
     )
 
 
@@ -184,7 +199,9 @@ class StatusKeeper:
         impacts: Callable[[], Mapping[str, Impact]],
         registered: Callable[[], Registered],
         clock: Callable[[], datetime],
+        admissions: Callable[[AnyPolicyResource], AdmissionCounts | None] = lambda _: None,
     ) -> None:
+        self._admissions = admissions
         self._world = world
         self._store = store
         self._metrics = metrics
@@ -229,10 +246,9 @@ class StatusKeeper:
             resource = world.policies.get(policy.ref.uid)
             if resource is not None and resource.metadata.generation == policy.ref.generation:
                 uid = policy.ref.uid
-                yield (
-                    resource,
-                    policy_status(resource, policy, figures.get(uid, Figures()), impacts.get(uid), registered, now=now),
-                )
+                found, impact, admissions = figures.get(uid, Figures()), impacts.get(uid), self._admissions(resource)
+                status = policy_status(resource, policy, found, impact, registered, now=now, admissions=admissions)
+                yield resource, status
         grants = Counter(
             token.audience
             for grant in world.grants.values()
@@ -240,9 +256,9 @@ class StatusKeeper:
             for token in grant.spec.tokens
         )
         for audience in judged.audiences:
-            found = world.audiences.get(audience.uid)
-            if found is not None and found.metadata.generation == audience.generation:
-                yield found, audience_status(found, audience, grants[audience.audience], registered, now)
+            declared = world.audiences.get(audience.uid)
+            if declared is not None and declared.metadata.generation == audience.generation:
+                yield declared, audience_status(declared, audience, grants[audience.audience], registered, now)
         for order in list(world.revocations.values()):
             yield order, revocation_status(order, world.grants.values(), world, now)
 

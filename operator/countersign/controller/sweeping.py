@@ -13,6 +13,7 @@ import structlog
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.node import Node
 from countersign.api.pause import AdmissionPause
@@ -25,6 +26,7 @@ from countersign.controller.resources import (
     AUDIENCES,
     CLUSTER_POLICIES,
     EVIDENCE_ROOTS,
+    EXCEPTIONS,
     GRANTS,
     PAUSES,
     POLICIES,
@@ -43,6 +45,7 @@ _KINDS: Final[tuple[tuple[Resource, type[Watched]], ...]] = (
     (POLICIES, TrustPolicy),
     (AUDIENCES, ProtectedAudience),
     (REVOCATIONS, Revocation),
+    (EXCEPTIONS, TrustException),
     (PAUSES, AdmissionPause),
     (EVIDENCE_ROOTS, EvidenceRoot),
     (NAMESPACES, Namespace),

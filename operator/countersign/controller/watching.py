@@ -24,6 +24,7 @@ import structlog
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, MIRROR_ANNOTATION, RECEIPT_ANNOTATION, VERSION
 from countersign.api.node import Node
@@ -50,6 +51,7 @@ Watched = (
     | Revocation
     | AdmissionPause
     | EvidenceRoot
+    | TrustException
 )
 
 WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (

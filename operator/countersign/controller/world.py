@@ -12,6 +12,7 @@ import msgspec
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot, content_of
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.node import Node
@@ -19,6 +20,7 @@ from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
+from countersign.controller.outlook import Outlook
 from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
@@ -28,6 +30,8 @@ from countersign.trust.pods.subject import ControllerLink
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
+Ruling = ProtectedAudience | AnyPolicyResource | Revocation | TrustException
+"""What a judgement takes besides the pod: a change of one means that everything is judged anew."""
 Name = tuple[str, str]
 """Namespace (empty for what has none) and name."""
 
@@ -76,6 +80,7 @@ class PodRecord:
         "fresh",
         "gone",
         "judged",
+        "outlook",
         "qualification",
         "track",
         "version",
@@ -92,6 +97,8 @@ class PodRecord:
         """Whether `qualification` is of the policies and the pod of now."""
         self.qualification: Qualification | None = None
         """None once judged: no policy governs it."""
+        self.outlook: Outlook | None = None
+        """What would become of it if it were created now; None: not looked at yet, or not since it changed."""
         self.final: Transition | None = None
         """How its grant became final, so that deleting the grant does not undo it."""
         self.bound_to = ""
@@ -133,6 +140,7 @@ class World:
         self.policies: dict[str, AnyPolicyResource] = {}
         self.audiences: dict[str, ProtectedAudience] = {}
         self.revocations: dict[str, Revocation] = {}
+        self.exceptions: dict[str, TrustException] = {}
         self.pauses: dict[str, AdmissionPause] = {}
         self.evidence_roots: dict[str, EvidenceRoot] = {}
         self._namespace_uids: dict[str, str] = {}
@@ -188,6 +196,7 @@ class World:
                 audiences=tuple(self.audiences.values()),
                 revocations=tuple(self.revocations.values()),
                 roots=self.known_roots(),
+                exceptions=tuple(self.exceptions.values()),
                 system_namespace=self.system_namespace,
             )
         return self._snapshot
@@ -213,6 +222,8 @@ class World:
             return set(self.audiences)
         if kind is Revocation:
             return set(self.revocations)
+        if kind is TrustException:
+            return set(self.exceptions)
         if kind is AdmissionPause:
             return set(self.pauses)
         if kind is EvidenceRoot:
@@ -267,7 +278,9 @@ class World:
         if kind is EvidenceRoot:
             root = self.evidence_roots.get(uid)
             return self._see_root(root, gone=True) if root else NOTHING
-        rule = self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid)
+        rule = (
+            self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid) or self.exceptions.get(uid)
+        )
         return self._see_rule(rule, gone=True) if rule else NOTHING
 
     def _see_pod(self, pod: Pod, gone: bool) -> Touched:
@@ -285,6 +298,7 @@ class World:
         record.gone = record.gone or gone
         if rejudge:
             record.judged = False
+            record.outlook = None
         ended = (
             gone or record.track.ended != before.ended or record.track.deletion_timestamp != before.deletion_timestamp
         )
@@ -356,14 +370,21 @@ class World:
     def _on_node(self, name: str) -> Touched:
         return Touched(pods=tuple(uid for uid, record in self.pods.items() if record.track.node_name == name))
 
-    def _see_rule(self, resource: ProtectedAudience | AnyPolicyResource | Revocation, gone: bool) -> Touched:
+    def _see_rule(self, resource: Ruling, gone: bool) -> Touched:
         uid = resource.metadata.uid
-        held: dict[str, ProtectedAudience] | dict[str, AnyPolicyResource] | dict[str, Revocation]
+        held: (
+            dict[str, ProtectedAudience]
+            | dict[str, AnyPolicyResource]
+            | dict[str, Revocation]
+            | dict[str, TrustException]
+        )
         match resource:
             case ProtectedAudience():
                 held = self.audiences
             case Revocation():
                 held = self.revocations
+            case TrustException():
+                held = self.exceptions
             case _:
                 held = self.policies
         before = held.get(uid)
@@ -377,6 +398,7 @@ class World:
                 before is None
                 or before.spec != resource.spec
                 or before.metadata.generation != resource.metadata.generation
+                or before.metadata.deletion_timestamp != resource.metadata.deletion_timestamp
             )
         if changed:
             self._snapshot = None

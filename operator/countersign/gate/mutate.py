@@ -22,8 +22,11 @@ from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
+from countersign.gate.tallies import Tallies
 from countersign.injection.patch import Injection, inject, with_receipt
 from countersign.keys.errors import KeysError
+from countersign.trust.evidence.abridged import abridged
+from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.images.extraction import changed, extract
 from countersign.trust.images.pins import facts_by_image, pins
@@ -42,12 +45,15 @@ class Mutator:
         evidence: EvidenceSource,
         receipts: Receipts,
         metrics: GateMetrics,
+        *,
+        tallies: Tallies,
     ) -> None:
         self._state = state
         self._subjects = subjects
         self._evidence = evidence
         self._receipts = receipts
         self._metrics = metrics
+        self._tallies = tallies
 
     def routes(self) -> dict[Asked, Handler]:
         """What it judges."""
@@ -68,14 +74,19 @@ class Mutator:
             return self._without_receipt(pod)
         needs = evidence_needs(found.policies, pod, self._state.snapshot.roots)
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=now)
+        # One request comes here once for each webhook entry that covers it, and again when others change the pod; the
+        # first time is told by the receipt, which is not there yet.
+        if not request.dry_run and not self._receipts.just_given(pod, request.namespace):
+            self._tallies.count(verdict, found.subject, unresolved=found.unresolved)
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
         if refused is not None:
             return refused
         pinned = pins(extract(pod), evidence)
         injection = inject(pod, verdict, pinned)
         final = self._subjects.with_pod(found.subject, injection.pod)
-        facts = facts_by_image(injection.pod, pod, evidence)
+        facts = self._kept(found, facts_by_image(injection.pod, pod, evidence), now)
         try:
             text = self._receipts.text_for(final, verdict, facts, dry_run=request.dry_run)
         except KeysError as error:
@@ -105,6 +116,11 @@ class Mutator:
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
         injection = inject(pod, UNGOVERNED, pins(new, evidence), only_images=True)
         return Answer(allowed=True, reason="Pinned", patch=_patch(injection), audit=digests(evidence))
+
+    def _kept(self, found: Governed, facts: Mapping[str, ImageFacts], now: datetime) -> Mapping[str, ImageFacts]:
+        """What the receipt is to hold of the facts."""
+        namespace = found.subject.namespace.name
+        return abridged(self._state.snapshot, namespace, found.policies, facts, now.timestamp())
 
     def _without_identity(
         self, found: Governed, verdict: Verdict, evidence: Evidence, pinned: Mapping[str, str], problem: str

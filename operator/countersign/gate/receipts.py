@@ -65,6 +65,13 @@ class Receipts:
             return Carried(None, problem)
         return carried
 
+    def just_given(self, pod: Pod, namespace: str) -> bool:
+        """Whether a pod that is being created carries a receipt that a gate gave it a moment ago, in this request."""
+        receipt = self.signed(pod).receipt
+        if receipt is None or receipt.namespace != namespace:
+            return False
+        return abs(self._clock().timestamp() - receipt.issued_at) <= receipts.RECEIPT_MAX_AGE_SECONDS
+
     def text_for(self, subject: Subject, verdict: Verdict, facts: Mapping[str, ImageFacts], *, dry_run: bool) -> str:
         """The receipt that the subject's pod, as the patch leaves it, is to carry.
 

@@ -4,7 +4,8 @@ What it must be allowed to do, and no more:
 
     cluster        countersign.dev  clustertrustpolicies, trustpolicies,
                                     protectedaudiences, revocations,
-                                    admissionpauses, evidenceroots             list watch
+                                    trustexceptions, admissionpauses,
+                                    evidenceroots                              list watch
     cluster        countersign.dev  workloadgrants                             get
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
@@ -33,7 +34,8 @@ from aiohttp import web
 from countersign.api import names
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
-from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.evidence_root import EvidenceRoot, without_metadata
+from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
@@ -45,24 +47,28 @@ from countersign.cluster.owners import ControllerLinks
 from countersign.cluster.resource import NAMESPACES, PODS, SECRETS, Resource
 from countersign.cluster.watch import Reflector
 from countersign.gate.app import GateApp
+from countersign.gate.evidence.examiner import WorkerExaminer
 from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
-from countersign.gate.evidence.roots import BuiltInRoots
 from countersign.gate.evidence.service import EvidenceService
 from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
+from countersign.gate.internal import InternalCalls
 from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
+from countersign.gate.outlooks import Outlooks
 from countersign.gate.own_secrets import OwnSecrets
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
 from countersign.gate.settings import GateSettings
 from countersign.gate.state import Caches, GateState
 from countersign.gate.subjects import Subjects
+from countersign.gate.tallies import Tallies
 from countersign.gate.templates import TemplateAdviser
 from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
+from countersign.keys.calls import CallVerifier
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.fairness import Traffic
@@ -120,8 +126,9 @@ class Gate:
         own = Reflector(self._client, _resource(TrustPolicy), TrustPolicy, from_resource)
         audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
         revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
+        exceptions = Reflector(self._client, _resource(TrustException), TrustException, _same)
         pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
-        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, _same)
+        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, without_metadata)
         namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
         certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
         receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
@@ -130,6 +137,7 @@ class Gate:
             own.run(),
             audiences.run(),
             revocations.run(),
+            exceptions.run(),
             pauses.run(),
             roots.run(),
             namespaces.run(),
@@ -144,6 +152,7 @@ class Gate:
             policies=own.cache,
             audiences=audiences.cache,
             revocations=revocations.cache,
+            exceptions=exceptions.cache,
             pauses=pauses.cache,
             evidence_roots=roots.cache,
             namespaces=namespaces.cache,
@@ -171,23 +180,24 @@ class Gate:
             self._registries,
             self._pull_secrets,
             own=own_credentials,
-            roots=BuiltInRoots(),
+            roots=self._state,
+            examiner=WorkerExaminer(settings.evidence_workers),
             observe=metrics.evidence,
             observer=evidence_metrics,
             cache_bytes=settings.evidence_cache_mib * 1024 * 1024,
         )
-        self._warm_up: WarmUp | None = None
-        if settings.warm_up:
-            self._warm_up = WarmUp(
-                lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
-                self._state,
-                self._evidence,
-                lambda: evidence_metrics.sent,
-                settings.warm_up_requests_per_second,
-            )
+        warm_up = WarmUp(
+            lambda: self._client.pages(PODS, Pod, field_selector=RUNNING, page_size=PAGE_SIZE),
+            self._state,
+            self._evidence,
+            lambda: evidence_metrics.sent,
+            settings.warm_up_requests_per_second,
+        )
+        self._warm_up = warm_up if settings.warm_up else None
         subjects = Subjects(self._state, ControllerLinks(reads))
         receipts = Receipts(self._secrets.signer, self._secrets.verifier, _now, metrics)
-        mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics)
+        tallies = Tallies(_now())
+        mutator = Mutator(self._state, subjects, self._evidence, receipts, metrics, tallies=tallies)
         validator = Validator(self._state, subjects, self._evidence, receipts, metrics)
         # Nothing is patched while the door is open, so a pod is judged as it came.
         told = Validator(self._state, subjects, self._evidence, receipts, metrics, stage="mutate")
@@ -201,6 +211,11 @@ class Gate:
             },
             ready=self._judges,
             metrics=metrics,
+        )
+        outlooks = Outlooks(self._state, subjects, self._evidence, receipts, _now)
+        calls = CallVerifier(lambda: self._secrets.verifier.keys, _now)
+        InternalCalls(calls, tallies, outlooks, ready=self._judges, rejected=metrics.rejected).add_to(
+            self._app.application.router
         )
         self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)
         self._runner = web.AppRunner(
@@ -276,7 +291,15 @@ class Gate:
 
 
 def _resource(
-    kind: type[ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | AdmissionPause | EvidenceRoot],
+    kind: type[
+        ClusterTrustPolicy
+        | TrustPolicy
+        | ProtectedAudience
+        | Revocation
+        | TrustException
+        | AdmissionPause
+        | EvidenceRoot
+    ],
 ) -> Resource:
     return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
 

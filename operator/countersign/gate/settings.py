@@ -42,6 +42,9 @@ class GateSettings:
     """Requests in flight at once to one registry. A namespace may take half of them."""
     evidence_cache_mib: int = 32
     """Memory for what was found out about images, in MiB. What was used least recently goes first."""
+    evidence_workers: int = 2
+    """Processes that judge what takes long: certificates, conditions, large attestations. Started when there is work,
+    ended when there has been none for ten minutes."""
     warm_up: bool = True
     """After the start, find out about the images of the governed pods that run, so that their successors need not
     wait."""
@@ -56,7 +59,7 @@ class GateSettings:
 
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
-        for name in ("registry_requests", "registry_requests_per_host", "evidence_cache_mib"):
+        for name in ("registry_requests", "registry_requests_per_host", "evidence_cache_mib", "evidence_workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         if self.warm_up_requests_per_second <= 0:

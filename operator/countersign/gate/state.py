@@ -1,5 +1,5 @@
-"""What the gate knows of the cluster: policies, audiences, revocations, pauses, evidence roots and namespaces, each
-from a watch.
+"""What the gate knows of the cluster: policies, audiences, orders of people, evidence roots and namespaces, each from a
+watch.
 
 Changes make a new, immutable `PolicySnapshot` at its next use, so that a burst of them makes one. Until every watch has
 listed once, nothing is judged. Afterwards the last known state stays in use however silent the API server is: a policy
@@ -15,6 +15,7 @@ import structlog
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
@@ -36,12 +37,13 @@ class Caches:
     policies: WatchCache[Policy]
     audiences: WatchCache[ProtectedAudience]
     revocations: WatchCache[Revocation]
+    exceptions: WatchCache[TrustException]
     pauses: WatchCache[AdmissionPause]
     evidence_roots: WatchCache[EvidenceRoot]
     namespaces: WatchCache[NamespaceFacts]
 
     def named(self) -> tuple[tuple[str, WatchCache[Policy] | WatchCache[ProtectedAudience] | WatchCache[Revocation]
-                                   | WatchCache[AdmissionPause] | WatchCache[EvidenceRoot]
+                                   | WatchCache[TrustException] | WatchCache[AdmissionPause] | WatchCache[EvidenceRoot]
                                    | WatchCache[NamespaceFacts]], ...]:  # fmt: skip
         """Each with the kind that it holds."""
         return (
@@ -49,6 +51,7 @@ class Caches:
             ("TrustPolicy", self.policies),
             ("ProtectedAudience", self.audiences),
             ("Revocation", self.revocations),
+            ("TrustException", self.exceptions),
             ("AdmissionPause", self.pauses),
             ("EvidenceRoot", self.evidence_roots),
             ("Namespace", self.namespaces),
@@ -81,6 +84,8 @@ class GateState:
         caches.policies.on_change(lambda change: self._policy_changed("TrustPolicy", change))
         caches.audiences.on_change(self._changed)
         caches.revocations.on_change(self._changed)
+        # One that cannot be read waives nothing.
+        caches.exceptions.on_change(self._changed)
         caches.pauses.on_change(self._pause_changed)
         caches.evidence_roots.on_change(self._changed)
 
@@ -94,6 +99,7 @@ class GateState:
                 audiences=tuple(self._caches.audiences.values()),
                 revocations=tuple(self._caches.revocations.values()),
                 roots=self._known_roots(),
+                exceptions=tuple(self._caches.exceptions.values()),
                 system_namespace=self._system_namespace,
             )
         return self._snapshot
@@ -170,7 +176,9 @@ class GateState:
             self._last.pop((kind, change.key), None)
         self._snapshot = None
 
-    def _changed(self, _change: Change[ProtectedAudience] | Change[Revocation] | Change[EvidenceRoot]) -> None:
+    def _changed(
+        self, _change: Change[ProtectedAudience] | Change[Revocation] | Change[TrustException] | Change[EvidenceRoot]
+    ) -> None:
         self._snapshot = None
 
     def _pause_changed(self, _change: Change[AdmissionPause]) -> None:

@@ -107,6 +107,7 @@ class TokenGuard:
             pod=_view(pod),
             grant=grant,
             revocations=snapshot.revocations,
+            exceptions=snapshot.exceptions,
             system_namespace=snapshot.system_namespace,
             epoch=self._epoch,
             now=self._clock(),

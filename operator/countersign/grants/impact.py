@@ -3,7 +3,8 @@
 A grant that no longer qualifies is laid to the policies that it fails under, or that let it go. Where the grants that
 one policy would suspend are both more than `Limits.grants` and more than `Limits.share` of the Active grants that rest
 on it, none of them is suspended, and the policy carries the condition ImpactHeld, until `spec.acceptImpact` names the
-held generation or the change is undone. Nothing is remembered: each evaluation counts anew, after a restart too.
+held generation or the change is undone. Nothing is remembered: each evaluation counts anew, after a restart too. An
+evidence root that is gone, or lost what signatures rest on, is laid to the policies that name it.
 
 Not braked, and why:
 
@@ -31,6 +32,8 @@ class Limits(NamedTuple):
 
 
 DEFAULT_LIMITS: Final = Limits()
+_NOTICES: Final = frozenset({"EvidenceStale"})
+"""Findings that take nothing from anybody."""
 
 
 class Impact(NamedTuple):
@@ -56,7 +59,8 @@ def blamed(grant: WorkloadGrant, qualification: Qualification | None, policies: 
     resting = {policy.uid for policy in grant.spec.policies} | {token.policy_uid for token in grant.spec.tokens}
     if qualification is None:
         return frozenset(resting & policies.keys())
-    failing = {finding.policy_uid for finding in qualification.findings} & policies.keys()
+    found = {one.policy_uid for one in qualification.findings if one.code not in _NOTICES}
+    failing = found & policies.keys()
     if failing:
         return frozenset(failing)
     given = {(token.audience, token.policy_uid) for token in qualification.tokens}

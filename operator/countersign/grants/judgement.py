@@ -12,6 +12,7 @@ from countersign.api import clock
 from countersign.api.grant import (
     GrantController,
     GrantEvidence,
+    GrantException,
     GrantImage,
     GrantPod,
     GrantPolicy,
@@ -21,10 +22,18 @@ from countersign.api.grant import (
     WorkloadGrantSpec,
 )
 from countersign.api.meta import UTCTime
-from countersign.grants.lifecycle import MAX_IMAGES, PolicyFinding, Qualification, Transition, recorded_images
+from countersign.grants.lifecycle import (
+    MAX_CONTAINER,
+    MAX_IMAGES,
+    PolicyFinding,
+    Qualification,
+    Transition,
+    recorded_images,
+)
 from countersign.grants.naming import grant_name, refused_name
 from countersign.grants.reasons import ReceiptReason
 from countersign.grants.tracking import first_sight
+from countersign.trust.evidence.image_evidence import RuleEvidence
 from countersign.trust.images.reference import BadReference, ImageReference
 from countersign.trust.pods.spec_hash import spec_hash
 from countersign.trust.pods.subject import Subject
@@ -34,7 +43,7 @@ from countersign.trust.receipt import Receipt, as_admitted, mismatch
 from countersign.trust.verdicts.verdict import Verdict, judge
 
 MAX_LISTED = 64
-MAX_EVIDENCE = 32
+MAX_EVIDENCE = 64
 MAX_KEY_ID = 64
 MAX_ISSUER = 512
 MAX_SUBJECT = 1024
@@ -166,7 +175,27 @@ def qualification(verdict: Verdict) -> Qualification:
         drain_seconds=verdict.drain_seconds,
         ephemeral_response=verdict.ephemeral_response,
         node_lost_seconds=verdict.node_lost_seconds,
+        exceptions=_exceptions(verdict),
     )
+
+
+def _exceptions(verdict: Verdict) -> tuple[GrantException, ...]:
+    """Each exception that waives something, with all that it waives: at most `exceptions.MAX_WAIVERS`."""
+    found = []
+    for waiver in sorted(verdict.waivers):
+        waived = [finding for finding in verdict.findings if finding.waiver == waiver]
+        containers = dict.fromkeys(finding.container[:MAX_CONTAINER] for finding in waived if finding.container)
+        found.append(
+            GrantException(
+                name=waiver.name,
+                uid=waiver.uid,
+                expires_at=waiver.ends,
+                tokens=waiver.tokens,
+                checks=tuple(dict.fromkeys(finding.code for finding in waived)),
+                containers=tuple(containers)[:MAX_LISTED],
+            )
+        )
+    return tuple(found)
 
 
 def _what_is_missing(verdict: Verdict) -> str:
@@ -252,24 +281,36 @@ def _images(subject: Subject, verdict: Verdict, receipt: SpentReceipt | None) ->
                 image=kept[1],
                 digest=used.digest if used else _written_digest(place[1]),
                 runtime_digests=used.runtime_digests[:MAX_LISTED] if used else (),
-                evidence=tuple(
-                    GrantEvidence(
-                        policy_uid=one.policy_uid,
-                        rule=one.rule,
-                        authority=one.authority,
-                        key_fingerprint=one.key_fingerprint,
-                        digest_listed=one.digest_listed,
-                        issuer=one.issuer[:MAX_ISSUER],
-                        subject=one.subject[:MAX_SUBJECT],
-                        attestation=one.attestation,
-                        predicate_type=one.predicate_type,
-                        signed_digest=one.signed_digest,
-                    )
-                    for one in (used.evidence if used else ())[:MAX_EVIDENCE]
-                ),
+                evidence=tuple(map(_grant_evidence, _most_telling(used.evidence if used else ()))),
             )
         )
     return tuple(listed)
+
+
+def _most_telling(evidence: tuple[RuleEvidence, ...]) -> tuple[RuleEvidence, ...]:
+    """As many as a grant holds: of everything that was asked for one, before any of it has a second.
+
+    Whoever revokes a signer reads here what rests on it. One who stands alone here, for want of room, is missed.
+    """
+    if len(evidence) <= MAX_EVIDENCE:
+        return evidence
+    first = {(one.policy_uid, one.rule, one.attestation, one.signed_digest): one for one in reversed(evidence)}
+    return tuple(dict.fromkeys((*reversed(first.values()), *evidence)))[:MAX_EVIDENCE]
+
+
+def _grant_evidence(one: RuleEvidence) -> GrantEvidence:
+    return GrantEvidence(
+        policy_uid=one.policy_uid,
+        rule=one.rule,
+        authority=one.authority,
+        key_fingerprint=one.key_fingerprint,
+        digest_listed=one.digest_listed,
+        issuer=one.issuer[:MAX_ISSUER],
+        subject=one.subject[:MAX_SUBJECT],
+        attestation=one.attestation,
+        predicate_type=one.predicate_type,
+        signed_digest=one.signed_digest,
+    )
 
 
 def _written_digest(image: str) -> str:

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from countersign.api import clock
-from countersign.api.grant import GrantState, GrantToken, WorkloadGrant, WorkloadGrantStatus
+from countersign.api.grant import GrantException, GrantState, GrantToken, WorkloadGrant, WorkloadGrantStatus
 from countersign.api.policy import EphemeralResponse
 from countersign.grants.conditions import bounded, with_condition
 from countersign.grants.naming import is_refused
@@ -56,6 +56,13 @@ class Qualification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ephemeral_response: EphemeralResponse = "Revoke"
     node_lost_seconds: int | None = 300
     """How long its node may be lost; None: for ever."""
+    exceptions: tuple[GrantException, ...] = ()
+    """TrustExceptions that waive some of the findings."""
+
+    @property
+    def until(self) -> datetime | None:
+        """When it must be judged anew, since an exception that counts here is over; None: it stands."""
+        return min((clock.parse(one.expires_at) for one in self.exceptions), default=None)
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +89,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """The epoch that counts (api.epoch)."""
     reconfirmed: bool = True
     """Its node was heard from since this epoch began, or it was made in it: what etcd says of it can be believed."""
+    exception_over: str = ""
+    """An exception that the identity rests on and that is over (`trust.orders.exceptions.over`); empty: none is."""
     held: bool = False
     """The change of policy that would suspend it is held (grants.impact)."""
 
@@ -114,7 +123,7 @@ def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Trans
     if wanted is None:
         again: Reason = "QualifiesAgain" if grant.status.state == "Suspended" else "Admitted"
         return None if grant.status.state == "Active" else Transition(state="Active", reason=again, message="")
-    if grant.status.state == "Active" and seen.held and withheld is None:
+    if grant.status.state == "Active" and seen.held and withheld is None and not seen.exception_over:
         return None
     status = grant.status
     if (status.state, status.reason, status.message) == (wanted.state, wanted.reason, bounded(wanted.message)):
@@ -161,6 +170,8 @@ def next_deadline(grant: WorkloadGrant, seen: Observation) -> datetime | None:
     if grant.status.state == "Revoked" or seen.track is None:
         return None
     moments = [drain_end(seen.track, seen.qualification)]
+    if seen.qualification is not None:
+        moments.append(seen.qualification.until)
     if grant.status.state == "Active":
         patience = seen.qualification.node_lost_seconds if seen.qualification else None
         moments.append(lost_at(seen.node, patience))
@@ -227,13 +238,17 @@ def status_after(
     now: datetime,
     *,
     epoch: str | None = None,
+    exceptions: tuple[GrantException, ...] | None = None,
 ) -> WorkloadGrantStatus:
     """The status with the transition carried out and the pod's generation noted as far as it was seen.
 
-    `epoch`: the one in which it was judged to the end; None: it was not.
+    `epoch`: the one in which it was judged to the end; None: it was not. `exceptions`: what `rested_on` says; None: as
+    they were.
     """
     seen = max(status.pod_generation, track.writes if track else 0)
     judged_in = status.epoch if epoch is None else epoch
+    if exceptions is not None:
+        status = msgspec.structs.replace(status, exceptions=exceptions)
     if transition is None:
         return msgspec.structs.replace(status, pod_generation=seen, epoch=judged_in)
     conditions = with_condition(
@@ -256,6 +271,22 @@ def status_after(
         epoch=judged_in,
         conditions=conditions,
     )
+
+
+def rested_on(grant: WorkloadGrant, seen: Observation) -> tuple[GrantException, ...]:
+    """The exceptions that the grant's status should list.
+
+    What an Active grant was given for stays listed until it has been judged to qualify by others, or by none: so a
+    verifier knows when it is over, even while the brake holds it or no controller runs.
+    """
+    recorded, qualified = grant.status.exceptions, seen.qualification
+    if qualified is None:
+        return recorded
+    if qualified.qualifies and (grant.status.state != "Active" or covers(qualified, grant.spec.tokens)):
+        return qualified.exceptions
+    if grant.status.state == "Active" or seen.exception_over:
+        return recorded
+    return qualified.exceptions
 
 
 def _withheld(seen: Observation, now: datetime) -> Transition | None:
@@ -281,7 +312,10 @@ def _suspension(grant: WorkloadGrant, seen: Observation, track: PodTrack) -> Tra
         return _suspended(_unqualified(grant), "No policy governs this pod any more.")
     turned = _turned_against(grant, seen.qualification, track)
     if turned is None and not covers(seen.qualification, grant.spec.tokens):
-        return _suspended(_unqualified(grant), "Its policies no longer give it every audience that it was granted.")
+        turned = _suspended(_unqualified(grant), "Its policies no longer give it every audience that it was granted.")
+    if turned is not None and turned.reason == "NoLongerQualifies" and seen.exception_over:
+        ended = f"TrustException {seen.exception_over}, on which it rested, is over. {turned.message}"
+        return _suspended("ExceptionEnded", ended)
     return turned
 
 

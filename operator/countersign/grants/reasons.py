@@ -7,6 +7,7 @@ SuspendedReason = Literal[
     "NotAdmitted",
     "NotQualified",
     "NoLongerQualifies",
+    "ExceptionEnded",
     "EphemeralContainerAdded",
     "ReceiptKeyRevoked",
     "NodeLost",
@@ -38,6 +39,10 @@ REMEDIES: Final[dict[Reason, str]] = {
     "NotAdmitted": f"It was created before a policy governed it. {_RESTART}",
     "NotQualified": "Resolve what the message names, in the policy or in the pod.",
     "NoLongerQualifies": "Undo the change of policy, or replace the pod by one that satisfies it.",
+    "ExceptionEnded": (
+        "Resolve what the message names, replace the pod by one that satisfies its policies, or have another "
+        "TrustException created."
+    ),
     "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to --share-processes=false). {_RESTART}",
     "NodeLost": "Bring the node back, or delete the pod, so that it is made anew on another.",
     "NodeReplaced": f"Whether it still runs, nobody can tell. {_RESTART}",

@@ -33,8 +33,8 @@ from countersign.keys.receipt_keys import MAX_KEYS, ReceiptKey, ReceiptKeys
 ALGORITHM: Final = "HS256"
 TYPE: Final = "countersign-receipt+jws"
 """`typ` (RFC 7515 section 4.1.9): keeps receipts apart from anything else that might be signed with these keys."""
-MAX_RECEIPT_BYTES: Final = 64 * 1024
-"""A quarter of what all annotations of an object may take together (apimachinery, TotalAnnotationSizeLimitB)."""
+MAX_RECEIPT_BYTES: Final = 128 * 1024
+"""Half of what all annotations of an object may take together (apimachinery, TotalAnnotationSizeLimitB)."""
 
 
 class _Header(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
 
+import structlog
+
 from countersign.registry.errors import CircuitOpenError
 from countersign.registry.lru import LRU
 from countersign.registry.observer import Observer, Unobserved
@@ -21,6 +23,9 @@ MAX_REST_SECONDS: Final = 30.0
 """A host rests twice as long after each failed probe, and no longer than this: its recovery is soon noticed."""
 MAX_HOSTS: Final = 1024
 """Hosts remembered. Names of hosts come from authors of pods."""
+
+
+_log = structlog.get_logger()
 
 
 class _Circuit:
@@ -94,6 +99,7 @@ class Circuits:
             if circuit.failures >= self._max_failures:
                 circuit.since, circuit.until = self._wall(), now + circuit.rest
                 self._open.add(host)
+                _log.warning("registry is left alone", host=host, failures=circuit.failures, last=message)
                 self._observer.circuits(1, len(self._open))
         elif probe:
             circuit.probing = False
@@ -113,6 +119,7 @@ class Circuits:
 
     def _closed(self, host: str) -> None:
         self._open.discard(host)
+        _log.info("registry answers again", host=host)
         self._observer.circuits(0, len(self._open))
 
 

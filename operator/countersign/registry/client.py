@@ -225,6 +225,7 @@ class RegistryClient:
         self._authenticator.reject(key)
         refusal: RegistryError = error_for(answer, repository)
         challenges = answer.headers.getall("WWW-Authenticate", [])
+        missing: Answer | None = None
         ways = self._authenticator.ways(base, repository, challenges, access.credentials)
         for way in ways:
             try:
@@ -232,16 +233,19 @@ class RegistryClient:
             except UnauthorizedError as error:
                 refusal = error
                 continue
-            if answer.status == 404 and way is not ways[-1]:
+            if answer.status == 404 and len(ways) > 1:
                 # To an account that may not see it, many a registry says that the repository is not there. The
                 # kubelet tries its next credential after any failure (pkg/kubelet/kuberuntime/kuberuntime_image.go).
-                refusal = error_for(answer, repository)
+                # Which of them sees the repository is remembered only once it has shown something.
+                missing = missing or answer
                 continue
             if answer.status not in (401, 403):
                 self._authenticator.remember(key, way)
                 return answer
             self._authenticator.forget_token(way)
             refusal = error_for(answer, repository)
+        if missing is not None:
+            return missing
         raise refusal
 
     async def _remembered_header(self, key: tuple[str, str, str], access: Access) -> str | None:

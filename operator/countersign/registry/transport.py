@@ -16,6 +16,7 @@ from yarl import URL
 
 from countersign import __version__
 from countersign.registry.addresses import AddressPolicy, GuardedResolver
+from countersign.registry.counting import note_request
 from countersign.registry.errors import (
     MalformedError,
     RegistryTimeoutError,
@@ -175,6 +176,7 @@ class Transport:
         if self._session is None:
             raise RuntimeError("the transport is not open")
         self._addresses.check_literal(url.host or "", url.port or 0)
+        note_request()
         try:
             # aiohttp repeats a GET or HEAD once if the connection breaks before the answer begins.
             async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:

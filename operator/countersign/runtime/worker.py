@@ -1,12 +1,12 @@
 """A worker process: calls functions by name, one at a time, until its service closes the connection.
 
-Started as `python -m countersign.runtime.worker DESCRIPTOR MEMORY` by `workers.Workers`, with a socket as DESCRIPTOR. A
+Started as `python -m countersign.runtime.worker MEMORY` by `workers.Workers`, with a socket as its standard input. A
 request is `Request` as MessagePack behind its length (4 bytes, big-endian), then the parts; the answer is `Answer`
 likewise, then the result. Nothing is imported here but what a request names: the process starts small.
 """
 
+import contextlib
 import importlib
-import os
 import resource
 import socket
 import struct
@@ -19,6 +19,7 @@ import msgspec
 
 LENGTH: Final = struct.Struct(">I")
 MAX_HEAD_BYTES: Final = 64 * 1024
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024  # getrusage(2) of either
 
 
 class Request(msgspec.Struct, array_like=True):
@@ -40,25 +41,34 @@ class Answer(msgspec.Struct, array_like=True):
     error: str = ""
     """What the function raised; there is no result then."""
     spent: bool = False
-    """The process has grown too large to be worth keeping, and ends."""
+    """The process has been so large that it is not worth keeping, and ends."""
 
 
 def main() -> None:
     """Serve until the connection is closed."""
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    memory = int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    connection = socket.socket(fileno=0)
+    memory = int(sys.argv[1])
+    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
     while (request := _request(connection)) is not None:
         answer, result = _answer(*request)
         del request
-        answer.spent = answer.spent or _resident_bytes() > memory // 2
+        answer.spent = answer.spent or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT > memory // 2
         head = msgspec.msgpack.encode(answer)
         connection.sendall(LENGTH.pack(len(head)) + head)
         connection.sendall(result)
         if answer.spent:
             break
+
+
+def _limit(kind: int, value: int) -> None:
+    """At the most so much; what is limited already stays so."""
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    # macOS refuses some limits. What runs there is a person's own command line.
+    with contextlib.suppress(*(() if sys.platform == "linux" else (ValueError, OSError))):
+        resource.setrlimit(kind, (value, value))
 
 
 def _request(connection: socket.socket) -> tuple[Request, list[bytes]] | None:
@@ -100,11 +110,6 @@ def _answer(request: Request, parts: list[bytes]) -> tuple[Answer, bytes]:
 def _function(name: str) -> Callable[..., bytes]:
     module, _, function = name.partition(":")
     return cast("Callable[..., bytes]", getattr(importlib.import_module(module), function))
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs 5 ms of the start
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ MAX_RESULT_BYTES: Final = 4 * 1024 * 1024
 MAX_WAITING: Final = 256
 _CHUNK: Final = 128 * 1024
 """What is written between two turns of the event loop: it takes the kernel some 30 us to copy."""
+_STDERR: Final = 2
 _ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "TMPDIR")
 
 WorkerProblem = Literal["Timeout", "Busy", "Ended", "Failed"]
@@ -34,8 +35,8 @@ WorkerProblem = Literal["Timeout", "Busy", "Ended", "Failed"]
 class WorkerError(Exception):
     """The work was not done.
 
-    `problem` is Timeout (not by the deadline), Busy (too much waits already), Ended (the process died of it: of its
-    memory limit, or of a fault in a library) or Failed (the function raised an error, or memory was too little).
+    `problem` is Timeout (not by the deadline), Busy (too much waits already), Ended (the process died of it, such as
+    of a fault in a library, or cannot be started) or Failed (the function raised an error, or memory was too little).
     """
 
     def __init__(self, problem: WorkerProblem, message: str) -> None:
@@ -106,7 +107,10 @@ class Workers:
             self._waiting -= 1
 
     async def _run(self, function: str, parts: Sequence[bytes], deadline: float) -> bytes:
-        worker = await self._worker()
+        try:
+            worker = await self._worker()
+        except OSError as error:
+            raise WorkerError("Ended", f"no worker process can be started ({error.strerror})") from None
         keep = False
         try:
             seconds = max(0.0, deadline - asyncio.get_running_loop().time())
@@ -162,18 +166,18 @@ class _Worker:
 
     def __init__(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
-            descriptor = theirs.fileno()
+        with contextlib.ExitStack() as stack, theirs:
+            stack.callback(ours.close)
             self._process = subprocess.Popen(
                 # -P: the folder that it is started in is no place to import from.
-                [sys.executable, "-P", "-m", "countersign.runtime.worker", str(descriptor), str(memory)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(descriptor,),
+                [sys.executable, "-P", "-m", "countersign.runtime.worker", str(memory)],
+                stdin=theirs.fileno(),
+                stdout=_STDERR,
                 # A group of its own, so that what it may have forked dies with it; and none of the service's secrets.
                 start_new_session=True,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
+            stack.pop_all()
         ours.setblocking(False)
         self._connection = ours
 

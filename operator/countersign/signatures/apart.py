@@ -4,41 +4,45 @@ The statement is read once, by the worker; a condition that would hold the inter
 its limit of CPU time, and the others are evaluated nevertheless. Only for processes without threads: a worker has none.
 """
 
+import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from countersign.signatures.cel import BadCondition, compiled, context
-from countersign.signatures.findings import judged
-from countersign.signatures.statements import MAX_DEPTH, too_deep
+from countersign.signatures.findings import judged, printable
+from countersign.signatures.statements import MAX_DEPTH, Said, too_deep
+from countersign.trust.evidence.conditions import COMPREHENSIONS, members_named
 
 CONDITION_CPU_SECONDS: Final = 2.0
 """For one condition. CPU time, not time on the wall: a busy machine makes no condition fail."""
 CONTEXT_CPU_SECONDS: Final = 10.0
 """For handing the statement to the library: about 2 s for the largest."""
 MAX_FOUND_LENGTH: Final = 160
+MAX_BYTES_INLINE: Final = 64 * 1024
+MAX_STEPS_INLINE: Final = 1_000_000
 
 _Outcome = tuple[bool, str]
 
 
-def evaluate_apart(conditions: Sequence[str], variables: Mapping[str, object]) -> list[_Outcome]:
+def evaluate_apart(conditions: Sequence[str], said: Said) -> list[_Outcome]:
     """`examine.Evaluate`, for a process without threads."""
-    if too_deep(variables):
-        return [(False, f"the statement is nested more than {MAX_DEPTH} deep")] * len(conditions)
     outcomes: dict[int, _Outcome] = {}
-    used: set[str] = set()
     for number, condition in enumerate(conditions):
         try:
-            used.update(compiled(condition).variables())
+            compiled(condition)  # Here, so that the next statement finds it compiled
         except BadCondition as error:
-            outcomes[number] = (False, str(error))
-    needed = {name: value for name, value in variables.items() if name in used}
+            outcomes[number] = (False, printable(str(error))[:MAX_FOUND_LENGTH])
     left = [number for number in range(len(conditions)) if number not in outcomes]
+    if _cheap([conditions[number] for number in left], said.payload):
+        with contextlib.suppress(Exception):  # A fork is then tried, whose end harms nobody.
+            outcomes.update(zip(left, list(_evaluated([conditions[number] for number in left], said)), strict=True))
+            left = []
     while left:
-        found, ended = _in_a_fork([conditions[number] for number in left], needed)
+        found, ended = _in_a_fork([conditions[number] for number in left], said)
         outcomes.update(zip(left, found, strict=False))
         if len(found) < len(left):
             outcomes[left[len(found)]] = (False, ended)
@@ -46,7 +50,24 @@ def evaluate_apart(conditions: Sequence[str], variables: Mapping[str, object]) -
     return [outcomes[number] for number in range(len(conditions))]
 
 
-def _in_a_fork(conditions: Sequence[str], variables: Mapping[str, object]) -> tuple[list[_Outcome], str]:
+def _cheap(conditions: Sequence[str], payload: bytes) -> bool:
+    """Whether they take no more than some milliseconds, which is what a fork costs.
+
+    No list or object has more elements than the payload has commas, plus one, where no operator makes longer ones. Each
+    comprehension goes through one of them, and the innermost may compare two.
+    """
+    elements = payload.count(b",") + 1
+    return all(
+        len(payload) <= MAX_BYTES_INLINE
+        and "+" not in condition
+        and not (depth and "matches" in condition)
+        and elements ** (depth + 1) * len(condition) <= MAX_STEPS_INLINE
+        for condition in conditions
+        for depth in (sum(condition.count(one) for one in COMPREHENSIONS),)
+    )
+
+
+def _in_a_fork(conditions: Sequence[str], said: Said) -> tuple[list[_Outcome], str]:
     """What the fork said before it ended, and why it ended."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -54,25 +75,50 @@ def _in_a_fork(conditions: Sequence[str], variables: Mapping[str, object]) -> tu
         status = 1
         try:
             os.close(reading)
-            _evaluate(conditions, variables, writing)
+            for outcome in _evaluated(conditions, said, timed=True):
+                os.write(writing, msgspec.json.encode(outcome) + b"\n")
             status = 0
         finally:
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
+        told = pipe.read()
     _, status = os.waitpid(child, 0)
-    lines = said.split(b"\n")[:-1]  # What follows the last line's end was cut off with the process.
+    lines = told.split(b"\n")[:-1]  # What follows the last line's end was cut off with the process.
     return [msgspec.json.decode(line, type=_Outcome) for line in lines][: len(conditions)], _reason(status)
 
 
-def _evaluate(conditions: Sequence[str], variables: Mapping[str, object], writing: int) -> None:
-    signal.setitimer(signal.ITIMER_PROF, CONTEXT_CPU_SECONDS)  # SIGPROF, whose default is to end the process
-    known = context(variables)
+def _evaluated(conditions: Sequence[str], said: Said, *, timed: bool = False) -> Iterator[_Outcome]:
+    _limit(CONTEXT_CPU_SECONDS, timed)
+    variables = said.variables()
+    if too_deep(variables):
+        for _ in conditions:
+            yield False, f"the statement is nested more than {MAX_DEPTH} deep"
+        return
+    known = context(_needed(conditions, variables))
+    del variables  # Of a large statement it takes as much memory as the library's copy.
     for condition in conditions:
-        signal.setitimer(signal.ITIMER_PROF, CONDITION_CPU_SECONDS)
-        holds, found = judged(condition, known, variables)
-        os.write(writing, msgspec.json.encode((holds, found[:MAX_FOUND_LENGTH])) + b"\n")
+        _limit(CONDITION_CPU_SECONDS, timed)
+        holds, found = judged(condition, known, said.variables)
+        yield holds, found[:MAX_FOUND_LENGTH]
+
+
+def _limit(seconds: float, timed: bool) -> None:
+    if timed:
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, whose default is to end the process
+
+
+def _needed(conditions: Sequence[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the variables the library must copy: of an object of which only members are named, no others."""
+    needed: dict[str, Any] = {}
+    for name in {one for condition in conditions for one in compiled(condition).variables()} & variables.keys():
+        value = variables[name]
+        members = [members_named(condition, name) for condition in conditions]
+        if isinstance(value, dict) and None not in members:
+            named = {member for several in members for member in several or ()}
+            value = {member: inner for member, inner in value.items() if member in named}
+        needed[name] = value
+    return needed
 
 
 def _reason(status: int) -> str:

@@ -43,7 +43,9 @@ def compiled_part(expression: str) -> Program:
     try:
         return cast("Program", _library().compile(expression))
     except ValueError as error:
-        raise BadCondition(f"it is no CEL ({str(error).splitlines()[0][:160]})") from None
+        # "Failed to parse expression '...': ERROR: <input>:1:34: invalid double literal", and then a drawing
+        told = str(error).partition("ERROR: <input>:")[2].split("\n")[0][:100]
+        raise BadCondition(f"it is no CEL (line and column {told})" if told else "it is no CEL") from None
 
 
 def context(variables: Mapping[str, object]) -> Any:

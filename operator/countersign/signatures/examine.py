@@ -5,7 +5,7 @@ counts for nothing and raises nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
 from countersign.signatures.roots import BadTrustRoot, TrustRoot, parse_trust_root
 from countersign.signatures.signers import Opened, open_bundle, open_envelope, open_payload
-from countersign.signatures.statements import SIGN_PREDICATE_TYPE, STATEMENT_V1, Statement, read_statement
+from countersign.signatures.statements import SIGN_PREDICATE_TYPE, STATEMENT_V1, Said, read_statement
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import Attestation, Claim, Vouch
 
@@ -56,11 +56,12 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     vouches: tuple[Vouch, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     problem: str = ""
-    """Why it counts for nothing: for a log, and for whoever asks `countersign image verify`."""
+    """Why it counts for nothing, or which of the proofs that came along do not hold: for a log, and for whoever asks
+    `countersign image verify`."""
 
 
-Evaluate = Callable[[Sequence[str], Mapping[str, object]], Sequence[tuple[bool, str]]]
-"""Conditions and their variables; for each whether it holds, and what was found if not. Raises nothing."""
+Evaluate = Callable[[Sequence[str], Said], Sequence[tuple[bool, str]]]
+"""Conditions and what they are about; for each whether it holds, and what was found if not. Raises nothing."""
 
 
 def examine(candidate: Candidate, question: Question, evaluate: Evaluate | None = None) -> Examined:
@@ -123,7 +124,7 @@ def _roots(contents: Sequence[bytes]) -> list[TrustRoot]:
     return found
 
 
-def _unevaluated(conditions: Sequence[str], variables: Mapping[str, object]) -> Sequence[tuple[bool, str]]:
+def _unevaluated(conditions: Sequence[str], said: Said) -> Sequence[tuple[bool, str]]:
     return [(False, "conditions are not evaluated here")] * len(conditions)
 
 
@@ -146,33 +147,30 @@ def _said(opened: Opened, question: Question, evaluate: Evaluate) -> Examined:
     if not statement.about(question.digest):
         raise SignatureError("OtherDigest", "the statement is about another image")
     kind = statement.predicate_type
+    problem = "; ".join(opened.problems)
     vouches = opened.vouches if kind == SIGN_PREDICATE_TYPE and statement.type == STATEMENT_V1 else ()
     if kind not in question.predicates:
         if not vouches:
             raise SignatureError("OtherType", f"nobody asks about attestations of type {kind[:120]!r}")
-        return Examined(vouches=vouches)
-    claims = _claims(statement, question, evaluate)
+        return Examined(vouches=vouches, problem=problem)
+    claims = _claims(kind, Said(opened.payload, question.name, question.digest), question, evaluate)
     named = "sha256:" + hashlib.sha256(opened.payload).hexdigest()
     return Examined(
         vouches=vouches,
         attestations=tuple(
             Attestation(predicate_type=kind, statement=named, vouch=vouch, claims=claims) for vouch in opened.vouches
         ),
+        problem=problem,
     )
 
 
-def _claims(statement: Statement, question: Question, evaluate: Evaluate) -> tuple[Claim, ...]:
-    conditions = question.predicates[statement.predicate_type]
+def _claims(kind: str, said: Said, question: Question, evaluate: Evaluate) -> tuple[Claim, ...]:
+    conditions = question.predicates[kind]
     if not conditions:
         return ()
-    variables = {
-        "statement": statement.document,
-        "predicate": statement.document.get("predicate"),
-        "subject": {"name": question.name, "digest": question.digest},
-    }
     return tuple(
-        Claim(condition=condition_name(statement.predicate_type, condition), holds=holds, found=found)
-        for condition, (holds, found) in zip(conditions, evaluate(conditions, variables), strict=True)
+        Claim(condition=condition_name(kind, condition), holds=holds, found=found)
+        for condition, (holds, found) in zip(conditions, evaluate(conditions, said), strict=True)
     )
 
 

@@ -6,7 +6,7 @@ For a person to read, in an admission's denial: short, printable, and never more
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from countersign.signatures.cel import compiled_part
@@ -24,13 +24,16 @@ _MISSING: Final = object()
 _Tokens = Sequence[Token]
 
 
-def judged(condition: str, known: Any, variables: Mapping[str, object]) -> tuple[bool, str]:
-    """Whether it holds, and what was found if not. `known` are the variables as the library has them. Never raises."""
+def judged(condition: str, known: Any, variables: Callable[[], Mapping[str, object]]) -> tuple[bool, str]:
+    """Whether it holds, and what was found if not. Never raises an Exception.
+
+    `known` are the variables as the library has them; `variables` reads them for us, which is done only to explain.
+    """
     value = _value(condition, known)
     if value is True:
         return True, ""
     try:
-        return False, _found(condition, value, known, variables)
+        return False, _found(condition, value, known, variables())
     except Exception:
         # The verdict stands; that it cannot be explained is no reason to lose it.
         return False, "it is false"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from countersign.api.evidence_root import MAX_CONTENT_CHARACTERS, EvidenceRoot, content_of
-from countersign.trust.policies.policy import DEFAULT_ROOT, RootFacts
+from countersign.trust.policies.policy import DEFAULT_ROOT, PolicySnapshot, RootFacts
 
 NOT_FETCHED: Final = "its content was not fetched yet (kubectl describe evidenceroot {} says why)"
 NOT_READABLE: Final = "this release cannot read EvidenceRoot {}: upgrade, or write it as the CRD of this release has it"
@@ -44,7 +44,8 @@ class KnownRoots(Mapping[str, RootFacts]):
         """`unreadable`: names of EvidenceRoots that the API server has and this release cannot read. `before`: the
         roots of the moment before, so that a content which has not changed is not read again.
         """
-        self._known: dict[str, Known] = {name: _unusable(NOT_READABLE.format(name)) for name in unreadable}
+        self._unreadable = frozenset(unreadable)
+        self._known: dict[str, Known] = {name: _unusable(NOT_READABLE.format(name)) for name in self._unreadable}
         self._resources = {one.metadata.name: one for one in resources if one.metadata.name not in self._known}
         self._read: dict[str, Known] = before._read if before is not None else {}
         """By content, what it was found to be."""
@@ -59,6 +60,14 @@ class KnownRoots(Mapping[str, RootFacts]):
         if known is None or known.facts.problem:
             return None
         return RootContent(known.facts.hash, known.content)
+
+    def replaced(self, resources: Iterable[EvidenceRoot]) -> "KnownRoots":
+        """These roots as they would be with others applied."""
+        changed = {one.metadata.name: one for one in resources}
+        if not changed:
+            return self
+        unreadable = self._unreadable - changed.keys()
+        return KnownRoots({**self._resources, **changed}.values(), unreadable=unreadable)
 
     def known(self, name: str) -> Known | None:
         """The root of that name; None if there is none."""
@@ -92,6 +101,11 @@ class KnownRoots(Mapping[str, RootFacts]):
         if found is None:
             found = self._read[content] = read(content) if content else _public_good()
         return found
+
+
+def known_roots(snapshot: PolicySnapshot) -> KnownRoots:
+    """The roots of a snapshot with their contents; the built-in one alone if it holds facts only."""
+    return snapshot.roots if isinstance(snapshot.roots, KnownRoots) else KnownRoots()
 
 
 def read(content: str) -> Known:

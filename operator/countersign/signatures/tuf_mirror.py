@@ -56,6 +56,7 @@ Trouble = Literal[
     "NotSigned",
     "NoSuchTarget",
     "BadRepository",
+    "NoFolder",
 ]
 
 
@@ -80,32 +81,37 @@ def refresh(
     clock: Callable[[], float] = time.monotonic,
 ) -> Refreshed:
     """Ask the mirror. `seen` and `content`: what the refresh before brought, empty at the first. Never raises."""
-    initial = public_good_tuf_root() if source.builtin else source.root.encode()
-    with tempfile.TemporaryDirectory(prefix="countersign-tuf-") as name:
-        folder = Path(name)
-        _write(folder, seen, content, source)
-        try:
-            fetcher = _Fetcher(source.mirror, source.ca_bundle, clock() + TOTAL_SECONDS, stop, clock)
-        except ssl.SSLError as error:
-            return Refreshed(
-                "", seen, "BadCABundle", f"caBundle holds no certificates that can be read: {error.reason}"
-            )
-        try:
-            updater = _updater(folder, source, fetcher, seen.root.encode() or initial)
-        except exceptions.RepositoryError as error:
-            return Refreshed("", seen, "BadInitialRoot", f"`root` is no root.json that signs itself: {error}")
-        try:
-            found = _content(updater, folder, source)
-        except _FAILURES as error:
-            trouble, problem = _trouble(error, source)
-            return Refreshed("", _read(folder, seen), trouble, problem)
-        return Refreshed(found, _read(folder, seen))
+    try:
+        with tempfile.TemporaryDirectory(prefix="countersign-tuf-") as folder:
+            return _refresh(Path(folder), source, seen, content, _Deadline(clock() + TOTAL_SECONDS, stop, clock))
+    except OSError as error:
+        return Refreshed("", seen, "NoFolder", f"there is no folder for temporary files: {error}")
 
 
 def public_good_tuf_root() -> bytes:
     """The root.json of the public-good repository that the sigstore package carries, read without the network."""
     stored = resources.files("sigstore._store") / quote(PUBLIC_GOOD_MIRROR, safe="") / "root.json"
     return stored.read_bytes()
+
+
+def _refresh(folder: Path, source: TUFSource, seen: TUFMetadata, content: str, deadline: "_Deadline") -> Refreshed:
+    initial = public_good_tuf_root() if source.builtin else source.root.encode()
+    _write(folder, seen, content, source)
+    try:
+        fetcher = _Fetcher(source.mirror, source.ca_bundle, deadline)
+    except ssl.SSLError as error:
+        return Refreshed("", seen, "BadCABundle", f"caBundle holds no certificates that can be read: {error.reason}")
+    # Whatever stands in the bytes of others, it ends here: python-tuf does not say what all it may raise.
+    try:
+        updater = _updater(folder, source, fetcher, seen.root.encode() or initial)
+    except Exception as error:
+        return Refreshed("", seen, "BadInitialRoot", f"`root` is no root.json that signs itself: {error}")
+    try:
+        found = _content(updater, folder, source)
+    except Exception as error:
+        trouble, problem = _trouble(error, source)
+        return Refreshed("", _read(folder, seen), trouble, problem)
+    return Refreshed(found, _read(folder, seen))
 
 
 def _updater(folder: Path, source: TUFSource, fetcher: "_Fetcher", bootstrap: bytes) -> Updater:
@@ -162,17 +168,6 @@ def _read(folder: Path, seen: TUFMetadata) -> TUFMetadata:
     return TUFMetadata(**found)
 
 
-_FAILURES: Final = (
-    exceptions.RepositoryError,
-    exceptions.DownloadError,
-    urllib3.exceptions.HTTPError,
-    _NoTarget,
-    OSError,
-    ValueError,
-    RecursionError,
-)
-
-
 def _trouble(error: Exception, source: TUFSource) -> tuple[Trouble, str]:
     match error:
         case exceptions.ExpiredMetadataError():
@@ -195,22 +190,13 @@ def _trouble(error: Exception, source: TUFSource) -> tuple[Trouble, str]:
 class _Fetcher(FetcherInterface):
     """GET below one URL, and nothing else."""
 
-    def __init__(
-        self,
-        mirror: str,
-        ca_bundle: str,
-        ends: float,
-        stop: threading.Event | None,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, mirror: str, ca_bundle: str, deadline: "_Deadline") -> None:
         """Raises ssl.SSLError for a CA bundle that cannot be read."""
         context = ssl.create_default_context()
         if ca_bundle.strip():
             context.load_verify_locations(cadata=ca_bundle)
         self._below = f"{mirror.rstrip('/')}/"
-        self._ends = ends
-        self._stop = stop
-        self._clock = clock
+        self._left = deadline.left
         # No proxy: neither urllib3 nor we read one from the environment. A mirror inside is the way.
         self._pool = urllib3.PoolManager(num_pools=1, ssl_context=context, retries=False)
 
@@ -239,13 +225,6 @@ class _Fetcher(FetcherInterface):
         finally:
             response.close()
 
-    def _left(self) -> float:
-        """Seconds that are left. Raises DownloadError if none are, or nobody waits any more."""
-        left = self._ends - self._clock()
-        if left <= 0 or (self._stop is not None and self._stop.is_set()):
-            raise exceptions.SlowRetrievalError(f"not done within {TOTAL_SECONDS:.0f} s")
-        return left
-
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
         """As its parent's, but in memory."""
@@ -256,3 +235,16 @@ class _Fetcher(FetcherInterface):
             held.write(piece)
         held.seek(0)
         yield held
+
+
+class _Deadline(NamedTuple):
+    ends: float
+    stop: threading.Event | None
+    clock: Callable[[], float]
+
+    def left(self) -> float:
+        """Seconds that are left. Raises SlowRetrievalError if none are, or nobody waits any more."""
+        left = self.ends - self.clock()
+        if left <= 0 or (self.stop is not None and self.stop.is_set()):
+            raise exceptions.SlowRetrievalError(f"not done within {TOTAL_SECONDS:.0f} s")
+        return left

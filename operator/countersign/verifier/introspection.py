@@ -191,6 +191,7 @@ class Introspection:
             pod=pod,
             grant=grant,
             revocations=self._state.orders_against(grant, pod) if grant and pod else (),
+            exceptions=self._state.exceptions_of(grant) if grant else (),
             system_namespace=self._state.system_namespace,
             epoch=self._epoch,
             now=self._wall(),

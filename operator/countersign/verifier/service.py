@@ -4,6 +4,7 @@ What it must be allowed to do, and no more:
 
     cluster      ""                     pods                              get list watch
     cluster      countersign.dev        workloadgrants, revocations,
+                                        trustexceptions,
                                         protectedaudiences                list watch
     cluster      authentication.k8s.io  tokenreviews                      create
     cluster      authorization.k8s.io   subjectaccessreviews              create
@@ -27,6 +28,7 @@ from aiohttp import web
 from countersign.access.pod_view import PodObject, PodView, view
 from countersign.api import names
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.revocation import Revocation
 from countersign.api.secret import Secret
@@ -62,7 +64,7 @@ LOOKUP_SECONDS: Final = 2.0
 LEASE_SILENCE_SECONDS: Final = 5.0
 """The controller's Lease moves about each second. Silent for so long it is listed anew, which shows a restored etcd."""
 
-K = TypeVar("K", WorkloadGrant, Revocation, ProtectedAudience)
+K = TypeVar("K", WorkloadGrant, Revocation, TrustException, ProtectedAudience)
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +103,7 @@ class Verifier:
         clock = time.monotonic
         grants_of = _watch(self._client, WorkloadGrant)
         revocations = _watch(self._client, Revocation)
+        exceptions = _watch(self._client, TrustException)
         audiences = _watch(self._client, ProtectedAudience)
         pods = Reflector(self._client, PODS, PodObject, view)
         ours = settings.namespace
@@ -111,17 +114,23 @@ class Verifier:
         secret = Reflector(self._client, SECRETS, Secret, _same, namespace=ours, name=names.VERIFIER_TLS_SECRET)
         keys = JwksCache(self._client)
         self._runs: list[Coroutine[Any, Any, Never]] = [
-            watch.run() for watch in (grants_of, revocations, audiences, pods, lease, secret)
+            watch.run() for watch in (grants_of, revocations, exceptions, audiences, pods, lease, secret)
         ]
         self._runs.append(keys.run())
-        self._synced = [watch.cache.synced for watch in (grants_of, revocations, audiences, pods)]
+        self._synced = [watch.cache.synced for watch in (grants_of, revocations, exceptions, audiences, pods)]
 
         heartbeat = Heartbeat(clock)
         lease.cache.on_change(heartbeat.on_change)
         self._certificate = ServedCertificate()
         secret.cache.on_change(self._on_certificate)
         self._state = ClusterState(
-            Caches(pods=pods.cache, grants=grants_of.cache, revocations=revocations.cache, audiences=audiences.cache),
+            Caches(
+                pods=pods.cache,
+                grants=grants_of.cache,
+                revocations=revocations.cache,
+                exceptions=exceptions.cache,
+                audiences=audiences.cache,
+            ),
             system_namespace=ours,
         )
         self.freshness = Freshness(
@@ -129,6 +138,7 @@ class Verifier:
                 "pods": pods.cache,
                 "workloadgrants": grants_of.cache,
                 "revocations": revocations.cache,
+                "trustexceptions": exceptions.cache,
                 "protectedaudiences": audiences.cache,
             },
             lease=lease.cache,

@@ -1,5 +1,5 @@
-"""What the verifier knows of the cluster: pods, grants, revocations and audiences, each from a watch, with the indexes
-that a decision needs."""
+"""What the verifier knows of the cluster: pods, grants, revocations, exceptions and audiences, each from a watch, with
+the indexes that a decision needs."""
 
 import asyncio
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ import msgspec
 
 from countersign.access.pod_view import PodView
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta, condition
 from countersign.api.revocation import Revocation, RevocationSpec, Target
@@ -27,6 +28,7 @@ class Caches:
     pods: WatchCache[PodView]
     grants: WatchCache[WorkloadGrant]
     revocations: WatchCache[Revocation]
+    exceptions: WatchCache[TrustException]
     audiences: WatchCache[ProtectedAudience]
 
 
@@ -83,6 +85,11 @@ class ClusterState:
         if not revocations.malformed:  # nobody tells when that changes
             self._orders[grant.metadata.uid] = (grant, pod, found)
         return found
+
+    def exceptions_of(self, grant: WorkloadGrant) -> tuple[TrustException, ...]:
+        """The TrustExceptions that the grant rests on, as far as they exist. One that cannot be read does not."""
+        found = (self._caches.exceptions.by_uid(one.uid) for one in grant.status.exceptions)
+        return tuple(one for one in found if one is not None)
 
     async def grant_change(self, pod_uid: str, seconds: float) -> bool:
         """Wait until something happens to a grant of that pod. False if nothing did, or if too many wait already."""

@@ -13,8 +13,10 @@ from countersign.access.decision import Asker, Decision, decide
 from countersign.access.pod_view import PodView
 from countersign.api.audience import Introspector, ProtectedAudience, ProtectedAudienceSpec, ProtectedAudienceStatus
 from countersign.api.clock import format_time
+from countersign.api.exception import TrustException
 from countersign.api.grant import (
     GrantEvidence,
+    GrantException,
     GrantImage,
     GrantPod,
     GrantPolicy,
@@ -26,6 +28,7 @@ from countersign.api.grant import (
 )
 from countersign.api.meta import Condition, ObjectMeta
 from countersign.api.revocation import Revocation, RevocationSpec, Target
+from tests.unit.trust.build import exception
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 BORN = NOW - timedelta(minutes=5)
@@ -47,6 +50,7 @@ class Case(NamedTuple):
     revocations: tuple[Revocation, ...]
     now: datetime
     epoch: str = ""
+    exceptions: tuple[TrustException, ...] = ()
 
     def decide(self) -> Decision:
         return decide(
@@ -56,6 +60,7 @@ class Case(NamedTuple):
             pod=self.pod,
             grant=self.grant,
             revocations=self.revocations,
+            exceptions=self.exceptions,
             system_namespace=SYSTEM,
             epoch=self.epoch,
             now=self.now,
@@ -175,6 +180,25 @@ def _grant_pod(**changes: Any) -> Callable[[Case], Case]:
     return _spec(pod=msgspec.structs.replace(made, **changes))
 
 
+def resting(
+    minutes: float = 60, recorded: float | None = None, *, uid: str = "te-uid", deleted: bool = False, **members: Any
+) -> tuple[WorkloadGrant, TrustException]:
+    """A grant that rests on an exception: its end in minutes from now, by the object and by the record."""
+    end, told = (format_time(NOW + timedelta(minutes=m)) for m in (minutes, minutes if recorded is None else recorded))
+    listed = GrantException(name="legacy", uid="te-uid", expires_at=told, **{"tokens": "Issue", **members})
+    made = exception("legacy", created="2026-02-28T12:00:00Z", expires=end, uid=uid, deleted=end if deleted else None)
+    found = grant()
+    return msgspec.structs.replace(found, status=msgspec.structs.replace(found.status, exceptions=(listed,))), made
+
+
+def _rests(*args: Any, **members: Any) -> Callable[[Case], Case]:
+    def flip(case: Case) -> Case:
+        found, made = resting(*args, **members)
+        return case._replace(grant=found, exceptions=(made,))
+
+    return flip
+
+
 FLIPS: dict[str, tuple[str, Callable[[Case], Case]]] = {
     "1 two audiences": ("AudienceNotSingle", _claims(audiences=(AUDIENCE, "vault"))),
     "1 the same audience twice": ("AudienceNotSingle", _claims(audiences=(AUDIENCE, AUDIENCE))),
@@ -241,6 +265,17 @@ FLIPS: dict[str, tuple[str, Callable[[Case], Case]]] = {
     "13 older than the pod": ("IssuedBeforePod", _pod(created_at=datetime.fromtimestamp(ISSUED + 1, UTC))),
     "14 lifetime is over": ("GrantExpired", _spec(expires_at=format_time(NOW))),
     "14 lifetime is unreadable": ("GrantExpired", _spec(expires_at="soon")),
-    "15 digest revoked": ("Revoked", _with(revocations=(revocation(Target(digest=DIGEST)),))),
-    "15 key revoked": ("Revoked", _with(revocations=(revocation(Target(key_fingerprint=KEY)),))),
+    "15 its exception is over": ("ExceptionEnded", _rests(minutes=-1)),
+    "15 its exception is over at this second": ("ExceptionEnded", _rests(minutes=0)),
+    "15 its exception was moved earlier": ("ExceptionEnded", _rests(minutes=0, recorded=60)),
+    "15 its exception is recorded as over": ("ExceptionEnded", _rests(minutes=60, recorded=0)),
+    "15 its exception is being deleted": ("ExceptionEnded", _rests(deleted=True)),
+    "15 its exception is gone": ("ExceptionEnded", lambda case: _rests()(case)._replace(exceptions=())),
+    "15 another exception of that name": ("ExceptionEnded", _rests(uid="another-uid")),
+    "16 digest revoked": ("Revoked", _with(revocations=(revocation(Target(digest=DIGEST)),))),
+    "16 key revoked": ("Revoked", _with(revocations=(revocation(Target(key_fingerprint=KEY)),))),
+    "16 revoked, whatever an exception says": (
+        "Revoked",
+        lambda case: _rests()(case)._replace(revocations=(revocation(Target(digest=DIGEST)),)),
+    ),
 }

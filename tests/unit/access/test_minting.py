@@ -13,10 +13,11 @@ from countersign.access.pod_view import PodView
 from countersign.api.admission import BoundObjectReference, TokenRequest, TokenRequestSpec, UserInfo
 from countersign.api.audience import ProtectedAudience
 from countersign.api.clock import format_time
+from countersign.api.exception import TrustException
 from countersign.api.grant import GrantServiceAccount, GrantToken, WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.revocation import Revocation, Target
-from tests.unit.access.cases import AUDIENCE, DIGEST, NOW, SYSTEM, audience, grant, pod, revocation
+from tests.unit.access.cases import AUDIENCE, DIGEST, NOW, SYSTEM, audience, grant, pod, resting, revocation
 
 KUBELET = UserInfo(username="system:node:n1", groups=("system:nodes", "system:authenticated"))
 BOUND = BoundObjectReference(kind="Pod", api_version="v1", name="api-7d9c", uid="pod-uid")
@@ -33,6 +34,7 @@ class Asked(NamedTuple):
     pod: PodView | None = LIVE
     grant: WorkloadGrant | Judged | None = GRANT
     revocations: tuple[Revocation, ...] = ()
+    exceptions: tuple[TrustException, ...] = ()
     account: ObjectMeta = ObjectMeta(name="api", namespace="payments", uid="sa-uid")
     epoch: str = ""
 
@@ -46,6 +48,7 @@ class Asked(NamedTuple):
             pod=self.pod,
             grant=self.grant,
             revocations=self.revocations,
+            exceptions=self.exceptions,
             system_namespace=SYSTEM,
             epoch=self.epoch,
             now=NOW,
@@ -111,6 +114,8 @@ CASES: dict[str, tuple[str, Asked]] = {
     "7 a grant of another epoch": ("EpochChanged", Asked(epoch="2026-restore")),
     "7 a lifetime that is over": ("GrantExpired", Asked(grant=grant(expires_at=format_time(NOW)))),
     "7 a revoked digest": ("Revoked", Asked(revocations=(revocation(Target(digest=DIGEST)),))),
+    "7 an exception that is over": ("ExceptionEnded", Asked(grant=resting(0)[0], exceptions=(resting(0)[1],))),
+    "7 an exception that is gone": ("ExceptionEnded", Asked(grant=resting()[0])),
     "7 a judgement that withholds": (
         "GrantMissing",
         Asked(grant=Judged(problem="ImageUnsigned"), pod=pod(created_at=NOW)),

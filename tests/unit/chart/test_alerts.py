@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from countersign.controller.metrics import ControllerMetrics
+from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.metrics import GateMetrics
 from countersign.verifier.metrics import VerifierMetrics
 from tests.render import render
@@ -34,12 +35,14 @@ def labels() -> dict[str, set[str]]:
     """The labels of each sample that the services expose, by its name."""
     registry = CollectorRegistry()
     controller, gate = ControllerMetrics(registry), GateMetrics(registry)
+    EvidenceMetrics(registry)
     verifier = VerifierMetrics(registry)
     verifier.read_at_scrape(ages=lambda: {"lease": 1.0}, sizes=lambda: {"pods": 1.0})
     controller.queue_depth(lambda: 0)
     controller.certificate_expiry.labels("ca").set(1)
     controller.certificate_errors.labels("ca").inc()
     controller.root_confirmed("public-good", datetime.now(UTC))
+    controller.exceptions.labels("Expiring").set(0)
     gate.answered(("/mutate", "pods", "CREATE", "error", "X"), 0.1)
     gate.ungranted("ledger.example.com", refused=True)
     verifier.turned_away(503, "Stale")

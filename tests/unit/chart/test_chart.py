@@ -187,6 +187,17 @@ def test_each_flag_is_one_that_the_service_knows(objects: list[Object], service:
     assert isinstance(parse(settings, args, {}), settings)
 
 
+def test_the_rate_of_the_scan_reaches_the_controller_as_it_is_written() -> None:
+    scan = {"requestsPerSecond": 0.5, "refreshSeconds": 7200, "collectSeconds": 0}
+    (deployment,) = (
+        one
+        for one in render({"controller": {"scan": scan}})
+        if one["kind"] == "Deployment" and one["metadata"]["name"] == "countersign-controller"
+    )
+    args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--scan-requests-per-second=0.5", "--scan-refresh-seconds=7200", "--collect-seconds=0"} <= set(args)
+
+
 def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -> None:
     # kubernetes.io/docs/concepts/security/pod-security-standards, "Restricted".
     pods = [deployment["spec"]["template"] for deployment in of_kind(objects, "Deployment")]
@@ -374,6 +385,7 @@ def test_each_guard_denies_and_fails_closed(objects: list[Object]) -> None:
     bindings = {b["spec"]["policyName"]: b["spec"] for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")}
     policies = of_kind(objects, "ValidatingAdmissionPolicy")
     expected = {"crds", "grants", "minting", "namespace-labels", "owners", "owners-namespaced"}
+    expected |= {"exceptions"}
     expected |= {"pauses", "receipts", "reserved-labels", "revocations"}
     assert {policy["metadata"]["name"] for policy in policies} == {f"countersign-{name}" for name in expected}
     for policy in policies:

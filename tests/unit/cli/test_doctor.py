@@ -7,20 +7,26 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from countersign import __version__
 from countersign.api import clock
+from countersign.api.clock import format_time
+from countersign.api.exception import TrustExceptionStatus
+from countersign.api.meta import Condition
 from countersign.api.names import RECEIPT_ANNOTATION
+from countersign.api.objects import KINDS
 from countersign.cli.cluster.kube import ApiError
-from countersign.cli.diagnosis import api_server, evidence_roots, grants, policies, services
+from countersign.cli.diagnosis import api_server, evidence_roots, exceptions, grants, policies, services
 from countersign.cli.diagnosis.check import Check
 from countersign.cli.diagnosis.doctor import CHECKS, examine
 from countersign.cli.main import application
 from countersign.keys.authority import AUTHORITY_LIFETIME, new_authority
 from tests.unit.cli.fake_cluster import FakeCluster
+from tests.unit.trust.build import exception
 
 SYSTEM = "countersign-system"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -116,14 +122,7 @@ def test_clocks_are_compared_by_the_date_of_an_answer(off: timedelta, result: st
 def test_kinds_that_are_not_established_are_named() -> None:
     base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     established = {"status": {"conditions": [{"type": "Established", "status": "True"}]}}
-    plurals = (
-        "clustertrustpolicies",
-        "trustpolicies",
-        "workloadgrants",
-        "revocations",
-        "admissionpauses",
-        "evidenceroots",
-    )
+    plurals = {kind.PLURAL for kind in KINDS} - {"protectedaudiences"}
     cluster = FakeCluster({f"{base}/{plural}.countersign.dev": established for plural in plurals})
     check = only(api_server.kinds(cluster, SYSTEM))
     assert (check.result, check.found) == ("fail", "not there: ProtectedAudience")
@@ -347,3 +346,20 @@ def test_evidence_roots_are_looked_at(objects: list[dict[str, Any]], result: str
     check = only(evidence_roots.evidence_roots(FakeCluster({f"{OURS}/evidenceroots": objects}), SYSTEM))
     assert check.result == result
     assert says in check.found
+
+
+def test_an_exception_that_runs_out_and_one_without_its_policy_are_named() -> None:
+    now = datetime.now(UTC)
+    ends = {"soon": timedelta(minutes=1), "late": timedelta(days=20), "over": timedelta(seconds=-1)}
+    made = [
+        exception(name, created=format_time(now - timedelta(days=1)), expires=format_time(now + left))
+        for name, left in ends.items()
+    ]
+    missing = Condition(
+        type="ResolvedRefs", status="False", reason="R", message="Not there: x", last_transition_time=""
+    )
+    made[1] = msgspec.structs.replace(made[1], status=TrustExceptionStatus(conditions=(missing,), pods=2))
+    cluster = FakeCluster({f"{OURS}/trustexceptions": [msgspec.to_builtins(one) for one in made]})
+    *warned, last = exceptions.exceptions(cluster, SYSTEM)
+    assert [(one.result, one.found.split()[1]) for one in warned] == [("warn", "soon"), ("warn", "late")]
+    assert (last.result, last.found) == ("ok", "2 in force")

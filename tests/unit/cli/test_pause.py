@@ -37,13 +37,14 @@ GIVEN = snapshot(cluster_policy(), audiences=(protected("a.example.com", outage=
         ("", None),
         ("30", None),
         ("-5m", None),
-        ("1d", None),
+        ("1d", timedelta(hours=24)),
+        ("1d1s", None),
         ("1.5h", None),
         ("30m1h", None),
         ("999999999h", None),
     ],
 )
-def test_how_long_is_said_in_hours_minutes_and_seconds(text: str, length: timedelta | None) -> None:
+def test_how_long_is_said_in_days_hours_minutes_and_seconds(text: str, length: timedelta | None) -> None:
     assert parse_duration(text) == length
 
 

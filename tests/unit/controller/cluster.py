@@ -11,6 +11,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from countersign.api.admission import Namespace, ServiceAccount
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import RECEIPT_ANNOTATION
@@ -152,7 +153,7 @@ class Cluster:
         """The controller ends and another, of that epoch if one is named, lists everything."""
         self.epoch = self.epoch if epoch is None else epoch
         policies, audiences = dict(self.world.policies), dict(self.world.audiences)
-        orders = dict(self.world.revocations)
+        orders = {**self.world.revocations, **self.world.exceptions}
         self.start()
         for one in (*policies.values(), *audiences.values(), *orders.values(), *self.store.grants.values()):
             self.see(one)
@@ -208,6 +209,13 @@ class Cluster:
             resource_version=str(self.version()),
         )  # fmt: skip
         self.see(Revocation(metadata=meta, spec=RevocationSpec(target=Target(**target), reason="leaked")))
+
+    def exempt(self, *exceptions: TrustException) -> None:
+        """Create exceptions, or change them. Pods are admitted by these alone from now on."""
+        for one in exceptions:
+            meta = msgspec.structs.replace(one.metadata, resource_version=str(self.version()))
+            self.see(msgspec.structs.replace(one, metadata=meta))
+        self.given = msgspec.structs.replace(self.given, exceptions=exceptions)
 
     def admit(self, uid: str = "pod-uid", *, nonce: str = "", signer: ReceiptKeys | None = None) -> Pod:
         """A pod through the gate: injected, with a signed receipt."""

@@ -9,6 +9,7 @@ from countersign.api.meta import Condition, ObjectMeta, condition
 from countersign.api.policy import PodCounts, PolicyStatus
 from countersign.api.revocation import NamespaceTarget, ObjectTarget
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.outlook import Basis, Outlook, Word
 from countersign.controller.statuses import (
     Figures,
     Registered,
@@ -72,8 +73,8 @@ def test_a_held_change_is_told_and_then_told_to_be_over() -> None:
 
 
 def test_the_same_again_is_the_same_status() -> None:
-    once = status_of(GOOD, figures=Figures(3, 1, 0, (("ImageUnsigned", 1),)))
-    assert status_of(GOOD, figures=Figures(3, 1, 0, (("ImageUnsigned", 1),)), before=once) == once
+    once = status_of(GOOD, figures=Figures(3, 1, 0, 0, (("ImageUnsigned", 1),)))
+    assert status_of(GOOD, figures=Figures(3, 1, 0, 0, (("ImageUnsigned", 1),)), before=once) == once
 
 
 async def test_pods_are_counted_by_policy() -> None:
@@ -84,8 +85,24 @@ async def test_pods_are_counted_by_policy() -> None:
     cluster.store_pod(changed(cluster.pods["done"], phase="Succeeded"))
     await cluster.survey()
     (figures,) = counts(cluster.world.live()).values()
-    assert (figures.governed, figures.failing) == (2, 1)
-    assert dict(figures.reasons)
+    assert (figures.governed, figures.failing, figures.unknown) == (2, 0, 2), "nobody has looked yet"
+    for uid, word in (
+        ("well", Word(GOOD.ref.uid, "allowed")),
+        ("around", Word(GOOD.ref.uid, "wouldDeny", ("ImageUnsigned",), not_injected=True)),
+    ):
+        cluster.world.pods[uid].outlook = Outlook((word,), Basis(), cluster.world.snapshot())
+    (figures,) = counts(cluster.world.live()).values()
+    assert figures == Figures(2, 1, 0, 1, (("ImageUnsigned", 1),))
+
+
+async def test_what_nobody_could_tell_is_neither_well_nor_failing() -> None:
+    cluster = Cluster()
+    cluster.slip_in("around")
+    await cluster.survey()
+    word = Word(GOOD.ref.uid, "unknown", ("ImageUnverifiable",))
+    cluster.world.pods["around"].outlook = Outlook((word,), Basis(), cluster.world.snapshot())
+    (figures,) = counts(cluster.world.live()).values()
+    assert figures == Figures(1, 0, 1)
 
 
 def test_an_audience_is_ready_unless_another_has_its_name() -> None:
@@ -164,6 +181,7 @@ def test_a_status_is_written_with_nulls_for_what_is_empty_and_zeros_for_numbers(
     assert explicit(PolicyStatus(pods=PodCounts(governed=2))) == {
         "conditions": None,
         "observedGeneration": 0,
-        "pods": {"governed": 2, "failing": 0, "notInjected": 0},
+        "pods": {"governed": 2, "failing": 0, "unknown": 0, "notInjected": 0},
         "topReasons": None,
+        "admissions": None,
     }

@@ -6,6 +6,7 @@ import msgspec
 
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.evidence_root import ConfigMapKeyRef, EvidenceRoot, EvidenceRootStatus, source_of
+from countersign.api.exception import TrustException, TrustExceptionStatus
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.pause import AdmissionPause
@@ -17,7 +18,7 @@ from countersign.signatures.roots import public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests.unit.controller.cluster import GOOD, resource_of
 from tests.unit.grants.build import active, changed, live, with_image
-from tests.unit.trust.build import audience, evidence_root, pause
+from tests.unit.trust.build import audience, evidence_root, exception, pause
 
 
 def world() -> World:
@@ -215,3 +216,17 @@ def test_an_evidence_root_concerns_judgement_when_its_content_is_another_and_not
     assert gone == Touched(policies=True, status=True, roots=True)
     assert "private" not in known.snapshot().roots
     assert see(known, root, 4) == NOTHING, "a list that was begun before it went does not bring it back"
+
+
+def test_an_exception_is_part_of_what_is_judged_by_and_its_status_is_not() -> None:
+    known = world()
+    assert see(known, exception()) == Touched(policies=True, status=True)
+    before = known.snapshot()
+    assert [one.metadata.name for one in before.exceptions] == ["legacy"]
+    told = msgspec.structs.replace(exception(), status=TrustExceptionStatus(pods=3))
+    assert see(known, told, 2) == Touched()
+    assert known.snapshot() is before
+    assert see(known, exception(expires="2026-03-01T12:10:00Z"), 3).policies
+    assert see(known, exception(expires="2026-03-01T12:10:00Z", deleted="2026-03-01T12:00:00Z"), 4).policies
+    assert known.vanished(TrustException, known.uids(TrustException), set()).policies
+    assert known.snapshot().exceptions == ()

@@ -45,6 +45,29 @@ async def test_the_second_call_changes_nothing() -> None:
     assert bench.count("receipts", outcome="kept") == 1
 
 
+async def test_a_receipt_keeps_of_many_signatures_those_that_policies_go_by_and_the_second_call_changes_nothing() -> (
+    None
+):
+    bench = Workbench(build.cluster_policy(tokens=TOKENS))
+    strangers = [build.certified(f"{number}@evil.example") for number in range(50)]
+    bench.registries.found[build.TAGGED] = build.facts(vouches=[*strangers, build.vouch()])
+    bench.registries.found[build.PINNED] = bench.registries.found[build.TAGGED]
+    once = patched(pod(), await bench.mutate(pod()))
+    [facts] = receipt_payload(receipt_of(once))["images"].values()
+    assert [vouch["key_fingerprint"] for vouch in facts["vouches"]] == ["", build.fingerprint()]
+    assert facts["left_out"] == 49
+    assert (await bench.mutate(once)).patch is None
+    assert (await bench.validate(once)).allowed
+
+
+async def test_the_receipt_of_an_ordinary_image_has_no_member_that_an_older_release_would_not_read() -> None:
+    bench = Workbench(build.cluster_policy(tokens=TOKENS))
+    final = patched(pod(), await bench.mutate(pod()))
+    [facts] = receipt_payload(receipt_of(final))["images"].values()
+    assert set(facts) == {"image", "digest", "vouches", "checked_keys", "configs"}
+    assert {name for vouch in facts["vouches"] for name in vouch} == {"key_fingerprint", "format", "reference"}
+
+
 async def test_a_container_that_another_webhook_adds_between_two_calls_is_covered() -> None:
     bench = Workbench(build.cluster_policy(tokens=TOKENS))
     once = patched(pod(), await bench.mutate(pod()))

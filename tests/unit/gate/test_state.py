@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
@@ -11,7 +12,7 @@ from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
 from countersign.signatures.roots import public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts, Policy, PolicyRef
-from tests.unit.trust.build import evidence_root, pause
+from tests.unit.trust.build import evidence_root, exception, pause
 
 
 class Setup:
@@ -22,6 +23,7 @@ class Setup:
         self.policies: WatchCache[Policy] = WatchCache(clock)
         self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
         self.revocations: WatchCache[Revocation] = WatchCache(clock)
+        self.exceptions: WatchCache[TrustException] = WatchCache(clock)
         self.pauses: WatchCache[AdmissionPause] = WatchCache(clock)
         self.evidence_roots: WatchCache[EvidenceRoot] = WatchCache(clock)
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache(clock)
@@ -32,6 +34,7 @@ class Setup:
                 policies=self.policies,
                 audiences=self.audiences,
                 revocations=self.revocations,
+                exceptions=self.exceptions,
                 pauses=self.pauses,
                 evidence_roots=self.evidence_roots,
                 namespaces=self.namespaces,
@@ -59,17 +62,11 @@ def own_policy(namespace: str, name: str) -> Policy:
 def test_it_starts_when_every_kind_has_been_listed() -> None:
     setup = Setup()
     assert setup.state.starting() == (
-        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, AdmissionPause, EvidenceRoot, "
-        "Namespace"
+        "not listed yet: ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, TrustException, "
+        "AdmissionPause, EvidenceRoot, Namespace"
     )
-    for cache in (
-        setup.cluster_policies,
-        setup.policies,
-        setup.audiences,
-        setup.revocations,
-        setup.pauses,
-        setup.evidence_roots,
-    ):
+    orders = (setup.revocations, setup.exceptions, setup.pauses)
+    for cache in (setup.cluster_policies, setup.policies, setup.audiences, *orders, setup.evidence_roots):
         cache.synced.set()
     assert setup.state.starting() == "not listed yet: Namespace"
     setup.namespaces.synced.set()
@@ -78,15 +75,9 @@ def test_it_starts_when_every_kind_has_been_listed() -> None:
 
 def test_its_age_is_that_of_the_most_silent_watch() -> None:
     setup = Setup()
-    others = (
-        setup.audiences,
-        setup.revocations,
-        setup.pauses,
-        setup.evidence_roots,
-        setup.namespaces,
-        setup.policies,
-    )
-    for cache in (setup.cluster_policies, *others):
+    orders = (setup.revocations, setup.exceptions, setup.pauses)
+    rules = (setup.cluster_policies, setup.policies, setup.audiences, setup.evidence_roots)
+    for cache in (*orders, *rules, setup.namespaces):
         setup.now += 10
         cache.touch()
     setup.now += 5
@@ -179,3 +170,12 @@ def test_an_evidence_root_that_cannot_be_read_is_not_replaced_by_the_built_in_on
     assert setup.state.content(DEFAULT_ROOT) is None
     setup.evidence_roots.remove(Key("", DEFAULT_ROOT))
     assert not setup.state.snapshot.roots[DEFAULT_ROOT].problem
+
+
+def test_an_exception_that_becomes_unreadable_waives_nothing_any_more() -> None:
+    setup = Setup()
+    setup.exceptions.put(Key("", "legacy"), "u-1", "1", exception())
+    assert [one.metadata.name for one in setup.state.snapshot.exceptions] == ["legacy"]
+    setup.exceptions.reject(Key("", "legacy"), "unknown member")
+    assert setup.state.snapshot.exceptions == ()
+    assert setup.state.unreadable("payments") == ""

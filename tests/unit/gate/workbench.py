@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from countersign.api.admission import AdmissionRequest, AdmissionReview, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pause import AdmissionPause
@@ -31,10 +32,12 @@ from countersign.gate.app import Asked, Handler
 from countersign.gate.evidence.service import EvidenceRequest
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
+from countersign.gate.outlooks import Outlooks
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import Caches, GateState
 from countersign.gate.subjects import Subjects
+from countersign.gate.tallies import Tallies
 from countersign.gate.templates import TemplateAdviser
 from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
@@ -124,6 +127,7 @@ class Workbench:
         self.policies: WatchCache[Policy] = WatchCache()
         self.audiences: WatchCache[ProtectedAudience] = WatchCache()
         self.revocations: WatchCache[Revocation] = WatchCache()
+        self.exceptions: WatchCache[TrustException] = WatchCache()
         self.pauses: WatchCache[AdmissionPause] = WatchCache()
         self.evidence_roots: WatchCache[EvidenceRoot] = WatchCache()
         self.namespaces: WatchCache[NamespaceFacts] = WatchCache()
@@ -132,6 +136,7 @@ class Workbench:
             policies=self.policies,
             audiences=self.audiences,
             revocations=self.revocations,
+            exceptions=self.exceptions,
             pauses=self.pauses,
             evidence_roots=self.evidence_roots,
             namespaces=self.namespaces,
@@ -154,7 +159,10 @@ class Workbench:
         receipts = Receipts(self.signer, self.verifier, clock, metrics)
         told = Validator(self.state, subjects, self.registries, receipts, metrics, stage="mutate")
         door = OpenDoor(self.state, told.routes(), metrics, clock=clock)
-        self._mutate = door.around_mutate(Mutator(self.state, subjects, self.registries, receipts, metrics).routes())
+        self.tallies = Tallies(NOW)
+        mutator = Mutator(self.state, subjects, self.registries, receipts, metrics, tallies=self.tallies)
+        self._mutate = door.around_mutate(mutator.routes())
+        self.outlooks = Outlooks(self.state, subjects, self.registries, receipts, clock)
         self._validate: dict[Asked, Handler] = {
             **door.around_validate(Validator(self.state, subjects, self.registries, receipts, metrics).routes()),
             **TokenGuard(self.state, subjects, receipts, self.cluster, metrics=metrics, clock=clock).routes(),

@@ -44,11 +44,11 @@ def live(uid: str = "pod-uid", *, image: str = PINNED, labels: dict[str, str] | 
 
 
 def admitted(
-    given: PolicySnapshot = GIVEN, of: Pod | None = None, *, nonce: str = "nonce-1"
+    given: PolicySnapshot = GIVEN, of: Pod | None = None, *, nonce: str = "nonce-1", found: ImageFacts | None = None
 ) -> tuple[Subject, SpentReceipt]:
     """The live pod with its tokens injected, and its receipt. Nobody says any more who asked for it."""
     whole = subject(of or live())
-    evidence = {key: found for key, found in evidence_for(whole.pod).items() if isinstance(found, ImageFacts)}
+    evidence = {key: one for key, one in evidence_for(whole.pod, found).items() if isinstance(one, ImageFacts)}
     verdict = judge(given, whole, evidence, stage="mutate", now=BORN)
     assert not verdict.denials
     injected = msgspec.structs.replace(whole, pod=inject(whole.pod, verdict, {}).pod)

@@ -7,7 +7,7 @@ from countersign.grants.impact import Limits, accepted, blamed, hold_message, is
 from countersign.grants.judgement import requalify
 from countersign.trust.policies.policy import Policy
 from tests.unit.grants.build import BORN, POLICY, active, admitted
-from tests.unit.trust.build import cluster_policy, snapshot, token
+from tests.unit.trust.build import cluster_policy, facts, snapshot, token
 
 UID = POLICY.ref.uid
 
@@ -65,6 +65,17 @@ def test_a_failing_grant_is_laid_to_the_policy_that_it_fails_under() -> None:
     qualification = requalify(snapshot(POLICY, new), found, receipt.receipt, BORN)
     assert loses(grant, qualification)
     assert blamed(grant, qualification, {UID: POLICY, new.ref.uid: new}) == {new.ref.uid}
+
+
+def test_a_grant_is_not_laid_to_a_policy_that_only_says_that_evidence_was_stale() -> None:
+    patient = cluster_policy("patient")
+    found, receipt = admitted(snapshot(POLICY, patient), found=facts(stale_seconds=60))
+    grant, _ = active(snapshot(POLICY, patient))
+    bare = cluster_policy()
+    qualification = requalify(snapshot(bare, patient), found, receipt.receipt, BORN)
+    assert qualification is not None
+    assert {one.code for one in qualification.findings} == {"EvidenceStale"}
+    assert blamed(grant, qualification, {UID: bare, patient.ref.uid: patient}) == {UID}
 
 
 def test_a_grant_that_was_let_go_is_laid_to_the_policy_that_did() -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from countersign.grants.judgement import ReceiptProblem, judge_instance, requalify
+from countersign.grants.judgement import MAX_EVIDENCE, ReceiptProblem, _most_telling, judge_instance, requalify
 from countersign.grants.naming import grant_name, is_refused, refused_name
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.evidence.image_evidence import RuleEvidence
 from tests.unit.grants.build import (
     ACCOUNT_UID,
     BORN,
@@ -18,7 +20,28 @@ from tests.unit.grants.build import (
     stamp,
     with_image,
 )
-from tests.unit.trust.build import AUDIENCE, DIGEST, cluster_policy, fingerprint, snapshot, subject, token
+from tests.unit.trust.build import (
+    AUDIENCE,
+    DIGEST,
+    ISSUER,
+    ROOT_HASH,
+    SCAN,
+    WORKFLOW,
+    attestation,
+    certified,
+    cluster_policy,
+    facts,
+    fingerprint,
+    keyed,
+    keyless,
+    proof,
+    rule_by,
+    snapshot,
+    subject,
+    token,
+    vouch,
+    wants,
+)
 
 MISSING = ReceiptProblem("ReceiptMissing", "no receipt")
 
@@ -133,3 +156,75 @@ def test_a_pod_that_does_not_qualify_gets_a_grant_without_tokens() -> None:
     assert judgement.refusal is None
     assert not judgement.qualification.qualifies
     assert judgement.spec.tokens == ()
+
+
+def _attested(signed_at: int) -> ImageFacts:
+    """Signed by the release workflow, scanned by key 2 at that time."""
+    time = proof("timestamp", signed_at=signed_at, anchors=("tsa:acme",))
+    scan = attestation(msgspec.structs.replace(vouch(2), proof=time))
+    return facts(vouches=[certified()], attestations=(scan,), checked_roots=(ROOT_HASH,), checked_predicates=(SCAN,))
+
+
+SCANNED = cluster_policy(
+    tokens=(token(),),
+    images=(
+        rule_by(
+            keyless(),
+            attestors=(keyed("scanner", 2, root="public-good"),),
+            attestations=(wants(max_age_seconds=3600),),
+        ),
+    ),
+)
+
+
+def test_the_grant_names_identities_and_what_was_attested() -> None:
+    found = _attested(int(BORN.timestamp()) - 60)
+    of, receipt = admitted(snapshot(SCANNED), found=found)
+    judgement = judge_instance(snapshot(SCANNED), of, receipt, ACCOUNT_UID, at(1))
+    assert judgement is not None
+    signature, scan = judgement.spec.images[0].evidence
+    assert (signature.authority, signature.issuer, signature.subject) == ("ci", ISSUER, WORKFLOW)
+    assert (signature.key_fingerprint, signature.attestation) == ("", "")
+    assert (scan.authority, scan.key_fingerprint) == ("scanner", fingerprint(2))
+    assert (scan.attestation, scan.predicate_type) == ("scan", SCAN)
+
+
+def test_an_attestation_does_not_grow_old_under_a_pod_that_was_admitted_by_it() -> None:
+    found = _attested(int(BORN.timestamp()) - 3600)
+    of, receipt = admitted(snapshot(SCANNED), found=found)
+    a_day_later = requalify(snapshot(SCANNED), of, receipt.receipt, at(86400))
+    assert a_day_later is not None
+    assert a_day_later.qualifies
+    stricter = cluster_policy(
+        tokens=(token(),),
+        images=(
+            rule_by(
+                keyless(),
+                attestors=(keyed("scanner", 2, root="public-good"),),
+                attestations=(wants(max_age_seconds=3599),),
+            ),
+        ),
+    )
+    turned = requalify(snapshot(stricter), of, receipt.receipt, at(86400))
+    assert turned is not None
+    assert not turned.qualifies
+
+
+def test_a_pod_whose_evidence_root_is_gone_no_longer_qualifies_and_comes_back_with_it() -> None:
+    of, receipt = admitted(snapshot(SCANNED), found=_attested(int(BORN.timestamp())))
+    gone = requalify(snapshot(SCANNED, roots={}), of, receipt.receipt, at(9))
+    assert gone is not None
+    assert not gone.qualifies
+    assert "EvidenceRootMissing" in gone.message
+    back = requalify(snapshot(SCANNED), of, receipt.receipt, at(10))
+    assert back is not None
+    assert back.qualifies
+
+
+def test_a_grant_without_room_names_one_for_everything_that_was_asked_first() -> None:
+    many = [RuleEvidence("uid", "rule", f"a{number}", fingerprint(1), False) for number in range(MAX_EVIDENCE)]
+    scan = RuleEvidence("uid", "rule", "scanner", fingerprint(2), False, attestation="scan", predicate_type=SCAN)
+    kept = _most_telling((*many, scan))
+    assert len(kept) == MAX_EVIDENCE
+    assert kept[:2] == (many[0], scan)
+    assert _most_telling((scan, *many[1:])) == (scan, *many[1:])

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from countersign.registry import errors
-from countersign.registry.client import Access, referrers_tag
+from countersign.registry.client import MAX_REFERRER_PAGES, Access, referrers_tag
 from countersign.registry.credentials import Credential
 from countersign.registry.fairness import Share
 from countersign.registry.manifest import digest_of
@@ -219,6 +219,21 @@ async def test_pages_are_followed_on_the_registry_only(registry: FakeRegistry, c
         listed = await client.referrers(image(registry), DIGEST, anyone())
     assert [descriptor.digest for descriptor in listed] == digests
     assert len(registry.seen) == 3
+
+
+async def test_a_list_without_an_end_is_followed_so_far_and_no_farther(
+    registry: FakeRegistry, client_for: ClientMaker
+) -> None:
+    async def pages(request: web.Request) -> web.Response:
+        number = int(request.query.get("page", "0"))
+        content = index([{"mediaType": OCI_INDEX, "digest": digest_of(str(number).encode()), "size": 1}])
+        link = f'</v2/team/app/referrers/{DIGEST}?page={number + 1}>; rel="next"'
+        return web.json_response(content, content_type=OCI_INDEX, headers={"Link": link})
+
+    registry.misbehave = pages
+    async with client_for(registry.host) as client:
+        listed = await client.referrers(image(registry), DIGEST, anyone())
+    assert len(listed) == len(registry.seen) == MAX_REFERRER_PAGES
 
 
 def test_the_fallback_tag_follows_the_specification() -> None:

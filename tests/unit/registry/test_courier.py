@@ -193,6 +193,25 @@ async def test_the_next_credential_is_tried_where_the_first_account_is_told_that
             await client.resolve(image(registry), within(5, "team-a", blind))
 
 
+@pytest.mark.parametrize("order", ["seeing first", "blind first"])
+@pytest.mark.parametrize("other", [404, 403])
+async def test_a_tag_that_is_not_there_does_not_tell_which_account_sees_the_repository(
+    registry: FakeRegistry, client_for: ClientMaker, order: str, other: int
+) -> None:
+    digest = registry.put_image("team/app", "v1")
+    blind, seeing = Credential("blind", "1"), Credential("seeing", "2")
+    registry.basic = {"blind:1", "seeing:2"}
+
+    async def hide(request: web.Request) -> web.Response | None:
+        return web.Response(status=other) if request.headers.get("Authorization") == blind.basic else None
+
+    registry.misbehave = hide
+    both = (seeing, blind) if order == "seeing first" else (blind, seeing)
+    async with client_for(registry.host, patience=QUICK) as client:
+        assert await client.tagged_manifest(image(registry), "sha256-ab.sig", within(5, "team-a", *both)) is None
+        assert (await client.resolve(image(registry), within(5, "team-a", *both))).digest == digest
+
+
 # A host that does not answer
 
 

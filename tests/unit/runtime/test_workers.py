@@ -197,6 +197,24 @@ async def test_a_process_that_was_killed_while_idle_is_replaced(workers: Workers
     assert int(await run(workers, "pid")) != pid
 
 
+async def test_a_process_that_cannot_be_started_is_told_and_holds_no_place(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/nothing/here")
+        for _ in range(2):
+            with pytest.raises(WorkerError, match="can be started") as caught:
+                await run(workers, "pid")
+            assert caught.value.problem == "Ended"
+    assert await run(workers, "reversed_parts", b"ab") == b"ba"
+
+
+async def test_a_worker_may_take_so_much_memory_and_write_no_file() -> None:
+    workers = Workers(1, memory_bytes=300 * MIB)
+    assert (await run(workers, "limits")).decode() == f"{300 * MIB} 0 0"
+    await workers.close()
+
+
 async def test_a_result_that_is_too_large_is_no_result(workers: Workers) -> None:
     with pytest.raises(WorkerError, match="larger than"):
         await run(workers, "large")
@@ -225,8 +243,8 @@ async def test_a_worker_gets_no_secret_and_no_open_file_of_its_service(workers: 
         names = (await run(workers, "environment")).decode().split()
         assert "COUNTERSIGN_SECRET" not in names
         assert "PYTHONPATH" in names
-        # 0 to 2, the connection, and the folder that is listed.
-        assert len((await run(workers, "descriptors")).split()) == 5
+        # 0, which is the connection, to 2, and the folder that is listed.
+        assert len((await run(workers, "descriptors")).split()) == 4
 
 
 async def test_a_worker_ends_with_its_service(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from countersign.signatures.examine import MAX_ATTESTATION_BYTES
 from countersign.signatures.statements import MAX_DEPTH, MAX_VALUES
 from countersign.trust.evidence import conditions
 from countersign.trust.evidence.conditions import COMPREHENSIONS, FUNCTIONS, MAX_EXPRESSION_LENGTH, VARIABLES
-from tests.attestation_examples import BROKEN, PAGE, PREDICATES, examples
+from tests.attestation_examples import BROKEN, PAGE, PREDICATES, examples, said
 
 TEXT = PAGE.read_text()
 FOUND: dict[str, Any] = {
@@ -24,7 +24,7 @@ FOUND: dict[str, Any] = {
 
 def holds(kind: str, predicate: Any) -> list[bool]:
     expressions = [one.expression for one in examples()[kind].validations]
-    return [held for held, _ in evaluate_apart(expressions, {"predicate": predicate, "statement": {}, "subject": {}})]
+    return [held for held, _ in evaluate_apart(expressions, said(predicate))]
 
 
 def test_there_is_an_example_for_each_kind_that_is_tried() -> None:
@@ -39,7 +39,7 @@ def test_an_example_holds_for_what_it_asks_and_not_for_less(kind: str) -> None:
 
 @pytest.mark.parametrize(("condition", "phrase"), re.findall(r"^\| `(predicate.*?|has.*?)` \| `(.*?)` \|$", TEXT, re.M))
 def test_what_a_developer_reads_is_what_the_table_says(condition: str, phrase: str) -> None:
-    assert evaluate_apart([condition], {"predicate": FOUND}) == [(False, phrase)]
+    assert evaluate_apart([condition], said(FOUND)) == [(False, phrase)]
 
 
 def test_the_limits_are_those_of_the_code() -> None:

@@ -6,9 +6,28 @@ from importlib import resources
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from countersign.signatures.root_summary import MAX_NAMES, RootSummary, summarise
 
+_MEMBERS = [
+    "tlogs",
+    "ctlogs",
+    "certificateAuthorities",
+    "timestampAuthorities",
+    "baseUrl",
+    "publicKey",
+    "validFor",
+    "start",
+    "end",
+    "subject",
+    "commonName",
+    "uri",
+    "certChain",
+    "certificates",
+    "rawBytes",
+]
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONTENT = (
     resources.files("sigstore._store") / "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev" / "trusted_root.json"
@@ -76,3 +95,17 @@ def test_a_certificate_that_cannot_be_read_is_left_out() -> None:
     }
     found = summarise(json.dumps({"certificateAuthorities": [authority]}).encode(), NOW)
     assert found == RootSummary(1, 0, ("x",), None)
+
+
+@given(
+    st.binary(max_size=64)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_MEMBERS), inner, max_size=4),
+        max_leaves=10,
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_whatever_it_is_given_it_only_tells(content: bytes) -> None:
+    found = summarise(content, NOW)
+    assert found.authorities >= 0
+    assert len(found.names) <= MAX_NAMES

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 
 from countersign.api.evidence_root import MAX_CONTENT_CHARACTERS, TUFMetadata, TUFSource
@@ -17,6 +20,7 @@ from tests.fakes.tuf_repository import MisbehavingMirror
 from tests.lab.pki import CertificateAuthority
 
 NOTHING = TUFMetadata()
+_MEMBERS = ["signed", "signatures", "_type", "version", "expires", "keys", "roles", "meta", "targets", "spec_version"]
 ONE, TWO = '{"content": "one"}', '{"content": "two"}\r\n'
 
 
@@ -208,6 +212,44 @@ def test_the_time_for_all_of_it_is_bounded(repository: MisbehavingMirror, ca: Ce
     assert found.trouble == "MirrorUnreachable"
     assert "60 s" in found.problem
     assert len(repository.requests) <= 3
+
+
+def test_what_is_signed_and_not_utf_8_is_refused(ask: Any, repository: MisbehavingMirror) -> None:
+    timestamp = repository.files["/timestamp.json"]
+    repository.files["/timestamp.json"] = timestamp.decode().encode("utf-16")
+    assert ask().trouble == "BadRepository"
+    repository.publish({"trusted_root.json": b"\xff\xfe"})
+    assert ask().trouble == "BadRepository"
+
+
+def test_without_a_folder_for_temporary_files_it_says_so(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    assert ask().trouble == "NoFolder"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_MEMBERS), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(
+    path=st.sampled_from(["/timestamp.json", "/1.snapshot.json", "/1.targets.json", "/2.root.json"]),
+    served=st.binary(max_size=64) | _JSON.map(lambda value: json.dumps(value).encode()),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_mirror_serves_it_is_refused_and_what_was_seen_stays(
+    ask: Any, repository: MisbehavingMirror, path: str, served: bytes
+) -> None:
+    good = dict(repository.files)
+    repository.files[path] = served
+    try:
+        found = ask()
+    finally:
+        repository.put_back(good)
+    assert (found.content, found.trouble is None) == ("", False)
+    assert found.trouble != "BadInitialRoot"
 
 
 def test_the_public_good_root_is_there_without_the_network() -> None:

@@ -12,6 +12,13 @@ import msgspec
 from countersign.api.admission import UserInfo
 from countersign.api.audience import AllowedNamespaces, Issuance, ProtectedAudience, ProtectedAudienceSpec
 from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, SigstoreRoot
+from countersign.api.exception import (
+    ExceptionMatch,
+    ExceptionPolicyRef,
+    TrustException,
+    TrustExceptionSpec,
+    Waive,
+)
 from countersign.api.image_rule import (
     AttestationRule,
     Authority,
@@ -34,7 +41,7 @@ from countersign.api.policy import (
     TrustPolicy,
     TrustPolicySpec,
 )
-from countersign.api.revocation import Revocation, RevocationSpec, Target
+from countersign.api.revocation import Revocation, RevocationSpec, SignerTarget, Target
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import (
     Attestation,
@@ -174,17 +181,21 @@ def snapshot(
     *policies: Policy,
     audiences: Iterable[ProtectedAudience] | None = None,
     revocations: Iterable[Revocation] = (),
+    exceptions: Iterable[TrustException] = (),
     roots: Mapping[str, RootFacts] | None = None,
 ) -> PolicySnapshot:
     return PolicySnapshot(
         policies=policies,
         audiences=tuple([audience()] if audiences is None else audiences),
         revocations=tuple(revocations),
+        exceptions=tuple(exceptions),
         roots={DEFAULT_ROOT: root()} if roots is None else roots,
     )
 
 
 def revocation(namespace: str = "countersign-system", **target: Any) -> Revocation:
+    if "signer" in target:
+        target["signer"] = SignerTarget(**target["signer"])
     spec = RevocationSpec(target=Target(**target), reason="leaked")
     return Revocation(metadata=ObjectMeta(name="leak", namespace=namespace, uid="uid-leak"), spec=spec)
 
@@ -420,3 +431,41 @@ def evidence_root(name: str = "private", *, generation: int = 1, **sigstore: Any
     """An EvidenceRoot, as the watches show it: one of trusted_root, config_map_ref and tuf."""
     meta = ObjectMeta(name=name, uid=f"uid-{name}", generation=generation, creation_timestamp="2026-01-01T00:00:00Z")
     return EvidenceRoot(metadata=meta, spec=EvidenceRootSpec(sigstore=SigstoreRoot(**sigstore)))
+
+
+def policy_ref(name: str = "payments", namespace: str = "") -> ExceptionPolicyRef:
+    kind: Literal["ClusterTrustPolicy", "TrustPolicy"] = "TrustPolicy" if namespace else "ClusterTrustPolicy"
+    return ExceptionPolicyRef(kind=kind, namespace=namespace, name=name)
+
+
+def _waive(text: str) -> Waive:
+    """`CHECK`, or `CHECK=PREDICATE_TYPE`."""
+    check, _, predicate_type = text.partition("=")
+    return Waive(check=check, predicate_type=predicate_type)  # type: ignore[arg-type]
+
+
+def exception(
+    name: str = "legacy",
+    *waives: str,
+    policies: Iterable[ExceptionPolicyRef] = (policy_ref(),),
+    tokens: str = "Withhold",
+    created: str = "2026-03-01T11:50:00Z",
+    expires: str = "2026-03-01T12:30:00Z",
+    deleted: str | None = None,
+    uid: str = "",
+    **match: Any,
+) -> TrustException:
+    meta = ObjectMeta(name=name, uid=uid or f"uid-{name}", creation_timestamp=created, deletion_timestamp=deleted)
+    return TrustException(
+        metadata=meta,
+        spec=TrustExceptionSpec(
+            policy_refs=tuple(policies),
+            match=ExceptionMatch(**(match or {"namespaces": (NAMESPACE,)})),
+            waives=tuple(_waive(text) for text in waives or ("ImageUnsigned",)),
+            tokens=tokens,  # type: ignore[arg-type]
+            owner="legacy@example.com",
+            reason="the vendor signs from May on",
+            expires_at=expires,
+            requested_by="admin",
+        ),
+    )

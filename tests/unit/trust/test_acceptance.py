@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from countersign.api.audience import AllowedNamespaces
-from countersign.api.image_rule import Authority, ImageRule, KeyAuthority
+from countersign.api.image_rule import Authority, ImageRule, KeyAuthority, KeylessIdentity
 from countersign.api.meta import LabelSelector, SelectorRequirement
 from countersign.api.policy import Binding, ServiceAccountBinding
 from countersign.trust.policies.compiled import compiled_policy
@@ -19,10 +19,15 @@ from tests.unit.trust.build import (
     NAMESPACE,
     audience,
     cluster_policy,
+    keyed,
+    keyless,
+    root,
     rule,
+    rule_by,
     snapshot,
     token,
     trust_policy,
+    wants,
 )
 
 
@@ -159,6 +164,56 @@ def test_what_can_never_have_its_effect_is_invalid_and_says_why(policy: Policy, 
     (judgement,) = accept(snapshot(policy)).policies
     assert judgement.accepted_reason == "Invalid"
     assert part in judgement.accepted_message
+
+
+@pytest.mark.parametrize(
+    ("image_rule", "part"),
+    [
+        (rule_by(keyless("ci", KeylessIdentity(issuer_reg_exp="(", subject="a"))), "authority ci: issuerRegExp '('"),
+        (
+            rule_by(keyed(), attestors=(keyless("scanner", KeylessIdentity(issuer="a", subject_reg_exp="[")),)),
+            "attestor scanner: subjectRegExp '['",
+        ),
+        (
+            rule_by(
+                keyless("ci", KeylessIdentity(issuer="a", subject="b", extensions_reg_exp={"runnerEnvironment": r"\1"}))
+            ),
+            "extensionsRegExp runnerEnvironment",
+        ),
+        (rule_by(keyed("scanner"), attestations=(wants(conditions=("predicate.x ==", "predicate.(")),)), "scan: "),
+        (rule_by(keyed("scanner"), attestations=(wants(conditions=("open('/etc/passwd')",)),)), "'open'"),
+    ],
+)
+def test_an_expression_that_cannot_be_read_is_invalid_and_says_where_it_stands(
+    image_rule: ImageRule, part: str
+) -> None:
+    (judgement,) = accept(snapshot(cluster_policy(images=(image_rule,)))).policies
+    assert judgement.accepted_reason == "Invalid"
+    assert part in judgement.accepted_message
+
+
+def test_an_evidence_root_that_does_not_exist_is_not_resolved() -> None:
+    private = cluster_policy(images=(rule_by(keyless("ci", root="acme")),))
+    assert resolved(snapshot(private)) == "EvidenceRootMissing"
+    (judgement,) = accept(snapshot(private)).policies
+    assert "EvidenceRoot acme" in judgement.resolved_message
+    assert "evidenceRootRef" in judgement.resolved_message
+    assert resolved(snapshot(private, roots={"acme": root()})) == "ResolvedRefs"
+
+
+def test_the_root_of_an_attestor_must_be_there_too() -> None:
+    scanned = rule_by(keyed(), attestors=(keyless("scanner", root="acme"),), attestations=(wants(),))
+    assert resolved(snapshot(cluster_policy(images=(scanned,)))) == "EvidenceRootMissing"
+
+
+def test_the_built_in_root_always_resolves() -> None:
+    assert resolved(snapshot(cluster_policy(images=(rule_by(keyless()),)), roots={})) == "ResolvedRefs"
+
+
+def test_a_root_that_cannot_be_used_is_told_with_its_problem() -> None:
+    given = snapshot(cluster_policy(images=(rule_by(keyless()),)), roots={"public-good": root(problem="no content")})
+    assert resolved(given) == "EvidenceRootUnusable"
+    assert "no content" in accept(given).policies[0].resolved_message
 
 
 def test_of_two_declarations_of_an_audience_the_younger_is_conflicted() -> None:

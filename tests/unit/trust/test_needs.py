@@ -50,7 +50,6 @@ def test_a_matching_rule_with_authorities_asks_for_its_keys() -> None:
         keys=(key(1),),
         fingerprints=(fingerprint(1),),
         resolve=True,
-        repositories=("",),
         stale_seconds=3600,
     )
 
@@ -258,3 +257,10 @@ def test_an_image_named_by_tag_here_and_by_digest_there_keeps_what_was_found_for
     found = facts_by_image(after, before, {TAGGED: by_tag, PINNED: by_digest})[PINNED]
     assert (found.vouches, found.configs) == ((vouch(),), (config(),))
     assert set(found.checked_keys) == {fingerprint(number) for number in (1, 2, 3)}
+
+
+def test_where_no_signature_is_asked_for_it_does_not_matter_where_any_was_looked_for() -> None:
+    policy = cluster_policy(images=(rule(digests=(DIGEST,)),), tokens=(token(),))
+    (need,) = evidence_needs([policy], pod(container(image=PINNED)), {})
+    assert (need.repositories, need.keys) == (("",), ())
+    assert covers(facts(repositories=("registry.example.com/signatures",), left_out=9), need)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from countersign.api.grant import GrantEvidence
-from countersign.api.revocation import NamespaceTarget, NodeTarget, ObjectTarget, Revocation, Target
+from countersign.api.revocation import NamespaceTarget, NodeTarget, ObjectTarget, Revocation, SignerTarget, Target
 from countersign.trust.orders.reach import ended_by, ends
 from tests.unit.access.cases import BORN, DIGEST, KEY, SYSTEM, grant, revocation
 
@@ -100,6 +101,44 @@ def test_a_key_is_missed_only_where_nothing_else_vouches_for_the_rule() -> None:
 
     assert not image_with(evidence, second)
     assert image_with(evidence, other_rule)
+
+
+def of_rule(**members: Any) -> GrantEvidence:
+    return GrantEvidence(policy_uid="policy-uid", rule="base", **members)
+
+
+def reached(order: Revocation, *found: GrantEvidence) -> bool:
+    image = msgspec.structs.replace(grant().spec.images[0], evidence=found)
+    return ends(order, grant(images=(image,)), SYSTEM)
+
+
+def test_a_signer_is_missed_only_where_nobody_else_vouches_for_the_rule() -> None:
+    order = revocation(Target(signer=SignerTarget(issuer="i", subject="s")))
+    by_signer = of_rule(authority="ci", issuer="i", subject="s")
+    assert reached(order, by_signer)
+    assert not reached(order, by_signer, of_rule(authority="release", key_fingerprint=KEY))
+    assert not reached(order, of_rule(authority="ci", issuer="i", subject="other"))
+    assert not reached(order, of_rule(authority="ci", issuer="other", subject="s"))
+    assert not reached(order, of_rule(authority="release", key_fingerprint=KEY))
+
+
+def test_each_attestation_of_a_rule_is_missed_by_itself() -> None:
+    order = revocation(Target(key_fingerprint=KEY))
+    signature = of_rule(authority="release", key_fingerprint=OTHER_KEY)
+    scan = of_rule(authority="scanner", key_fingerprint=KEY, attestation="scan", predicate_type="t")
+    again = of_rule(authority="scanner", key_fingerprint=OTHER_KEY, attestation="scan", predicate_type="t")
+    other = of_rule(authority="scanner", key_fingerprint=OTHER_KEY, attestation="other", predicate_type="t")
+    assert reached(order, signature, scan)
+    assert not reached(order, signature, scan, again)
+    assert reached(order, signature, scan, other)
+
+
+def test_each_platform_is_missed_by_itself() -> None:
+    order = revocation(Target(key_fingerprint=KEY))
+    amd = of_rule(authority="a", key_fingerprint=OTHER_KEY, signed_digest="sha256:amd")
+    arm = of_rule(authority="a", key_fingerprint=KEY, signed_digest="sha256:arm")
+    assert reached(order, amd, arm)
+    assert not reached(order, amd, arm, of_rule(authority="a", key_fingerprint=OTHER_KEY, signed_digest="sha256:arm"))
 
 
 def test_a_node_is_also_where_the_pod_now_is() -> None:

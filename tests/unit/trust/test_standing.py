@@ -29,6 +29,12 @@ def test_an_order_without_a_namespace_reaches_nothing() -> None:
     assert standing([order], "", SYSTEM) == NOTHING
 
 
+def test_a_signer_stands_revoked_by_issuer_and_subject() -> None:
+    order = revocation(NAMESPACE, signer={"issuer": "i", "subject": "s"})
+    assert standing([order], NAMESPACE, SYSTEM).signers == {("i", "s")}
+    assert standing([order], "other", SYSTEM) == NOTHING
+
+
 def test_the_clusters_and_the_namespaces_orders_add_up() -> None:
     index = StandingIndex([revocation(SYSTEM, digest=DIGEST), revocation(NAMESPACE, digest=OTHER_DIGEST)], SYSTEM)
     assert index.for_namespace(NAMESPACE).digests == {DIGEST, OTHER_DIGEST}

@@ -46,7 +46,7 @@ def test_a_verifier_that_is_cut_off_from_the_lease_leaves_the_service(world: Wor
     assert "the controller's Lease has not moved" in world.freshness.unready()
 
 
-@pytest.mark.parametrize("name", ["pods", "workloadgrants", "revocations", "protectedaudiences"])
+@pytest.mark.parametrize("name", ["pods", "workloadgrants", "revocations", "trustexceptions", "protectedaudiences"])
 def test_a_verifier_whose_watch_is_silent_leaves_the_service_whether_the_controller_is_away_or_not(
     world: World, name: str
 ) -> None:

@@ -185,6 +185,46 @@ async def test_a_revocation_that_cannot_be_read_reaches_whatever_it_might() -> N
     assert (await ask(world)).reason == "Revoked"
 
 
+async def test_an_identity_ends_with_its_exception_to_the_second_whatever_the_controller_does() -> None:
+    world = World().settle()
+    grant, exception = cases.resting(1)
+    world.put_exception(exception)
+    world.put_grant(grant)
+    answer = await ask(world)
+    assert answer.decision is not None
+    assert answer.decision.members is not None
+    assert [one.name for one in answer.decision.members.workload.exceptions] == ["legacy"]
+    world.pass_time(59)
+    assert (await ask(world)).active
+    world.pass_time(1)
+    assert (await ask(world)).reason == "ExceptionEnded"
+
+
+async def test_an_exception_counts_only_as_long_as_it_is_there_as_it_was() -> None:
+    world = World().settle()
+    grant, exception = cases.resting()
+    world.put_grant(grant)
+    assert (await ask(world)).reason == "ExceptionEnded"  # not seen yet: unknown is inactive
+    world.put_exception(exception)
+    assert (await ask(world)).active
+    world.put_exception(cases.resting(0)[1])
+    assert (await ask(world)).reason == "ExceptionEnded"
+    world.put_exception(exception)
+    assert (await ask(world)).active
+    world.exceptions.reject(Key("", "legacy"), "unknown member")
+    assert (await ask(world)).reason == "ExceptionEnded"
+
+
+async def test_what_an_exception_withholds_tokens_for_rests_not_on_it() -> None:
+    world = World().settle()
+    world.put_grant(cases.resting(tokens="Withhold")[0])
+    answer = await ask(world)
+    assert answer.active
+    assert answer.decision is not None
+    assert answer.decision.members is not None
+    assert answer.decision.members.workload.exceptions == ()
+
+
 async def test_orders_are_weighed_anew_when_the_grant_or_the_pod_changes() -> None:
     world = World().settle()
     world.put_revocation(cases.revocation(Target(digest="sha256:" + "00" * 32)))
@@ -194,7 +234,7 @@ async def test_orders_are_weighed_anew_when_the_grant_or_the_pod_changes() -> No
     assert (await ask(world)).reason == "Revoked"
 
 
-@pytest.mark.parametrize("name", ["pods", "workloadgrants", "revocations", "protectedaudiences"])
+@pytest.mark.parametrize("name", ["pods", "workloadgrants", "revocations", "trustexceptions", "protectedaudiences"])
 async def test_a_watch_that_fell_silent_is_503(name: str) -> None:
     world = World().settle()
     world.pass_time(121)

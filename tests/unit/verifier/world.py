@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from countersign.access.pod_view import PodView
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.names import VERIFIER_AUDIENCE
 from countersign.api.revocation import Revocation
@@ -147,17 +148,24 @@ class World:
         self.pods: WatchCache[PodView] = WatchCache(clock)
         self.grants: WatchCache[WorkloadGrant] = WatchCache(clock)
         self.revocations: WatchCache[Revocation] = WatchCache(clock)
+        self.exceptions: WatchCache[TrustException] = WatchCache(clock)
         self.audiences: WatchCache[ProtectedAudience] = WatchCache(clock)
         self.lease: WatchCache[Beat] = WatchCache(clock)
         self.heartbeat = Heartbeat(clock)
         self.lease.on_change(self.heartbeat.on_change)
         self.state = ClusterState(
-            Caches(pods=self.pods, grants=self.grants, revocations=self.revocations, audiences=self.audiences),
+            Caches(
+                pods=self.pods,
+                grants=self.grants,
+                revocations=self.revocations,
+                exceptions=self.exceptions,
+                audiences=self.audiences,
+            ),
             system_namespace=cases.SYSTEM,
         )
         self.streams: dict[str, WatchCache[Any]] = {
             "pods": self.pods, "workloadgrants": self.grants, "revocations": self.revocations,
-            "protectedaudiences": self.audiences,
+            "trustexceptions": self.exceptions, "protectedaudiences": self.audiences,
         }  # fmt: skip
         self.freshness = Freshness(
             streams=self.streams,
@@ -215,6 +223,10 @@ class World:
     def put_revocation(self, order: Revocation) -> None:
         meta = order.metadata
         self.revocations.put(Key(meta.namespace, meta.name), meta.name, self._version(), order)
+
+    def put_exception(self, exception: TrustException) -> None:
+        meta = exception.metadata
+        self.exceptions.put(Key("", meta.name), meta.uid, self._version(), exception)
 
     def beat(self, holder: str = "controller-1") -> None:
         """The controller renews its Lease."""

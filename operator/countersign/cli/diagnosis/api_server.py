@@ -13,6 +13,7 @@ SKEW_LIMIT: Final = timedelta(seconds=5)
 """A receipt is accepted within seconds of its pod's creation, so clocks must agree about as well."""
 GUARDS: Final = (
     "crds",
+    "exceptions",
     "grants",
     "minting",
     "namespace-labels",

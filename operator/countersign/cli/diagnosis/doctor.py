@@ -7,7 +7,7 @@ import typer
 
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.cli.cluster.kube import ApiError, ContextOption, KubeconfigOption, connected, ended_by
-from countersign.cli.diagnosis import api_server, evidence_roots, grants, pauses, policies, services
+from countersign.cli.diagnosis import api_server, evidence_roots, exceptions, grants, pauses, policies, services
 from countersign.cli.diagnosis.check import Check, Cluster
 from countersign.cli.terminal.exits import Exit, fail
 from countersign.cli.terminal.output import Format, OutputOption, print_rows
@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[Cluster, str], Iterator[Check]], ...] = (
     services.certificates,
     services.gate,
     pauses.pauses,
+    exceptions.exceptions,
     policies.policies,
     policies.coverage,
     evidence_roots.evidence_roots,

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
 
+from countersign.api import clock
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, SigstoreRoot
+from countersign.api.exception import TrustException
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import API_VERSION
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
@@ -22,9 +25,10 @@ from countersign.trust.policies.policy import DEFAULT_ROOT, Policy, PolicySnapsh
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 STDIN: Final = Path("-")
 
-Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | EvidenceRoot
+Declared = ClusterTrustPolicy | TrustPolicy | ProtectedAudience | Revocation | TrustException | EvidenceRoot
 _KINDS: Final[dict[str, type[Declared]]] = {
-    kind.KIND: kind for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, EvidenceRoot)
+    kind.KIND: kind
+    for kind in (ClusterTrustPolicy, TrustPolicy, ProtectedAudience, Revocation, TrustException, EvidenceRoot)
 }
 
 
@@ -84,6 +88,24 @@ def documents(path: Path) -> Iterator[Document]:
             yield Document(source, content)
 
 
+def declarations(paths: Sequence[Path], namespace: str) -> list[Declared]:
+    """All that these files declare. `namespace`: for objects that name none."""
+    return declared_in([one for path in paths for one in documents(path)], namespace)
+
+
+def declared_in(documents: Sequence[Document], namespace: str) -> list[Declared]:
+    """As `declarations`, of objects at hand."""
+    declared: list[Declared] = []
+    faults: list[str] = []
+    for document in documents:
+        found = _declared(document, namespace, faults)
+        if found is not None:
+            declared.append(found)
+    if faults:
+        fail("\n       ".join(faults))
+    return declared
+
+
 def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str, root: Path | None = None) -> PolicySnapshot:
     """All that these files declare, in force. `namespace`: for objects that name none.
 
@@ -96,14 +118,7 @@ def in_force(
     documents: Sequence[Document], namespace: str, system_namespace: str, root: Path | None = None
 ) -> PolicySnapshot:
     """As `snapshot`, of objects at hand."""
-    declared: list[Declared] = []
-    faults: list[str] = []
-    for document in documents:
-        found = _declared(document, namespace, faults)
-        if found is not None:
-            declared.append(found)
-    if faults:
-        fail("\n       ".join(faults))
+    declared = declared_in(documents, namespace)
     policies = [_policy(one) for one in declared if isinstance(one, ClusterTrustPolicy | TrustPolicy)]
     if not policies:
         fail("no ClusterTrustPolicy and no TrustPolicy in these files")
@@ -112,6 +127,7 @@ def in_force(
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
         roots=KnownRoots([*given_root(root), *(one for one in declared if isinstance(one, EvidenceRoot))]),
+        exceptions=tuple(as_created(one) for one in declared if isinstance(one, TrustException)),
         system_namespace=system_namespace,
     )
 
@@ -151,6 +167,15 @@ def _declared(document: Document, namespace: str, faults: list[str]) -> Declared
     except msgspec.ValidationError as error:
         faults.append(f"{document.name}: {error}")
         return None
+
+
+def as_created(exception: TrustException) -> TrustException:
+    """The exception as if it were created now, unless it says when it was."""
+    meta = exception.metadata
+    if meta.creation_timestamp is None:
+        now = clock.format_time(datetime.now(UTC))
+        meta = msgspec.structs.replace(meta, creation_timestamp=now, uid=meta.uid or meta.name)
+    return msgspec.structs.replace(exception, metadata=meta)
 
 
 def _policy(resource: ClusterTrustPolicy | TrustPolicy) -> Policy:

@@ -6,27 +6,24 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple, Protocol
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import structlog
 import typer
 
 from countersign.cli.image import docker_config
-from countersign.cli.image.examining import WorkingExaminer
 from countersign.cli.terminal.exits import fail
 from countersign.gate.evidence.examiner import Examiner
 from countersign.gate.evidence.inquiry import EvidenceSource
-from countersign.gate.evidence.roots import RootContent
+from countersign.gate.evidence.roots import Roots
 from countersign.gate.evidence.service import EvidenceRequest, EvidenceService, PullSecret
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import Access, RegistryClient
 from countersign.registry.manifest import Descriptor
 from countersign.registry.transport import Transport
-from countersign.signatures.known_roots import KnownRoots
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 from countersign.trust.images.reference import ImageReference
-from countersign.trust.policies.policy import RootFacts
 
 ANSWER_SECONDS: Final = 30.0
 """For all images of one question. A person waits longer than an API server."""
@@ -82,20 +79,13 @@ class Registries(NamedTuple):
     offline: bool = False
 
 
-class ClosableExaminer(Examiner, Protocol):
-    """An examiner that must be closed."""
-
-    async def close(self) -> None:
-        """End what it started."""
-
-
 @asynccontextmanager
 async def evidence_source(
-    registries: Registries, roots: Mapping[str, RootFacts], everything: ClosableExaminer | None = None
+    registries: Registries, roots: Roots | None = None, everything: Examiner | None = None
 ) -> AsyncIterator[EvidenceSource]:
     """The gate's evidence service with the person's credentials; ends the command if an option means nothing.
 
-    `roots`: of the snapshot at hand. `everything`: is shown each candidate, of whatever type.
+    `everything`: is shown each candidate, of whatever type.
     """
     if registries.offline:
         yield _Offline()
@@ -111,26 +101,12 @@ async def evidence_source(
         async with transport:
             client = RegistryClient(transport) if everything is None else _Untold(transport)
             credentials = _Credentials(path)
-            examiner = everything or WorkingExaminer()
-            service = EvidenceService(client, credentials, roots=_Contents(roots), examiner=examiner)
+            service = EvidenceService(client, credentials, roots=roots, examiner=everything)
             try:
                 yield _Personal(service, credentials)
             finally:
                 await service.close()
-                await examiner.close()
                 await client.close()
-
-
-class _Contents:
-    """`gate.evidence.roots.Roots`: those of a snapshot."""
-
-    def __init__(self, roots: Mapping[str, RootFacts]) -> None:
-        self._roots = roots if isinstance(roots, KnownRoots) else KnownRoots()
-
-    def content(self, name: str) -> RootContent | None:
-        """As in Roots."""
-        found = self._roots.content(name)
-        return RootContent(*found) if found is not None else None
 
 
 class _Untold(RegistryClient):

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from countersign.cli.image.examining import WorkingExaminer
 from countersign.cli.image.registries import ANSWER_SECONDS, Registries, evidence_source
-from countersign.gate.evidence.examiner import Judged
+from countersign.gate.evidence.examiner import Judged, WorkerExaminer
 from countersign.gate.evidence.service import EvidenceRequest
 from countersign.registry.fairness import Share
 from countersign.signatures.examine import Candidate, Examined, Question
@@ -41,7 +40,7 @@ class Watching:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
-        self._examiner = WorkingExaminer()
+        self._examiner = WorkerExaminer()
 
     async def close(self) -> None:
         """End what the examiner started."""

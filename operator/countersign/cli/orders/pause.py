@@ -35,7 +35,7 @@ ATTEMPTS: Final = 5
 """At changing a webhook configuration that somebody else is writing, too."""
 COLUMNS: Final = ("name", "open", "since", "until", "by", "reason")
 
-_DURATION: Final = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
+_DURATION: Final = re.compile(r"(?:(\d{1,3})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 _PAUSES: Final = collection(AdmissionPause)
 
 
@@ -117,12 +117,17 @@ def resume(
 
 def parse_duration(text: str) -> timedelta | None:
     """`90s`, `30m`, `2h`, `1h30m`; None for anything else, for nothing at all, and for more than 24 h."""
+    return parse_length(text, MAX_PAUSE)
+
+
+def parse_length(text: str, longest: timedelta) -> timedelta | None:
+    """A length of time, such as `1d12h` or `90s`; None for anything else, for nothing at all, and for more."""
     found = _DURATION.fullmatch(text)
     if found is None:
         return None
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    length = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    return length if timedelta(0) < length <= MAX_PAUSE else None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return length if timedelta(0) < length <= longest else None
 
 
 def server_time(kube: Kube) -> datetime:

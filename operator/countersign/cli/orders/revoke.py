@@ -10,7 +10,15 @@ from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import SYSTEM_NAMESPACE
 from countersign.api.objects import to_object
-from countersign.api.revocation import NamespaceTarget, NodeTarget, ObjectTarget, Revocation, RevocationSpec, Target
+from countersign.api.revocation import (
+    NamespaceTarget,
+    NodeTarget,
+    ObjectTarget,
+    Revocation,
+    RevocationSpec,
+    SignerTarget,
+    Target,
+)
 from countersign.cli.cluster.kube import ApiError, ContextOption, Kube, KubeconfigOption, connected, ended_by
 from countersign.cli.cluster.paths import collection
 from countersign.cli.pods.grants import COLUMNS, row
@@ -29,14 +37,18 @@ class What(StrEnum):
     NAMESPACE = "namespace"
     DIGEST = "digest"
     KEY = "key"
+    SIGNER = "signer"
 
 
-CLUSTER_WIDE = frozenset({What.NODE, What.NAMESPACE, What.DIGEST, What.KEY})
+CLUSTER_WIDE = frozenset({What.NODE, What.NAMESPACE, What.DIGEST, What.KEY, What.SIGNER})
 """What people mean for the whole cluster, unless they name a namespace."""
 
 
-def target(what: What, name: str, namespace: str) -> Target:
-    """The target of a Revocation. `namespace` is the object's own, empty if the Revocation stands beside it."""
+def target(what: What, name: str, namespace: str, issuer: str = "") -> Target:
+    """The target of a Revocation. `namespace` is the object's own, empty if the Revocation stands beside it.
+
+    `issuer` is a signer's.
+    """
     match what:
         case What.GRANT:
             return Target(grant=ObjectTarget(namespace=namespace, name=name))
@@ -52,12 +64,18 @@ def target(what: What, name: str, namespace: str) -> Target:
             return Target(digest=name)
         case What.KEY:
             return Target(key_fingerprint=name)
+        case What.SIGNER:
+            return Target(signer=SignerTarget(issuer=issuer, subject=name))
 
 
 def revoke(
     what: Annotated[What, typer.Argument(help=f"What to revoke: {', '.join(What)}.")],
     name: Annotated[
-        str, typer.Argument(help="Its name; for digest and key: sha256:<hex> (a key's fingerprint, as grants show it).")
+        str,
+        typer.Argument(
+            help="Its name; for digest and key: sha256:<hex> (a key's fingerprint, as grants show it); for signer: the "
+            "subject of its certificates."
+        ),
     ],
     *,
     reason: Annotated[str, typer.Option("--reason", help="Why; stands on the record.")],
@@ -67,9 +85,10 @@ def revoke(
             "--namespace",
             "-n",
             help="Namespace of the object, and the reach of the order. Node, namespace, "
-            "digest and key reach the whole cluster without it.",
+            "digest, key and signer reach the whole cluster without it.",
         ),
     ] = None,
+    issuer: Annotated[str, typer.Option("--issuer", help="For signer: the issuer of its OIDC tokens.")] = "",
     system_namespace: Annotated[str, typer.Option(help="Countersign's own namespace.")] = SYSTEM_NAMESPACE,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would end.")] = False,
@@ -77,7 +96,9 @@ def revoke(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """End identities now: of a grant, pod, service account, node or namespace, or all that rest on a digest or key."""
+    """End identities now: of a grant, pod, account, node or namespace, or all that rest on a digest, key or signer."""
+    if (what is What.SIGNER) != bool(issuer):
+        fail("revoke signer needs --issuer, and nothing else takes it: a subject alone means another with each issuer")
     if namespace is None and what not in CLUSTER_WIDE:
         fail(f"revoke {what} needs --namespace: the namespace that the {what} is in")
     if what is What.NAMESPACE and namespace not in (None, name, system_namespace):
@@ -87,7 +108,7 @@ def revoke(
     kube = connected(kubeconfig, context)
     try:
         spec = RevocationSpec(
-            target=target(what, name, home if everywhere else ""), reason=reason, requested_by=requester(kube)
+            target=target(what, name, home if everywhere else "", issuer), reason=reason, requested_by=requester(kube)
         )
         order = Revocation(metadata=ObjectMeta(generate_name=f"{what}-", namespace=home), spec=spec)
         listed = kube.items(collection(WorkloadGrant, None if everywhere else home), WorkloadGrant)

@@ -198,6 +198,7 @@ def _grant(grant: WorkloadGrant | None, *, governed: bool) -> dict[str, str]:
         "caused by": status.caused_by,
         "way out": next((remedy for reason, remedy in REMEDIES.items() if reason == status.reason), ""),
         "audiences": ", ".join(token.audience for token in grant.spec.tokens),
+        "exceptions": ", ".join(f"{one.name} until {one.expires_at}" for one in status.exceptions),
         "owner": grant.spec.owner,
         "requester": grant.spec.requester,
     }

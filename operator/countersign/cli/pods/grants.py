@@ -42,6 +42,10 @@ def row(grant: WorkloadGrant) -> dict[str, Any]:
         "node": grant.spec.pod.node_name,
         "requester": grant.spec.requester,
         "policies": [f"{policy.kind}/{policy.name}" for policy in grant.spec.policies],
+        "exceptions": [
+            {"name": one.name, "checks": list(one.checks), "tokens": one.tokens, "expiresAt": one.expires_at}
+            for one in grant.status.exceptions
+        ],
         "images": [{"container": image.container, "digest": image.digest} for image in grant.spec.images],
     }
 
@@ -57,6 +61,9 @@ def grants(
     pod: Annotated[str | None, typer.Option(help="Only grants of this pod name or UID.")] = None,
     digest: Annotated[str | None, typer.Option(help="Only grants of instances that run this digest.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only grants with this reason.")] = None,
+    exception: Annotated[
+        str | None, typer.Option(help="Only grants of pods with a finding that this TrustException waives.")
+    ] = None,
     output: OutputOption = Format.TABLE,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -74,6 +81,7 @@ def grants(
                 and (pod is None or pod in {line["pod"], line["podUID"]})
                 and (digest is None or any(image["digest"] == digest for image in line["images"]))
                 and (reason is None or line["reason"] == reason)
+                and (exception is None or any(one["name"] == exception for one in line["exceptions"]))
             )
             if kept:
                 rows.append(line)

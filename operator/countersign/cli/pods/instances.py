@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from countersign.api.admission import Namespace
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot
+from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta, OwnerReference
 from countersign.api.names import DRY_RUN_RECEIPT, POD_UID_LABEL, RECEIPT_ANNOTATION
@@ -62,7 +63,7 @@ class ReceiptView(NamedTuple):
 
 
 def policies_in_force(kube: Kube, namespace: str, system_namespace: str) -> PolicySnapshot:
-    """Policies that could govern pods of the namespace, audiences, revocations, evidence roots. Raises ApiError."""
+    """Policies that could govern pods of the namespace, audiences, orders, evidence roots. Raises ApiError."""
     policies: tuple[ClusterTrustPolicy | TrustPolicy, ...] = (
         *kube.items(collection(ClusterTrustPolicy), ClusterTrustPolicy),
         *kube.items(collection(TrustPolicy, namespace), TrustPolicy),
@@ -72,6 +73,7 @@ def policies_in_force(kube: Kube, namespace: str, system_namespace: str) -> Poli
         audiences=tuple(kube.items(collection(ProtectedAudience), ProtectedAudience)),
         revocations=tuple(revocations(kube, dict.fromkeys((namespace, system_namespace)))),
         roots=KnownRoots(kube.items(collection(EvidenceRoot), EvidenceRoot)),
+        exceptions=tuple(exceptions(kube)),
         system_namespace=system_namespace,
     )
 
@@ -85,6 +87,16 @@ def revocations(kube: Kube, namespaces: Sequence[str] | dict[str, None]) -> Iter
             if error.status != 403:
                 raise
             note(f"judged without the Revocations of {namespace}, which you may not read")
+
+
+def exceptions(kube: Kube) -> Iterator[TrustException]:
+    """TrustExceptions; without them, with a remark, for somebody who may not read them."""
+    try:
+        yield from kube.items(collection(TrustException), TrustException)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        note("judged without the TrustExceptions, which you may not read")
 
 
 def namespace_facts(kube: Kube, name: str) -> NamespaceFacts:

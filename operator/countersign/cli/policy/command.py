@@ -22,8 +22,10 @@ from countersign.cli.image.registries import (
 )
 from countersign.cli.image.search import look
 from countersign.cli.pods.workloads import Planned, planned, user
+from countersign.cli.policy.findings import findings
 from countersign.cli.policy.first_policy import first_policy, root_document
 from countersign.cli.policy.first_signers import signers_of
+from countersign.cli.policy.plan import plan
 from countersign.cli.policy.suite.command import SuiteFormat, run_suite
 from countersign.cli.terminal.exits import Exit, fail, note
 from countersign.cli.terminal.output import Format
@@ -39,6 +41,9 @@ from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts
 app = typer.Typer(help="Write policies, and try them before they are in force.", no_args_is_help=True)
 
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?=[-A-Za-z0-9_.]*")
+
+app.command("findings")(findings)
+app.command("plan")(plan)
 
 
 @app.command("init")

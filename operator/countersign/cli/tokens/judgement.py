@@ -12,6 +12,7 @@ from countersign.access.claims import MalformedClaimsError, TokenClaims, parse_c
 from countersign.access.decision import Asker, decide
 from countersign.access.pod_view import PodObject, view
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.meta import condition
 from countersign.api.revocation import Revocation
 from countersign.cli.cluster.kube import ApiError, Kube
@@ -70,6 +71,7 @@ async def judge_token(kube: Kube, token: str, system_namespace: str, now: dateti
         pod = view(found) if found else None
         grant = grant_of(kube, claims.namespace, claims.pod.uid)
     orders, unread = _revocations(kube, (claims.namespace, system_namespace))
+    rests = grant is not None and grant.status.exceptions
     introspectors = audience.spec.introspectors if audience else ()
     decision = decide(
         claims,
@@ -78,6 +80,7 @@ async def judge_token(kube: Kube, token: str, system_namespace: str, now: dateti
         pod=pod,
         grant=grant,
         revocations=orders,
+        exceptions=list(kube.items(collection(TrustException), TrustException)) if rests else (),
         system_namespace=system_namespace,
         epoch=grant.status.epoch if grant else "",
         now=now,

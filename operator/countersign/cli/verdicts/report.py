@@ -8,7 +8,9 @@ import msgspec
 from countersign.cli.terminal.output import Format, print_fields, print_json, print_rows, say
 from countersign.cli.verdicts.judging import Judged
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
+from countersign.trust.evidence.image_evidence import RuleEvidence
 from countersign.trust.images.extraction import extract
+from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.pods.tokens import TokenGrant, mount_path
 from countersign.trust.verdicts import denial
 from countersign.trust.verdicts.findings import Finding
@@ -57,15 +59,17 @@ def images(judged: Judged) -> list[dict[str, Any]]:
                 "container": use.container,
                 "image": use.image,
                 "digest": found.digest if isinstance(found, ImageFacts) else evidence.digest if evidence else "",
-                "vouched": [
-                    "listed digest" if one.digest_listed else f"{one.authority} ({one.key_fingerprint})"
-                    for one in evidence.evidence
-                ]
-                if evidence
-                else _unvouched(found),
+                "vouched": [_vouched(one) for one in evidence.evidence] if evidence else _unvouched(found),
             }
         )
     return rows
+
+
+def _vouched(one: RuleEvidence) -> str:
+    if one.digest_listed:
+        return "listed digest"
+    who = one.key_fingerprint or f"{one.subject} of {one.issuer}"
+    return f"{one.authority} ({who}): {one.attestation}" if one.attestation else f"{one.authority} ({who})"
 
 
 def _unvouched(found: ImageFacts | Unverifiable | None) -> list[str]:
@@ -99,7 +103,12 @@ def finding(one: Finding) -> dict[str, Any]:
         "found": one.found,
         "remedy": one.remedy,
         "transient": one.transient,
+        "waivedBy": _waiver(one.waiver) if one.waiver else None,
     }
+
+
+def _waiver(one: Waiver) -> dict[str, Any]:
+    return {"exception": one.name, "owner": one.owner, "reason": one.reason, "until": one.ends, "tokens": one.tokens}
 
 
 def print_judged(judged: Judged, heading: Mapping[str, str], output: Format) -> None:

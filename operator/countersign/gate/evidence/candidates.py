@@ -8,6 +8,7 @@ import asyncio
 import base64
 import hashlib
 import textwrap
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -38,8 +39,8 @@ from countersign.trust.images.reference import ImageReference
 
 MAX_FETCHES_AT_ONCE: Final = 16
 """Of one search."""
-MAX_SEARCH_BYTES: Final = 128 * 1024 * 1024
-"""Read for one search; candidates beyond that are not looked at."""
+MAX_DIGEST_BYTES: Final = 128 * 1024 * 1024
+"""Read for one digest; candidates beyond that are not looked at."""
 LARGE_BYTES: Final = 1024 * 1024
 """Of blobs that are larger, only a few are in memory at once."""
 LARGE_AT_ONCE: Final = 2
@@ -142,7 +143,7 @@ class _Search:
         self._name = wanted.name
         self._predicates = frozenset(need.predicate_type for need in wanted.predicates)
         self._fetches = asyncio.Semaphore(MAX_FETCHES_AT_ONCE)
-        self._left = MAX_SEARCH_BYTES
+        self._read: Counter[str] = Counter()
 
     async def at(self, place: Place, digest: str) -> Found:
         """What one place has about one digest."""
@@ -202,10 +203,10 @@ class _Search:
         if size > limit:
             _dismiss(place, layers[0].digest, TooLargeError(f"it says that it has {size} bytes, more than {limit}"))
             return Found()
-        if size > self._left:
-            _dismiss(place, layers[0].digest, TooLargeError(f"more than {MAX_SEARCH_BYTES} bytes of candidates"))
+        if self._read[digest] + size > MAX_DIGEST_BYTES:
+            _dismiss(place, layers[0].digest, TooLargeError(f"more than {MAX_DIGEST_BYTES} bytes of candidates"))
             return Found()
-        self._left -= size
+        self._read[digest] += size
         if size <= LARGE_BYTES:
             return await self._blob(place, digest, layers, size)
         async with self._seeker.large.hold(place.access.share):
@@ -230,7 +231,8 @@ class _Search:
         for one in examined.answers:
             if one.problem:
                 _log.debug("candidate does not vouch", digest=digest, candidate=blob, problem=one.problem)
-        return _joined([Found(one.vouches, one.attestations, examined.sure) for one in examined.answers])
+        found = [Found(one.vouches, one.attestations) for one in examined.answers]
+        return _joined([*found, Found(sure=examined.sure)])
 
     def _known(self, place: Place, digest: str, manifest: str) -> Found | None:
         now = asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ import msgspec
 ENTRY_BYTES: Final = 1024
 ENCODED_FACTOR: Final = 4
 MAX_STALE_SECONDS: Final = 86400.0
-"""The longest that a policy may let facts count beyond their time (ClusterTrustPolicy, staleEvidenceSeconds)."""
+"""The age at which no policy lets facts count any more (ClusterTrustPolicy, staleEvidenceSeconds)."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -54,9 +54,9 @@ class Memory(Generic[K, V]):
         return entry.remembered.value
 
     def stale(self, key: K, now: float, seconds: float) -> Remembered[V] | None:
-        """What counts if it cannot be asked about, for so many seconds after it ceased to be fresh."""
+        """What counts if it cannot be asked about, unless it was found out longer ago than so many seconds."""
         entry = self._entries.get(key)
-        if entry is None or min(entry.fresh_until + seconds, entry.stale_until) <= now:
+        if entry is None or min(entry.remembered.found_at + seconds, entry.stale_until) <= now:
             return None
         self._entries.move_to_end(key)
         return entry.remembered
@@ -66,7 +66,7 @@ class Memory(Generic[K, V]):
         self._forget(key)
         size = ENTRY_BYTES + ENCODED_FACTOR * (_encoded(key) + _encoded(value))
         fresh_until = now + seconds
-        stale_until = fresh_until + (MAX_STALE_SECONDS if lasting else 0.0)
+        stale_until = now + MAX_STALE_SECONDS if lasting else fresh_until
         self._entries[key] = _Entry(Remembered(value, now), fresh_until, stale_until, size)
         self.size += size
         while self.size > self._max_bytes and self._entries:

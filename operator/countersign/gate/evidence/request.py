@@ -25,7 +25,7 @@ class EvidenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Where signatures are looked for, as `registry/repository`; empty: beside the image."""
     want_config: bool = False
     stale_seconds: int = 0
-    """How much longer what was found out counts while the registry cannot answer."""
+    """How old what was found out may be while the registry cannot answer."""
     namespace: str
     service_account: str
     pull_secrets: tuple[str, ...] = ()
@@ -35,6 +35,11 @@ class EvidenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     def wants_signatures(self) -> bool:
         """Whether anybody is asked about who could have signed."""
         return bool(self.keys or self.roots)
+
+    @property
+    def wants_configs(self) -> bool:
+        """Whether the platforms' configs are needed."""
+        return self.want_config or self.platforms
 
 
 class PullSecret(msgspec.Struct, frozen=True):

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from functools import lru_cache
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
-import msgspec
 import structlog
 
-from countersign.gate.evidence.askers import Asker, Askers
+from countersign.gate.evidence.askers import Askers
 from countersign.gate.evidence.candidates import Found, Place, Seeker, Wanted
-from countersign.gate.evidence.examiner import Examiner, LocalExaminer
+from countersign.gate.evidence.examiner import Examiner, WorkerExaminer
 from countersign.gate.evidence.memory import Memory
 from countersign.gate.evidence.metrics import EvidenceObserver, UnobservedEvidence
 from countersign.gate.evidence.platforms import find_configs
+from countersign.gate.evidence.questions import Inquiry, Lifetimes, Question, Scoped, facts_of
 from countersign.gate.evidence.request import (
     EvidenceRequest,
     OwnCredentials,
@@ -33,9 +33,7 @@ from countersign.registry.client import RegistryClient
 from countersign.registry.errors import RegistryError
 from countersign.registry.fairness import Share
 from countersign.registry.flight import Flights
-from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable
-from countersign.trust.evidence.needs import PredicateNeed
 from countersign.trust.images.reference import BadReference, ImageReference
 
 __all__ = [
@@ -63,63 +61,11 @@ V = TypeVar("V")
 _log = structlog.get_logger()
 
 
-class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
-    """How long definite answers are fresh, in seconds. How much longer they count in an outage, the policies say."""
-
-    complete: float = 600.0
-    """All who were asked about have signed, and each kind of attestation is there. That stays true; what may change is
-    who may see the image."""
-    partial: float = 30.0
-    """Some have signed, as with the old and the new key during a rotation."""
-    nothing: float = 5.0
-    """Nobody has: short, so that an image signed just now is admitted at the retry."""
-    configs: float = 600.0
-    """A config is fixed by its digest; only who may see it can change."""
-
-
-class _Scoped(msgspec.Struct, frozen=True):
-    """Content seen with certain credentials: the part that all keys of the memory share."""
-
-    digest: str
-    image: str
-    scope: str
-
-
-class _Question(msgspec.Struct, frozen=True):
-    """What was asked about content, whoever asked."""
-
-    scoped: _Scoped
-    fingerprints: tuple[str, ...]
-    roots: tuple[str, ...]
-    predicates: tuple[PredicateNeed, ...]
-    platforms: bool
-    repositories: tuple[str, ...]
-
-
 class _Answer(NamedTuple, Generic[V]):
     value: V
     outcome: Outcome
     age: float = 0.0
     """Seconds since it was found out, where it is stale."""
-
-
-class _Inquiry(NamedTuple):
-    """A request with all that its answer depends on."""
-
-    request: EvidenceRequest
-    asker: Asker
-    roots: tuple[RootContent, ...]
-
-    def question(self, scoped: _Scoped) -> _Question:
-        request = self.request
-        return _Question(
-            scoped,
-            tuple(sorted(key.fingerprint for key in request.keys)),
-            tuple(sorted(root.hash for root in self.roots)),
-            _sorted(request.predicates),
-            request.platforms,
-            request.repositories,
-        )
 
 
 class EvidenceService:
@@ -138,20 +84,24 @@ class EvidenceService:
         lifetimes: Lifetimes | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        """Without `pull_secrets` and `own` all registries are asked anonymously; without `roots` only keys vouch."""
+        """Without `pull_secrets` and `own` all registries are asked anonymously; without `roots` only keys vouch.
+
+        The examiner is closed with the service.
+        """
         self._client = client
         self._lifetimes = lifetimes or Lifetimes()
         self._askers = Askers(pull_secrets, own)
         self._roots = roots or NoRoots()
         self._observe = observe or (lambda _outcome, _seconds: None)
         self._observer = observer or UnobservedEvidence()
-        self._seeker = Seeker(client, examiner or LocalExaminer(), max_bytes=cache_bytes // 4)
-        self._found: Memory[_Question, Found] = Memory(cache_bytes // 2)
-        self._configs: Memory[_Scoped, tuple[PlatformConfig, ...]] = Memory(cache_bytes // 8)
+        self._examiner = examiner or WorkerExaminer()
+        self._seeker = Seeker(client, self._examiner, max_bytes=cache_bytes // 4)
+        self._found: Memory[Question, Found] = Memory(cache_bytes // 2)
+        self._configs: Memory[Scoped, tuple[PlatformConfig, ...]] = Memory(cache_bytes // 8)
         self._tags: Memory[tuple[str, str], str] = Memory(cache_bytes // 8)
         self._resolving: Flights[tuple[str, str], str] = Flights()
-        self._seeking: Flights[_Question, Found] = Flights()
-        self._reading: Flights[_Scoped, tuple[PlatformConfig, ...]] = Flights()
+        self._seeking: Flights[Question, Found] = Flights()
+        self._reading: Flights[Scoped, tuple[PlatformConfig, ...]] = Flights()
         self._observer.remembers(
             lambda: self._found.size + self._configs.size + self._tags.size + self._seeker.examined.size
         )
@@ -159,6 +109,7 @@ class EvidenceService:
     async def close(self) -> None:
         """End what goes on in the background."""
         await asyncio.gather(self._resolving.close(), self._seeking.close(), self._reading.close())
+        await self._examiner.close()
 
     async def gather(
         self, requests: Iterable[EvidenceRequest], deadline: float
@@ -168,12 +119,12 @@ class EvidenceService:
         What is not known by then is Unverifiable with reason Timeout; the work goes on, so that the retry is warm.
         """
         answers: dict[EvidenceRequest, ImageFacts | Unverifiable] = {}
-        asked: list[_Inquiry] = []
+        asked: list[Inquiry] = []
         loop = asyncio.get_running_loop()
         for request in dict.fromkeys(requests):
             started = loop.time()
             try:
-                inquiry = _Inquiry(request, await self._askers.of(request, deadline), self._contents(request.roots))
+                inquiry = Inquiry(request, await self._askers.of(request, deadline), self._contents(request.roots))
             except PullSecretsUnavailable as error:
                 answers[request] = Unverifiable(str(request.reference), "RegistryUnavailable", str(error), True)
                 self._observe("unverifiable", loop.time() - started)
@@ -197,19 +148,19 @@ class EvidenceService:
         found = (self._roots.content(name) for name in names)
         return tuple(content for content in found if content is not None)
 
-    def _from_memory(self, inquiry: _Inquiry, now: float) -> ImageFacts | None:
+    def _from_memory(self, inquiry: Inquiry, now: float) -> ImageFacts | None:
         request = inquiry.request
         digest = request.reference.digest
         if digest is None:
             return None
-        scoped = _Scoped(digest, request.reference.name, inquiry.asker.scope)
+        scoped = Scoped(digest, request.reference.name, inquiry.asker.scope)
         found: Found | None = Found()
         if request.wants_signatures:
             found = self._found.fresh(inquiry.question(scoped), now)
-        configs = self._configs.fresh(scoped, now) if _wants_configs(request) else ()
-        return _facts(inquiry, digest, found, configs) if found is not None and configs is not None else None
+        configs = self._configs.fresh(scoped, now) if request.wants_configs else ()
+        return facts_of(inquiry, digest, found, configs) if found is not None and configs is not None else None
 
-    async def _answer(self, inquiry: _Inquiry) -> ImageFacts | Unverifiable:
+    async def _answer(self, inquiry: Inquiry) -> ImageFacts | Unverifiable:
         loop = asyncio.get_running_loop()
         started = loop.time()
         outcome: Outcome = "unverifiable"
@@ -221,10 +172,10 @@ class EvidenceService:
         self._observe(outcome, loop.time() - started)
         return answer
 
-    async def _from_registry(self, inquiry: _Inquiry) -> tuple[ImageFacts, Outcome]:
+    async def _from_registry(self, inquiry: Inquiry) -> tuple[ImageFacts, Outcome]:
         request = inquiry.request
         digest = await self._resolved(inquiry)
-        scoped = _Scoped(digest.value, request.reference.name, inquiry.asker.scope)
+        scoped = Scoped(digest.value, request.reference.name, inquiry.asker.scope)
         # An index that lies about its platforms is no reason to wait for its signatures: both are asked at once, except
         # where the platforms must be known first.
         reading = asyncio.ensure_future(self._configured(inquiry, scoped))
@@ -238,12 +189,12 @@ class EvidenceService:
             raise
         found, configs = seeking.result(), reading.result()
         age = max(digest.age, found.age, configs.age)
-        facts = _facts(
+        facts = facts_of(
             inquiry, digest.value, found.value, configs.value, stale_seconds=max(1, round(age)) if age else 0
         )
         return facts, "stale" if age else "asked"
 
-    async def _resolved(self, inquiry: _Inquiry) -> _Answer[str]:
+    async def _resolved(self, inquiry: Inquiry) -> _Answer[str]:
         reference, asker = inquiry.request.reference, inquiry.asker
         if reference.digest:
             return _Answer(reference.digest, "warm")
@@ -257,7 +208,7 @@ class EvidenceService:
         return await self._remembered_or_asked(self._tags, self._resolving, key, inquiry, resolve)
 
     async def _sought(
-        self, inquiry: _Inquiry, scoped: _Scoped, reading: "asyncio.Future[_Answer[tuple[PlatformConfig, ...]]]"
+        self, inquiry: Inquiry, scoped: Scoped, reading: "asyncio.Future[_Answer[tuple[PlatformConfig, ...]]]"
     ) -> _Answer[Found]:
         request = inquiry.request
         if not request.wants_signatures:
@@ -278,29 +229,16 @@ class EvidenceService:
                 raise
             something = bool(found.vouches or found.attestations)
             self._observer.verified("found" if something else "nothing", loop.time() - started)
-            seconds = self._lifetime(question, found)
+            seconds = self._lifetimes.of(question, found)
             # That there is nothing is not carried over an outage: it may have been signed since.
             self._found.put(question, found, loop.time(), seconds=seconds, lasting=something and found.sure)
             return found
 
         return await self._remembered_or_asked(self._found, self._seeking, question, inquiry, seek)
 
-    def _lifetime(self, question: _Question, found: Found) -> float:
-        if not found.sure or not (found.vouches or found.attestations):
-            return self._lifetimes.nothing
-        signers = {vouch.key_fingerprint for vouch in found.vouches}
-        certified = {vouch.proof.root for vouch in found.vouches if vouch.identity is not None and vouch.proof}
-        attested = {one.predicate_type for one in found.attestations}
-        complete = (
-            signers.issuperset(question.fingerprints)
-            and certified.issuperset(question.roots)
-            and attested.issuperset(need.predicate_type for need in question.predicates)
-        )
-        return self._lifetimes.complete if complete else self._lifetimes.partial
-
-    async def _configured(self, inquiry: _Inquiry, scoped: _Scoped) -> _Answer[tuple[PlatformConfig, ...]]:
+    async def _configured(self, inquiry: Inquiry, scoped: Scoped) -> _Answer[tuple[PlatformConfig, ...]]:
         request = inquiry.request
-        if not _wants_configs(request):
+        if not request.wants_configs:
             return _Answer((), "warm")
 
         async def read(share: Share) -> tuple[PlatformConfig, ...]:
@@ -317,7 +255,7 @@ class EvidenceService:
         memory: Memory[K, V],
         flights: Flights[K, V],
         key: K,
-        inquiry: _Inquiry,
+        inquiry: Inquiry,
         work: Callable[[Share], Awaitable[V]],
     ) -> _Answer[V]:
         """From memory if it is fresh; else by the work, which remembers; else, if that failed for a while, stale."""
@@ -338,45 +276,8 @@ class EvidenceService:
             return _Answer(stale.value, "stale", loop.time() - stale.found_at)
 
 
-def _wants_configs(request: EvidenceRequest) -> bool:
-    return request.want_config or request.platforms
-
-
 def _repository(name: str, request: EvidenceRequest) -> ImageReference:
     return _parse_repository(name) if name else request.reference
 
 
 _parse_repository = lru_cache(1024)(ImageReference.parse)
-
-
-@lru_cache(1024)
-def _sorted(predicates: tuple[PredicateNeed, ...]) -> tuple[PredicateNeed, ...]:
-    tidy = (PredicateNeed(need.predicate_type, tuple(sorted(need.expressions))) for need in predicates)
-    return tuple(sorted(tidy, key=lambda need: need.predicate_type))
-
-
-@lru_cache(1024)
-def _conditions(predicates: tuple[PredicateNeed, ...]) -> tuple[str, ...]:
-    return tuple(
-        condition_name(need.predicate_type, expression) for need in predicates for expression in need.expressions
-    )
-
-
-def _facts(
-    inquiry: _Inquiry, digest: str, found: Found, configs: tuple[PlatformConfig, ...], *, stale_seconds: int = 0
-) -> ImageFacts:
-    request = inquiry.request
-    return ImageFacts(
-        image=request.reference.name,
-        digest=digest,
-        vouches=found.vouches,
-        checked_keys=tuple(key.fingerprint for key in request.keys),
-        configs=configs,
-        attestations=found.attestations,
-        checked_roots=tuple(root.hash for root in inquiry.roots),
-        checked_predicates=tuple(need.predicate_type for need in request.predicates),
-        checked_conditions=_conditions(request.predicates),
-        platforms_checked=request.platforms,
-        repositories=request.repositories,
-        stale_seconds=stale_seconds,
-    )

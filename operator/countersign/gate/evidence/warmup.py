@@ -80,15 +80,11 @@ class WarmUp:
         namespace = self._state.known_namespace(pod.metadata.namespace)
         if namespace is None:
             return []
-        policies = governing(self._state.snapshot, Subject(pod=pod, namespace=namespace, requester=None))
-        return (
-            [
-                request_for(need, pod, namespace.name)
-                for need in evidence_needs(policies, pod, self._state.snapshot.roots)
-            ]
-            if policies
-            else []
-        )
+        snapshot = self._state.snapshot
+        policies = governing(snapshot, Subject(pod=pod, namespace=namespace, requester=None))
+        if not policies:
+            return []
+        return [request_for(need, pod, namespace.name) for need in evidence_needs(policies, pod, snapshot.roots)]
 
     async def _put(self, question: EvidenceRequest) -> bool:
         loop = asyncio.get_running_loop()

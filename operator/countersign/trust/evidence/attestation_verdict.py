@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from countersign.trust.evidence.facts import Attestation, Claim, ImageFacts
 from countersign.trust.evidence.image_evidence import signed_digest
-from countersign.trust.evidence.signers import Objection, Weights, objection, trusted_time
+from countersign.trust.evidence.signers import Objection, Weights, objection, signer, trusted_time
 from countersign.trust.policies.authorities import CompiledAuthority
 from countersign.trust.policies.compiled import CompiledAttestation, CompiledCondition
 
@@ -62,8 +62,8 @@ def attested(
     if want.latest:
         latest = max((one.signed_at for one in candidates if one.signed_at is not None), default=None)
         if latest is None:
-            flaws = [Flaw("TooOld", one) for one in candidates]
-            return Shortcoming(flaws[0] if flaws else None, tuple(objections))
+            undated = max((Flaw("TooOld", one) for one in candidates), key=_telling, default=None)
+            return Shortcoming(undated, tuple(objections))
         candidates = [one for one in candidates if one.signed_at == latest]
     flaws = [flaw for one in candidates if (flaw := _flaw(want, one, weights)) is not None]
     if candidates and (not flaws or (len(flaws) < len(candidates) and not want.latest)):
@@ -92,7 +92,8 @@ def _flaw(want: CompiledAttestation, candidate: Candidate, weights: Weights) -> 
     return None
 
 
-def _telling(flaw: Flaw) -> tuple[bool, int, str, str]:
+def _telling(flaw: Flaw) -> tuple[bool, int, str, str, str]:
     """Sort key: what could still turn out well comes last, then the newest; the rest makes the order total."""
     one = flaw.candidate
-    return (flaw.kind == "Unanswered", one.signed_at or 0, one.attestation.statement, one.authority.name)
+    unanswered, signed_at = flaw.kind == "Unanswered", one.signed_at or 0
+    return (unanswered, signed_at, one.attestation.statement, one.authority.name, signer(one.attestation.vouch))

@@ -120,6 +120,22 @@ def tokens_of(expression: str) -> list[Token] | str:
     return tokens
 
 
+def members_named(expression: str, variable: str) -> set[str] | None:
+    """The members of a variable that the expression names; None if it may look at others, too."""
+    tokens = tokens_of(expression)
+    if isinstance(tokens, str) or variable in _variables_of_comprehensions(tokens):
+        return None
+    named: set[str] = set()
+    for index, (kind, text) in enumerate(tokens):
+        if kind != "name" or text != variable or (index > 0 and tokens[index - 1].text == "."):
+            continue
+        after = [token.text for token in tokens[index + 1 : index + 4]]
+        if after[:1] != ["."] or after[2:3] == ["("] or len(after) < 2:
+            return None
+        named.add(after[1])
+    return named
+
+
 def _problem_of_brackets(tokens: list[Token]) -> str:
     closing = {")": "(", "]": "[", "}": "{"}
     open_now: list[_Bracket] = []

@@ -123,6 +123,8 @@ class ImageFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """Where signatures were looked for, as `registry/repository`; empty: beside the image."""
     stale_seconds: int = 0
     """How long ago this was found out, if the registry could not be asked again; 0: it is as fresh as it should be."""
+    left_out: int = 0
+    """Signatures and attestations that were found and are not kept here (`abridged`): they may be anybody's."""
 
     @property
     def runtime_digests(self) -> tuple[str, ...]:
@@ -147,6 +149,7 @@ def joined(one: ImageFacts, other: ImageFacts) -> ImageFacts:
         platforms_checked=one.platforms_checked or other.platforms_checked,
         repositories=_union(one.repositories, other.repositories),
         stale_seconds=max(one.stale_seconds, other.stale_seconds),
+        left_out=max(one.left_out, other.left_out),
     )
 
 

@@ -78,10 +78,9 @@ def _stale(policy: CompiledPolicy, facts: ImageFacts) -> Problem:
     """A report: it keeps nothing out, and withholds nothing."""
     return Problem(
         "EvidenceStale",
-        "evidence that the registry confirms",
-        f"what was found {facts.stale_seconds} s ago, since the registry cannot be asked; it counts for "
-        f"{policy.spec.stale_evidence_seconds} s",
-        "nothing needs to be done, unless the registry stays away",
+        "evidence of now",
+        f"evidence of {facts.stale_seconds} s ago, for the registry does not answer",
+        f"none needed yet: the policy takes it for {policy.spec.stale_evidence_seconds} s",
         denies=False,
         blocks_identity=False,
     )
@@ -156,12 +155,18 @@ def _attested(case: Case, want: CompiledAttestation, places: tuple[Place, ...]) 
         for digest in place:
             found = attested(want, case.facts, digest, case.weights)
             if isinstance(found, Shortcoming):
-                lacking.append(unattested(case, want, digest, found))
+                lacking.append(_of_attestation(unattested(case, want, digest, found), want))
                 break
             evidence += [_evidence(case, one.authority, one.attestation.vouch, want) for one in found]
         else:
             return evidence
     return lacking[0]
+
+
+def _of_attestation(problem: Problem, want: CompiledAttestation) -> Problem:
+    """The problem, said to be about that attestation: whoever waives a missing signature has not waived it."""
+    code = "AttestationMissing" if problem.code == "ImageUnsigned" else problem.code
+    return problem._replace(code=code, predicate_type=want.predicate_type)
 
 
 def _evidence(

@@ -50,8 +50,8 @@ class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
     """Attestations to look for: one for each predicate type."""
     platforms: bool = False
     """Signatures and attestations on the manifests of the platforms of an index are needed, too."""
-    repositories: tuple[str, ...] = ()
-    """Where signatures are to be looked for, as `registry/repository`; empty text: beside the image. None: nowhere."""
+    repositories: tuple[str, ...] = ("",)
+    """Where signatures are to be looked for, as `registry/repository`; empty: beside the image."""
     stale_seconds: int = 0
     """How old facts may be that cannot be asked for again: the largest that a policy allows."""
 
@@ -95,6 +95,13 @@ def covers(facts: ImageFacts, need: EvidenceNeed) -> bool:
         and facts.stale_seconds <= need.stale_seconds
         and (bool(facts.configs) or not need.want_config)
         and (facts.platforms_checked or not need.platforms)
+        and (_signatures_answered(facts, need) or not (need.keys or need.roots or need.predicates))
+    )
+
+
+def _signatures_answered(facts: ImageFacts, need: EvidenceNeed) -> bool:
+    return (
+        not facts.left_out
         and set(need.fingerprints) <= set(facts.checked_keys)
         and set(need.root_hashes) <= set(facts.checked_roots)
         and set(need.repositories) <= set(facts.repositories)
@@ -152,6 +159,7 @@ def _need(
         root_hashes=tuple(wanted_roots.values()),
         predicates=tuple([PredicateNeed(one, tuple(expressions)) for one, expressions in predicates.items()]),
         platforms=platforms,
-        repositories=tuple(repositories),
+        # As in facts from before there were others, which an older release must be able to read.
+        repositories=tuple(repositories) or ("",),
         stale_seconds=max([policy.spec.stale_evidence_seconds for policy, _ in matched]),
     )

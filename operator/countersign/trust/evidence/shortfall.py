@@ -72,8 +72,10 @@ def unsigned(case: Case, digest: str) -> Problem:
     if open_question is not None:
         return open_question
     keyed = [authority for authority in rule.authorities if authority.keys]
-    strangers = _strangers(vouch for _, _, vouch in against)
-    if strangers:
+    strangers, misfit = _strangers(vouch for _, _, vouch in against), _misfit(against)
+    if misfit:
+        what = f"signed by {misfit}"
+    elif strangers:
         what = f"signed by {strangers}, whom no authority of the rule names"
     else:
         what = "none by its keys" if len(keyed) == len(rule.authorities) else "none by its signers"
@@ -98,8 +100,11 @@ def unattested(case: Case, want: CompiledAttestation, digest: str, short: Shortc
         return open_question
     if want.predicate_type not in facts.checked_predicates:
         return Problem("ImageUnverifiable", expected, "evidence from before the policy asked for it", _AGAIN)
-    strangers = _strangers(vouch for _, _, vouch in against)
-    found = f"{where}one by {strangers} only, who may not make it" if strangers else f"{where}none of that type"
+    strangers, misfit = _strangers(vouch for _, _, vouch in against), _misfit(against)
+    if misfit:
+        found = f"{where}one by {misfit}"
+    else:
+        found = f"{where}one by {strangers} only, who may not make it" if strangers else f"{where}none of that type"
     remedy = f"attest it (cosign attest --type {want.predicate_type} ...) as one who may"
     return Problem("AttestationMissing", expected, found, remedy)
 
@@ -148,6 +153,18 @@ def _strangers(vouches: Iterable[Vouch]) -> str:
     """Whom certificates name. Keys that nobody asked about are not known."""
     found = sorted({signer(vouch) for vouch in vouches if vouch.identity is not None})
     return "" if not found else found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"
+
+
+def _misfit(against: list[_Against]) -> str:
+    """Somebody whose issuer and subject fit, and the extension that does not."""
+    found = sorted(
+        f"{signer(vouch)}, whose {misfit}"
+        for _, authority, vouch in against
+        if vouch.identity is not None
+        for identity in authority.identities
+        if (misfit := identity.misfit(vouch.identity))
+    )
+    return found[0] if found else ""
 
 
 def _objected(expected: str, where: str, against: list[_Against], case: Case) -> Problem | None:
@@ -202,6 +219,9 @@ def _open_question(expected: str, authorities: tuple[CompiledAuthority, ...], ca
             return Problem("ImageUnverifiable", expected, found, _AGAIN)
     if any(not one.fingerprints <= set(facts.checked_keys) for one in authorities):
         found = "evidence from before the policy had these keys"
+        return Problem("ImageUnverifiable", expected, found, _AGAIN)
+    if facts.left_out:
+        found = "evidence for the policies of its admission only, without other signatures that were found"
         return Problem("ImageUnverifiable", expected, found, _AGAIN)
     if rule.repository not in facts.repositories:
         found = "evidence from before the policy named this signatureRepository"

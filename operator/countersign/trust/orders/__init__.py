@@ -1,1 +1,1 @@
-"""What people order besides policies: revocations and pauses, and whom they reach."""
+"""What people order besides policies: revocations, pauses and exceptions, and whom they reach."""

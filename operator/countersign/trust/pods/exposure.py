@@ -193,3 +193,15 @@ def _not_injected(token: str, found: str, container: Container | None = None) ->
         image,
         blocks_identity=False,
     )
+
+
+def ephemeral_problem(container: Container) -> Problem:
+    """Under a policy that lets no ephemeral container in."""
+    return Problem(
+        "EphemeralContainerDenied",
+        "no ephemeral container",
+        f"ephemeral container {container.name}",
+        "debug a copy, which is judged anew: kubectl debug --copy-to=NAME --share-processes=false --profile=restricted",
+        container.name,
+        container.image,
+    )

@@ -43,6 +43,28 @@ class CompiledIdentity:
             name in found and pattern.matches(found[name]) for name, pattern in self._extension_patterns
         )
 
+    def misfit(self, identity: Identity) -> str:
+        """Which extension keeps one out whose issuer and subject fit, and how; empty where that is not what does."""
+        if not (
+            _fits(self._issuer, self._issuer_pattern, identity.issuer)
+            and _fits(self._subject, self._subject_pattern, identity.subject)
+        ):
+            return ""
+        found = dict(identity.extensions)
+        exact = ((name, value, found.get(name) == value) for name, value in self._extensions)
+        patterns = ((name, one.text, one.matches(found.get(name, ""))) for name, one in self._extension_patterns)
+        for name, wanted, fits in (*exact, *patterns):
+            if name not in found:
+                return f"certificate has no {name}"
+            if not fits:
+                return f"{name} is {found[name][:80]}, not {wanted[:80]}"
+        return ""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Names of the extensions that it asks about."""
+        return tuple([name for name, _ in (*self._extensions, *self._extension_patterns)])
+
     def problems(self) -> Iterator[str]:
         """What is wrong with its expressions, each with the member that holds it."""
         named = (

@@ -13,6 +13,7 @@ from countersign.api.names import EXEMPT_NAMESPACES, RESERVED_AUDIENCE_SUFFIX
 from countersign.api.policy import ClusterTrustPolicySpec, TokenSpec
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.images.globs import Glob
+from countersign.trust.orders.exceptions import ExceptionIndex
 from countersign.trust.orders.standing import StandingIndex
 from countersign.trust.pods.tokens import token_shape
 from countersign.trust.policies.authorities import CompiledAuthority
@@ -102,6 +103,12 @@ class CompiledRule:
                 return True
         return False
 
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Names of the certificates' extensions that its signers are asked about."""
+        signers = (*self.authorities, *self.attestors)
+        return tuple([name for signer in signers for identity in signer.identities for name in identity.extensions])
+
     def asks(self, digest: str | None) -> Asks:
         """What it wants to know of an image of that digest: of a listed one no signature, but its attestations."""
         return self._asks_if_listed if digest is not None and digest in self.digests else self._asks
@@ -188,7 +195,7 @@ class CompiledPolicy:
 class CompiledSnapshot:
     """A snapshot with its policies in the order of precedence: the cluster's before namespaces', then the older."""
 
-    __slots__ = ("audiences", "by_name", "cluster", "declared", "exempt", "own", "roots", "standing")
+    __slots__ = ("audiences", "by_name", "cluster", "declared", "exceptions", "exempt", "own", "roots", "standing")
 
     def __init__(self, snapshot: PolicySnapshot) -> None:
         ordered = sorted(snapshot.policies, key=precedence)
@@ -203,6 +210,7 @@ class CompiledSnapshot:
         """Every declared audience, whether or not its declaration is accepted: all are protected."""
         self.audiences: Final = accepted_audiences(snapshot)
         self.standing: Final = StandingIndex(snapshot.revocations, snapshot.system_namespace)
+        self.exceptions: Final = ExceptionIndex(snapshot.exceptions)
         self.roots: Final = snapshot.roots
         self.exempt: Final = frozenset((*EXEMPT_NAMESPACES, snapshot.system_namespace))
 

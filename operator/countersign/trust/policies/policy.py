@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from countersign.api.audience import ProtectedAudience
+from countersign.api.exception import TrustException
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec, Mode, TrustPolicy, TrustPolicySpec
 from countersign.api.revocation import Revocation
 
@@ -81,6 +82,8 @@ class PolicySnapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     policies: tuple[Policy, ...] = ()
     audiences: tuple[ProtectedAudience, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+    exceptions: tuple[TrustException, ...] = ()
+    """All that exist: which of them are in force, the time of the judgement says."""
     roots: Mapping[str, RootFacts] = MappingProxyType({})
     """Evidence roots by name. One that is not in here does not exist, or was not read yet: it vouches for nothing."""
     system_namespace: str = "countersign-system"

@@ -6,6 +6,7 @@ Everything here is bounded, and no character that a terminal would obey comes th
 from collections.abc import Sequence
 from typing import Final
 
+from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.policies.policy import PolicyRef
 from countersign.trust.verdicts.findings import Finding
 from countersign.trust.verdicts.verdict import Verdict
@@ -20,7 +21,9 @@ RETRY_PREFIX: Final = "VerificationTimeout: could not verify in time, will be re
 
 _MAX_IMAGE: Final = 110
 _MAX_NAME: Final = 63
-_MAX_PHRASE: Final = 160
+_MAX_PHRASE: Final = 224
+_MAX_OWNER: Final = 40
+_MAX_REASON: Final = 32
 _RESERVE: Final = len("; and 9999 more")
 
 
@@ -66,6 +69,8 @@ def audit_annotations(verdict: Verdict) -> dict[str, str]:
     }
     if verdict.tokens:
         annotations["audiences"] = _listed([token.audience for token in verdict.tokens])
+    if verdict.waivers:
+        annotations["exceptions"] = _listed([f"{one.name} until {one.ends}" for one in verdict.waivers])
     if verdict.findings:
         annotations["findings"] = _listed([f"{finding.mode}:{_short(finding)}" for finding in verdict.findings])
     return annotations
@@ -99,7 +104,18 @@ def _joined(texts: Sequence[str], limit: int, short: Sequence[str] | None = None
 def _full(finding: Finding, remedy: str) -> str:
     expected, found = clean(finding.expected, _MAX_PHRASE), clean(finding.found, _MAX_PHRASE)
     text = f"{finding.code}: {_where(finding)}{_policy(finding.policy)} expects {expected}; found {found}"
+    if finding.waiver is not None:
+        return f"{_waived(finding.waiver)}: {text}"
     return f"{text}. Way out: {clean(remedy, _MAX_PHRASE)}" if remedy else text
+
+
+def _waived(waiver: Waiver) -> str:
+    """What a warning begins with: it is cut in the middle, and a finding that denies nothing needs no way out yet."""
+    name, owner = clean(waiver.name, _MAX_NAME), clean(waiver.owner, _MAX_OWNER)
+    tokens = "" if waiver.tokens == "Issue" else ", without tokens"
+    return (
+        f"Waived until {waiver.ends}{tokens} by TrustException {name} of {owner} ({clean(waiver.reason, _MAX_REASON)})"
+    )
 
 
 def _question(finding: Finding) -> str:

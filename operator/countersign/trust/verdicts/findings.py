@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from countersign.api.policy import Mode
+from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.policies.policy import PolicyRef
 
 ReasonCode = Literal[
@@ -61,6 +62,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it withholds tokens (all but reports do)."""
     denies: bool = True
     """False for what is only reported, whatever the mode, such as an unmatched image under `unmatchedImages: Allow`."""
+    waiver: Waiver | None = None
+    """The TrustException by which it does not deny; whether it blocks identity, `blocks_identity` says as ever."""
     pod_wide: bool = False
     """It holds against the pod under every policy, and withholds all tokens. `policy` is then the strictest one."""
 

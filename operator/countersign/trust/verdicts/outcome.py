@@ -7,6 +7,7 @@ import msgspec
 
 from countersign.api.policy import EphemeralResponse
 from countersign.trust.evidence.image_evidence import ImageEvidence
+from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.pods.tokens import TokenGrant
 from countersign.trust.policies.composition import NO_SETTINGS
 from countersign.trust.policies.policy import Policy
@@ -24,7 +25,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     withheld: tuple[TokenGrant, ...]
     """Tokens of its policies that it does not receive: what an earlier call injected of them is taken out again."""
     evidence_used: tuple[ImageEvidence, ...]
-    """Images that some rule holds for, and why."""
+    """Images that some rule holds for, and why; and, with no evidence, those that an exception lets in."""
     api_token: Literal["Keep", "Shorten", "Remove"]
     on_termination: Literal["GracePeriod", "Immediate"]
     drain_seconds: int
@@ -59,6 +60,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if self.hands_out:
             return bool(self.tokens)
         return not any(finding.blocks_identity for finding in self.findings)
+
+    @property
+    def waivers(self) -> tuple[Waiver, ...]:
+        """The TrustExceptions that waive some finding of it."""
+        return tuple(dict.fromkeys(finding.waiver for finding in self.findings if finding.waiver is not None))
 
     @property
     def retry(self) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.verdicts.findings import ReasonCode
 
 Stage = Literal["mutate", "validate", "live"]
@@ -20,3 +21,6 @@ class Problem(NamedTuple):
     transient: bool = False
     denies: bool = True
     blocks_identity: bool = True
+    waiver: Waiver | None = None
+    predicate_type: str = ""
+    """Of the attestation that is missing or does not do; empty: the problem is about none."""

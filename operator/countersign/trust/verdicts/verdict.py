@@ -7,7 +7,6 @@ policy.
 
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import chain
 
 from countersign.api.names import TOKEN_VOLUME_PREFIX
 from countersign.api.pod import Container, Pod, Volume
@@ -23,7 +22,7 @@ from countersign.trust.evidence.image_verdict import judge_image
 from countersign.trust.evidence.signers import Weights
 from countersign.trust.images.extraction import ImageUse, extract
 from countersign.trust.pods import api_token, binding, exposure, runtime
-from countersign.trust.pods.recipients import recipients
+from countersign.trust.pods.recipients import nobody_receives, recipients
 from countersign.trust.pods.size import too_large
 from countersign.trust.pods.subject import Subject
 from countersign.trust.pods.tokens import TokenGrant, audiences_in
@@ -35,6 +34,7 @@ from countersign.trust.policies.scope import governing_compiled
 from countersign.trust.verdicts.findings import Finding
 from countersign.trust.verdicts.outcome import UNGOVERNED, Verdict
 from countersign.trust.verdicts.problem import Problem, Stage
+from countersign.trust.verdicts.waivers import Waivers
 
 __all__ = ["UNGOVERNED", "Evidence", "ImageEvidence", "RuleEvidence", "Stage", "TokenGrant", "Verdict", "judge"]
 
@@ -74,19 +74,26 @@ def judge(
 class _PolicyState:
     """One governing policy while the pod is under judgement."""
 
-    __slots__ = ("blocked", "mode", "policy", "problems", "receiving")
+    __slots__ = ("blocked", "mode", "policy", "problems", "receiving", "waivers")
 
     def __init__(self, policy: CompiledPolicy, mode: Mode) -> None:
         self.policy = policy
         self.mode = mode
         self.problems: list[Problem] = []
         self.blocked = False
+        self.waivers: Waivers | None = None
+        """None: there are no exceptions at all."""
         self.receiving: dict[str, tuple[Container, dict[str, CompiledPolicy]]] = {}
         """Containers that receive some token of the policy, and by UID the policies that say what they may run."""
 
-    def add(self, problem: Problem) -> None:
-        self.problems.append(problem)
+    def add(self, problem: Problem, *, of: CompiledPolicy | None = None) -> Problem:
+        """Take it in, waived where an exception says so. `of`: the policy whose rule it is, where it is another one."""
+        if self.waivers is not None:
+            problem = self.waivers.waived(problem, (of or self.policy).ref)
+        if of is None or problem not in self.problems:
+            self.problems.append(problem)
         self.blocked = self.blocked or problem.blocks_identity
+        return problem
 
 
 class _PlannedToken:
@@ -155,6 +162,10 @@ class _Judgement:
             )
             return self._assemble([], [])
         self.images = known_images(self.uses, self.given)
+        if self.index.exceptions:
+            waivers = Waivers(self.index.exceptions, self.subject, self.images, self.weights.standing, self.now)
+            for state in self.states:
+                state.waivers = waivers
         planned = self._plan_tokens()
         self._judge_pod()
         for state in self.states:
@@ -240,9 +251,9 @@ class _Judgement:
             if use.kind != "ephemeral" or self.stage != "live":
                 self._judge_use(state, use, self.images[use.image])
         for container, rules in state.receiving.values():
-            found = [runtime.problems(rule, container, self.images[container.image]) for rule in rules.values()]
-            for problem in dict.fromkeys(chain.from_iterable(found)):
-                state.add(problem)
+            for rule in rules.values():
+                for problem in runtime.problems(rule, container, self.images[container.image]):
+                    state.add(problem, of=rule)
         bound = policy.spec.binding
         if bound.service_accounts or bound.controllers or bound.requesters:
             for problem in binding.problems(policy, self.subject):
@@ -251,7 +262,7 @@ class _Judgement:
             state.add(exposure.privilege_problem(privileges, debugged=bool(pod.spec.ephemeral_containers)))
         if pod.spec.ephemeral_containers and policy.spec.responses.ephemeral_container == "Deny":
             for container in pod.spec.ephemeral_containers:
-                state.add(_ephemeral_problem(container))
+                state.add(exposure.ephemeral_problem(container))
         if self.stage != "live":
             kept = api_token.problem(pod, policy.spec.api_token, patched=self.stage == "validate")
             if kept is not None:
@@ -259,9 +270,11 @@ class _Judgement:
 
     def _judge_use(self, state: _PolicyState, use: ImageUse, image: KnownImage) -> None:
         problems, evidence = judge_image(state.policy, image, self.stage, self.weights)
+        waived = False
         for problem in problems:
-            state.add(problem._replace(container=use.container, image=use.image))
-        if evidence:
+            kept = state.add(problem._replace(container=use.container, image=use.image))
+            waived = waived or kept.waiver is not None
+        if evidence or waived:  # what an exception lets in has digests, too, which an order may name
             self.evidence.setdefault(use, []).extend(evidence)
 
     def _due(self, planned: list[_PlannedToken]) -> list[_PlannedToken]:
@@ -280,7 +293,7 @@ class _Judgement:
             if missing is not None:
                 token.state.add(missing)
             elif not token.containers:
-                token.state.add(_nobody_receives(token.token))
+                token.state.add(nobody_receives(token.token))
             else:
                 open_tokens.append(token)
         if any(state.blocked and state.mode == "Enforce" for state in self.states):
@@ -410,28 +423,6 @@ def _finding(problem: Problem, state: _PolicyState, *, pod_wide: bool = False) -
         transient=problem.transient,
         blocks_identity=problem.blocks_identity,
         denies=problem.denies,
+        waiver=problem.waiver,
         pod_wide=pod_wide,
-    )
-
-
-def _ephemeral_problem(container: Container) -> Problem:
-    return Problem(
-        "EphemeralContainerDenied",
-        "no ephemeral container",
-        f"ephemeral container {container.name}",
-        "debug a copy, which is judged anew: kubectl debug --copy-to=NAME --share-processes=false --profile=restricted",
-        container.name,
-        container.image,
-    )
-
-
-def _nobody_receives(token: CompiledToken) -> Problem:
-    wanted = ", ".join(token.spec.containers[:3])
-    return Problem(
-        "TokenNotInjected",
-        f"a container that receives token {token.spec.name}",
-        f"no container called {wanted}" if wanted else "no container whose image a rule of the policy matches",
-        "name the container as the policy does",
-        denies=False,
-        blocks_identity=False,
     )

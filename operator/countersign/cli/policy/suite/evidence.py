@@ -197,7 +197,7 @@ def evaluated(
         "subject": {"name": image, "digest": digest},
     }
     known = context(variables)
-    return {expression: judged(expression, known, variables) for expression in expressions}
+    return {expression: judged(expression, known, lambda: variables) for expression in expressions}
 
 
 def record_of(need: EvidenceNeed, facts: ImageFacts | Unverifiable, roots: Mapping[str, RootFacts]) -> RecordedImage:

@@ -10,6 +10,7 @@ from countersign.cli.policy.suite.evidence import recorded
 from countersign.cli.policy.suite.model import Expected, PolicyTestCase
 from countersign.cli.policy.suite.reading import BadCase, Case, CaseFile, complete
 from countersign.cli.verdicts.judging import Judged, evidence_by, judge_by, needs_of
+from countersign.signatures.known_roots import known_roots
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 from countersign.trust.evidence.needs import EvidenceNeed
 from countersign.trust.verdicts import denial
@@ -78,7 +79,7 @@ def _evidence(case: Case, needs: Sequence[EvidenceNeed], registries: Registries,
             f"evidence: nothing is recorded of {images}: list it in evidence.images, record it (--record), or ask the "
             "registry (evidence: {registry: live})"
         )
-    found = evidence_by(registries, unknown, case.subject, case.snapshot.roots)
+    found = evidence_by(registries, unknown, case.subject, known_roots(case.snapshot))
     for image, one in found.items():
         if isinstance(one, Unverifiable):
             raise BadCase(f"evidence: {image}: {one.reason}: {one.message}")
