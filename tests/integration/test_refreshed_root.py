@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.fakes.tuf_repository import MisbehavingMirror
 from tests.lab.images import ImageSpec
 from tests.stack import objects
+from tests.stack.commandline import countersign as command
 from tests.stack.installation import Installation
 
 ROOTS = "/apis/countersign.dev/v1alpha1/evidenceroots"
@@ -51,10 +54,10 @@ class Setting:
             "authorities": [{"name": "ci", "keyless": keyless}],
         }
         audience = objects.protected_audience(NAME, f"{NAME}.example.com", introspectors=[(NAME, "asker")])
-        policy = objects.cluster_policy(
+        self.policy = objects.cluster_policy(
             NAME, namespaces={"governed-by": NAME}, images=[rule], tokens=[objects.token(f"{NAME}.example.com")]
         )
-        countersign.declare(audience, policy)
+        countersign.declare(audience, self.policy)
         made = objects.pod("keyless", NAME, objects.pod_spec(objects.container(self.image.by_tag)))
         self.pod = dict(lab.admin.post(f"/api/v1/namespaces/{NAME}/pods", made, expect=201).body)
 
@@ -125,3 +128,19 @@ def test_a_mirror_that_is_away_suspends_nothing(setting: Setting) -> None:
     )
     setting.grant("Active")
     setting.mirror.down = False
+
+
+@pytest.mark.parametrize(("left_out", "exit_code"), [("", 0), ("tlogs", 1), ("timestampAuthorities", 1)])
+def test_what_an_edited_root_would_cost_is_told_from_files(
+    setting: Setting, tmp_path: Path, left_out: str, exit_code: int
+) -> None:
+    content = setting.lab.sigstore.trusted_root.read_text()
+    edited = objects.evidence_root(NAME, trustedRoot=without(content, left_out) if left_out else content)
+    rules, pod = tmp_path / "rules.yaml", tmp_path / "pod.yaml"
+    rules.write_text(yaml.safe_dump_all([{**setting.policy, "spec": {**setting.policy["spec"], "tokens": []}}, edited]))
+    pod.write_text(yaml.safe_dump(objects.pod("api", NAME, objects.pod_spec(objects.container(setting.image.by_tag)))))
+    result = command(
+        "policy", "test", str(rules), f"--pod={pod}", f"--namespace={NAME}", f"--namespace-labels=governed-by={NAME}",
+        f"--registry-ca={setting.lab.ca_file}", "--allow-address-range=127.0.0.0/8",
+    )  # fmt: skip
+    assert result.exit_code == exit_code, result.output

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.service import EvidenceRequest, EvidenceService, PullSecret
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
@@ -260,6 +261,26 @@ async def test_a_private_registry_is_read_with_the_pods_pull_secret_and_not_with
     refused = await look(evidence, image.by_digest, key, namespace="without")
     assert isinstance(refused, Unverifiable)
     assert (refused.reason, refused.transient) == ("Unauthorized", False)
+
+
+async def test_a_private_registry_is_read_with_the_gates_own_credentials_where_the_pod_has_none(
+    lab: Lab, key: KeyPair, tmp_path: Path
+) -> None:
+    registry = lab.registry(RegistryKind.PRIVATE)
+    image = registry.repository("signing/private-own").push("v1")
+    lab.cosign.sign(registry, image, key)
+    username, password = registry.credentials or ("", "")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"auths": {registry.host: {"username": username, "password": password}}}))
+    transport = Transport(AddressPolicy(["127.0.0.1"]), extra_ca_pem=lab.ca_file.read_text())
+    async with transport:
+        client = RegistryClient(transport)
+        for own, verified in ((CredentialsFile(config), True), (None, False)):
+            service = EvidenceService(client, own=own)
+            found = await look(service, image.by_tag, key)
+            assert isinstance(found, ImageFacts) is verified
+            await service.close()
+        await client.close()
 
 
 async def test_a_registry_on_plain_http_is_read_where_it_is_listed(

@@ -33,9 +33,9 @@ SPREAD_SECONDS: Final = 0.5
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How often a request is sent, and how long it waits in between (seconds)."""
 
-    tries: int = 8
-    """A registry that answers 429 to half of all requests then fails one in 256 of them."""
-    first_wait: float = 0.1
+    tries: int = 16
+    """A registry that answers 429 to half of all requests then fails one in 65,536 of them."""
+    first_wait: float = 0.05
     longest_wait: float = 1.0
 
 

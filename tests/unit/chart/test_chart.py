@@ -31,7 +31,11 @@ EVERYTHING: Object = {
             "caConfigMap": "registry-ca",
             "insecure": ["registry.local:5000"],
             "allowedAddressRanges": ["127.0.0.0/8", "::1/128"],
+            "credentialsSecret": "registry-login",
+            "maxRequests": 64,
+            "maxRequestsPerHost": 8,
         },
+        "evidence": {"cacheMiB": 64, "workers": 4, "warmUpRequestsPerSecond": 0},
         "priorityClassName": "system-cluster-critical",
         "nodeSelector": {"a": "b"},
         "tolerations": [{"operator": "Exists"}],
@@ -206,7 +210,7 @@ def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all(volume.keys() & {"configMap", "emptyDir"} for volume in spec.get("volumes", []))
+        assert all(volume.keys() & {"configMap", "emptyDir", "secret"} for volume in spec.get("volumes", []))
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -333,6 +337,31 @@ def test_pull_secrets_are_read_in_listed_namespaces_only() -> None:
     ]
     assert granted == ["payments"]
     assert not [role for role in render() if role["metadata"]["name"] == "countersign-gate-pull-secrets"]
+
+
+def test_pods_are_listed_for_the_warm_up_only() -> None:
+    for rate, listed in ((10, True), (0.5, True), (0, False)):
+        rendered = render({"gate": {"evidence": {"warmUpRequestsPerSecond": rate}}})
+        verbs = [
+            rule["verbs"]
+            for kind, rule in rules(rendered, "countersign-gate")
+            if kind == "ClusterRole" and "pods" in rule["resources"]
+        ]
+        assert (["list"] in verbs) is listed
+        (gate,) = [obj for obj in of_kind(rendered, "Deployment") if obj["metadata"]["name"] == "countersign-gate"]
+        args = gate["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert (f"--warm-up-requests-per-second={rate}" if listed else "--no-warm-up") in args
+
+
+def test_the_gates_own_credentials_are_mounted_where_it_looks_for_them() -> None:
+    rendered = render({"gate": {"registries": {"credentialsSecret": "registry-login"}}})
+    (gate,) = [obj for obj in of_kind(rendered, "Deployment") if obj["metadata"]["name"] == "countersign-gate"]
+    pod = gate["spec"]["template"]["spec"]
+    (volume,) = [one for one in pod["volumes"] if one.get("secret", {}).get("secretName") == "registry-login"]
+    (item,) = volume["secret"]["items"]
+    (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == volume["name"]]
+    assert item["key"] == ".dockerconfigjson"
+    assert f"--registry-credentials-file={mount['mountPath']}/{item['path']}" in pod["containers"][0]["args"]
 
 
 def test_only_the_controller_may_write(objects: list[Object]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from countersign.api.admission import ServiceAccount
 from countersign.api.secret import Secret
 from countersign.cluster.errors import ClusterError, ForbiddenError
-from countersign.gate.evidence.pull_secrets import CACHE_SECONDS, LivePullSecrets
+from countersign.gate.evidence.pull_secrets import CACHE_BYTES, CACHE_SECONDS, LivePullSecrets
 from countersign.gate.evidence.service import PullSecret, PullSecretsUnavailable
 
 JSON = "kubernetes.io/dockerconfigjson"
@@ -65,6 +65,18 @@ async def test_what_holds_no_registry_credentials_is_left_out() -> None:
     }
     found = await LivePullSecrets(reads).for_pod("shop", "worker", (*reads.secrets, "../x", ".."), 1.0)
     assert list(found) == [PullSecret(JSON, b"{}")]
+
+
+async def test_large_secrets_of_many_accounts_are_not_all_remembered() -> None:
+    reads = Reads()
+    reads.secrets = {"large": secret("x" * 1_000_000)}
+    pull_secrets = LivePullSecrets(reads)
+    for number in range(40):
+        await pull_secrets.for_pod("shop", f"account-{number}", ("large",), 1.0)
+    assert pull_secrets._known.size <= CACHE_BYTES
+    asked = len(reads.asked)
+    await pull_secrets.for_pod("shop", "account-39", ("large",), 1.0)
+    assert len(reads.asked) == asked
 
 
 async def test_they_are_read_once_in_a_while_and_once_for_all_who_ask_at_once() -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from countersign.gate.evidence.memory import Memory
 from countersign.gate.evidence.request import EvidenceRequest, NoOwnCredentials, OwnCredentials, PullSecret, PullSecrets
 from countersign.registry.client import Access
 from countersign.registry.credentials import (
@@ -20,9 +21,8 @@ from countersign.registry.credentials import (
     scope_of,
 )
 from countersign.registry.fairness import Share
-from countersign.registry.lru import LRU
 
-_REMEMBERED: Final = 256
+_KEYRING_BYTES: Final = 8 * 1024 * 1024
 
 _log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class Askers:
         """Without `pull_secrets` pods have no credentials."""
         self._pull_secrets = pull_secrets
         self._own = own or NoOwnCredentials()
-        self._keyrings: LRU[tuple[PullSecret, ...], Keyring] = LRU(_REMEMBERED)
+        self._keyrings: Memory[tuple[PullSecret, ...], Keyring] = Memory(_KEYRING_BYTES)
 
     async def of(self, request: EvidenceRequest, deadline: float) -> Asker:
         """The asker of a request. Raises PullSecretsUnavailable."""
@@ -75,7 +75,7 @@ class Askers:
     def _keyring(self, secrets: tuple[PullSecret, ...]) -> Keyring:
         if not secrets:
             return ANONYMOUS
-        keyring = self._keyrings.get(secrets, 0.0)
+        keyring = self._keyrings.fresh(secrets, 0.0)
         if keyring is None:
             entries: list[tuple[str, Credential]] = []
             for secret in secrets:
@@ -84,7 +84,9 @@ class Askers:
                 except BadDockerConfig as error:
                     _log.warning("pull secret left out", message=str(error))
             keyring = Keyring(entries)
-            self._keyrings.put(secrets, keyring, 1.0)  # a function of its key: it never expires (the clock here is 0)
+            size = 3 * sum(len(secret.data) for secret in secrets)
+            # A function of its key: it never expires, for the clock here is 0.
+            self._keyrings.put(secrets, keyring, 0.0, seconds=1.0, size=size)
         return keyring
 
 

@@ -61,10 +61,17 @@ class Memory(Generic[K, V]):
         self._entries.move_to_end(key)
         return entry.remembered
 
-    def put(self, key: K, value: V, now: float, *, seconds: float, lasting: bool) -> None:
-        """Remember what was found out just now as fresh for so long; if it is `lasting`, it may be used stale, too."""
+    def put(
+        self, key: K, value: V, now: float, *, seconds: float, lasting: bool = False, size: int | None = None
+    ) -> None:
+        """Remember what was found out just now as fresh for so long; if it is `lasting`, it may be used stale, too.
+
+        `size` in bytes, of what cannot be encoded or is not made of small parts.
+        """
         self._forget(key)
-        size = ENTRY_BYTES + ENCODED_FACTOR * (_encoded(key) + _encoded(value))
+        if size is None:
+            size = ENCODED_FACTOR * (_encoded(key) + _encoded(value))
+        size += ENTRY_BYTES
         fresh_until = now + seconds
         stale_until = now + MAX_STALE_SECONDS if lasting else fresh_until
         self._entries[key] = _Entry(Remembered(value, now), fresh_until, stale_until, size)

@@ -16,12 +16,13 @@ import structlog
 from countersign.api.admission import ServiceAccount
 from countersign.api.secret import Secret
 from countersign.cluster.errors import ClusterError, ForbiddenError, InvalidNameError
+from countersign.gate.evidence.memory import Memory
 from countersign.gate.evidence.request import PullSecret, PullSecretsUnavailable
-from countersign.registry.lru import LRU
 
 CACHE_SECONDS: Final = 10.0
 """How long what was read is believed: a rollout's pods ask for the same, and a new Secret is in force soon."""
-CACHE_SIZE: Final = 4096
+CACHE_BYTES: Final = 16 * 1024 * 1024
+"""Secrets may have a megabyte each, and a namespace as many as it likes."""
 MAX_SECRETS: Final = 32
 """Pull secrets of one pod. Each is a read; the kubelet has no bound, and no pod has that many."""
 READ_SECONDS: Final = 2.0
@@ -51,7 +52,7 @@ class LivePullSecrets:
     def __init__(self, reads: SecretReads, clock: Callable[[], float] = time.monotonic) -> None:
         self._reads = reads
         self._clock = clock
-        self._known: LRU[_Scope, tuple[PullSecret, ...]] = LRU(CACHE_SIZE)
+        self._known: Memory[_Scope, tuple[PullSecret, ...]] = Memory(CACHE_BYTES)
         self._reading: dict[_Scope, asyncio.Task[tuple[PullSecret, ...]]] = {}
 
     async def for_pod(
@@ -59,7 +60,7 @@ class LivePullSecrets:
     ) -> Sequence[PullSecret]:
         """As in `gate.evidence.service.PullSecrets`. Raises PullSecretsUnavailable."""
         scope = (namespace, service_account, names)
-        known = self._known.get(scope, self._clock())
+        known = self._known.fresh(scope, self._clock())
         if known is not None:
             return known
         reading = self._reading.get(scope)
@@ -87,7 +88,9 @@ class LivePullSecrets:
     def _end(self, scope: _Scope, task: asyncio.Task[tuple[PullSecret, ...]]) -> None:
         self._reading.pop(scope, None)
         if not task.cancelled() and task.exception() is None:
-            self._known.put(scope, task.result(), self._clock() + CACHE_SECONDS)
+            secrets = task.result()
+            size = sum(len(secret.data) for secret in secrets)
+            self._known.put(scope, secrets, self._clock(), seconds=CACHE_SECONDS, size=size)
 
     async def _read(self, namespace: str, service_account: str, names: tuple[str, ...]) -> tuple[PullSecret, ...]:
         # The ServiceAccount plug-in copies the account's secrets into a pod that names none of its own; both are asked
