@@ -6,6 +6,7 @@ Sigstore, whose issuers bear the real names, for the public one; all else is run
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import yaml
 from countersign.api.crds import crd
 from countersign.api.objects import KINDS
 from tests.lab import builder
-from tests.lab.images import ImageSpec, PushedImage
+from tests.lab.images import ImageSpec, PushedImage, Repository
 from tests.lab.lab import Lab
 from tests.lab.registries import Registry
 from tests.lab.sigstore.issuer import Identity, Issuers
@@ -184,6 +185,16 @@ class Cook:
         else:
             self._shell(text, more, block)
 
+    def copy(self, source: str, target: str) -> None:
+        """What `oras copy --recursive` does between two repositories of a registry with the referrers API."""
+        here, there = (
+            self.registry.repository(self.here(one).partition("/")[2].rpartition(":")[0]) for one in (source, target)
+        )
+        image = self.pushed[self.here(source)]
+        _copy(here, there, image.digest, image.media_type, target.rpartition(":")[2])
+        for one in here.referrers(image.digest):
+            _copy(here, there, one["digest"], one["mediaType"], one["digest"])
+
     def _variables(self, step: Step) -> dict[str, str]:
         """A step's variables; the digest of what it would have built is that of the page's first image of the name."""
         image = step.variables["IMAGE"]
@@ -228,6 +239,14 @@ class Cook:
         }
 
 
+def _copy(here: Repository, there: Repository, digest: str, media_type: str, name: str) -> None:
+    manifest = here.get_manifest(digest)
+    parsed = json.loads(manifest)
+    for blob in (parsed["config"], *parsed["layers"]):
+        there.push_blob(here.get_blob(blob["digest"]))
+    there.push_manifest(name, manifest, media_type)
+
+
 @pytest.fixture
 def cook(request: pytest.FixtureRequest, kitchen: Lab, registry: Registry, tmp_path: Path) -> Cook:
     scene = SCENES[request.param]
@@ -248,6 +267,8 @@ def test_a_page_of_the_cookbook_does_what_it_says(cook: Cook, page: str) -> None
         if not image.startswith(ARRIVES):
             cook.push(image)
     for block in blocks(FOLDER / page):
+        if block.text.startswith("oras copy --recursive "):
+            cook.copy(*block.text.split()[-2:])
         if block.options.get("skip") or block.options.get("foreign"):
             continue
         if block.file:

@@ -76,7 +76,7 @@ def propose(snapshot: PolicySnapshot, declared: Iterable[Declared], deleted: Ite
         audiences=tuple(audiences.values()),
         revocations=tuple(orders),
         exceptions=tuple(exceptions.values()),
-        roots=known_roots(snapshot).replaced(roots),
+        roots=known_roots(snapshot).replaced(roots) if roots else snapshot.roots,
     )
     return Proposal(made_of, changes)
 
