@@ -115,9 +115,14 @@ def snapshot(paths: Sequence[Path], namespace: str, system_namespace: str, root:
 
 
 def in_force(
-    documents: Sequence[Document], namespace: str, system_namespace: str, root: Path | None = None
+    documents: Sequence[Document],
+    namespace: str,
+    system_namespace: str,
+    root: Path | None = None,
+    *,
+    now: datetime | None = None,
 ) -> PolicySnapshot:
-    """As `snapshot`, of objects at hand."""
+    """As `snapshot`, of objects at hand, created at that time."""
     declared = declared_in(documents, namespace)
     policies = [_policy(one) for one in declared if isinstance(one, ClusterTrustPolicy | TrustPolicy)]
     if not policies:
@@ -127,7 +132,7 @@ def in_force(
         audiences=tuple(one for one in declared if isinstance(one, ProtectedAudience)),
         revocations=tuple(one for one in declared if isinstance(one, Revocation)),
         roots=KnownRoots([*given_root(root), *(one for one in declared if isinstance(one, EvidenceRoot))]),
-        exceptions=tuple(as_created(one) for one in declared if isinstance(one, TrustException)),
+        exceptions=tuple(as_created(one, now) for one in declared if isinstance(one, TrustException)),
         system_namespace=system_namespace,
     )
 
@@ -169,12 +174,12 @@ def _declared(document: Document, namespace: str, faults: list[str]) -> Declared
         return None
 
 
-def as_created(exception: TrustException) -> TrustException:
-    """The exception as if it were created now, unless it says when it was."""
+def as_created(exception: TrustException, now: datetime | None = None) -> TrustException:
+    """The exception as if it were created at that time, by default the present, unless it says when it was."""
     meta = exception.metadata
     if meta.creation_timestamp is None:
-        now = clock.format_time(datetime.now(UTC))
-        meta = msgspec.structs.replace(meta, creation_timestamp=now, uid=meta.uid or meta.name)
+        created = clock.format_time(now or datetime.now(UTC))
+        meta = msgspec.structs.replace(meta, creation_timestamp=created, uid=meta.uid or meta.name)
     return msgspec.structs.replace(exception, metadata=meta)
 
 

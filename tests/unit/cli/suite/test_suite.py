@@ -12,7 +12,16 @@ import yaml
 from typer.testing import Result
 
 from tests.stack.commandline import countersign
-from tests.stack.objects import cluster_policy, container, image_rule, pod, pod_spec, protected_audience, token
+from tests.stack.objects import (
+    cluster_policy,
+    container,
+    evidence_root,
+    image_rule,
+    pod,
+    pod_spec,
+    protected_audience,
+    token,
+)
 from tests.unit.cli.test_policy import public_key
 
 DIGEST = "sha256:" + "ab" * 32
@@ -219,6 +228,80 @@ def test_an_identity_counts_under_its_root_at_the_time_of_the_case(folder: Path)
     )
     result = run(folder)
     assert result.exit_code == 0, result.output
+
+
+def test_a_root_that_only_the_cluster_has_fetched_counts_by_its_name(folder: Path) -> None:
+    who = {"issuer": GITHUB, "subject": WORKFLOW}
+    rule = image_rule([IMAGE])
+    rule["authorities"] = [{"name": "ci", "keyless": {"identities": [who], "evidenceRootRef": {"name": "corp"}}}]
+    root = evidence_root("corp", configMapRef={"name": "sigstore"})
+    policy = cluster_policy("baseline", namespaces={"team": "shop"}, images=[rule])
+    (folder / "policies" / "all.yaml").write_text(yaml.safe_dump_all([policy, root]))
+
+    def under(name: str) -> Case:
+        return {"images": [signed(signatures=[{"identity": who, "root": name, "at": "2026-03-01T00:00:00Z"}])]}
+
+    refused = {"verdict": "denied", "reasons": ["ImageUnsigned"]}
+    write(folder, case("corp", evidence=under("corp")), case("public", refused, evidence=under("public-good")))
+    result = run(folder)
+    assert result.exit_code == 0, result.output
+
+
+def test_an_exception_holds_until_its_second_of_the_cases_time(folder: Path) -> None:
+    waived = {
+        "apiVersion": "countersign.dev/v1alpha1",
+        "kind": "TrustException",
+        "metadata": {"name": "hotfix"},
+        "spec": {
+            "policyRefs": [{"kind": "ClusterTrustPolicy", "name": "baseline"}],
+            "match": {"namespaces": ["shop"]},
+            "waives": [{"check": "ImageUnsigned"}],
+            "owner": "me@example.com",
+            "reason": "tonight",
+            "expiresAt": "2026-03-08T00:00:00Z",
+        },
+    }
+    unsigned = {"images": [signed(signatures=[])]}
+    let_in = {"verdict": "admitted", "tokens": [], "withheld": ["ledger"], "warnings": ["hotfix"]}
+    write(
+        folder,
+        case("the last second", let_in, now="2026-03-07T23:59:59Z", objects=[waived], evidence=unsigned),
+        case("over", {"verdict": "denied"}, now="2026-03-08T00:00:00Z", objects=[waived], evidence=unsigned),
+    )
+    result = run(folder)
+    assert result.exit_code == 0, result.output
+
+
+def test_conditions_are_evaluated_on_a_recorded_predicate(folder: Path) -> None:
+    key = (folder / "release.pub").read_text()
+    rule = image_rule([IMAGE], keys=[key])
+    expression = 'predicate.packages.all(p, p.name != "log4j-core") && subject.digest.startsWith("sha256:ab")'
+    rule["attestations"] = [
+        {
+            "name": "sbom",
+            "predicateType": "https://spdx.dev/Document",
+            "authorities": ["release"],
+            "validations": [{"expression": expression, "message": "no log4j"}],
+        }
+    ]
+    policy = cluster_policy("baseline", namespaces={"team": "shop"}, images=[rule])
+    (folder / "policies" / "all.yaml").write_text(yaml.safe_dump(policy))
+
+    def attested(**more: Any) -> Case:
+        by = {"keyFile": "release.pub"}
+        return {"images": [signed(attestations=[{"predicateType": "https://spdx.dev/Document", "by": by, **more}])]}
+
+    bad = {"verdict": "denied", "message": "no log4j", "reasons": ["AttestationFailed"]}
+    write(
+        folder,
+        case("clean", evidence=attested(predicate={"packages": [{"name": "zlib"}]})),
+        case("log4j", bad, evidence=attested(predicate={"packages": [{"name": "log4j-core"}]})),
+        case("as recorded", evidence=attested(conditions=[{"expression": expression, "holds": True}])),
+        case("recorded for another condition", evidence=attested(conditions=[{"expression": "true", "holds": True}])),
+    )
+    result = run(folder, "-o", "json")
+    assert result.exit_code == 2, result.output
+    assert list(outcomes(result).values()) == ["passed", "passed", "passed", "error"]
 
 
 def test_a_member_that_is_unknown_is_refused_with_its_place(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from countersign.api import clock
 from countersign.cli.policy.suite.model import (
     RecordedAttestation,
@@ -14,6 +16,7 @@ from countersign.cli.policy.suite.model import (
 )
 from countersign.cli.policy.suite.reading import BadCase, Case, beside, parse_time
 from countersign.signatures.keys import BadPublicKey, parse_public_key
+from countersign.signatures.known_roots import NOT_FETCHED
 from countersign.signatures.statements import STATEMENT_V1
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import (
@@ -34,6 +37,7 @@ from countersign.trust.policies.policy import DEFAULT_ROOT, RootFacts
 
 _PROOFS: Final = {kind: proof for proof, kind in PROOF_KINDS.items()}
 _NO_ANCHOR: Final = "none"
+_RECORDED: Final = "recorded"
 
 
 def recorded(case: Case, needs: Sequence[EvidenceNeed]) -> dict[str, ImageFacts | Unverifiable]:
@@ -50,6 +54,17 @@ def recorded(case: Case, needs: Sequence[EvidenceNeed]) -> dict[str, ImageFacts 
         if record is not None:
             found[need.image] = _Reading(case, record, reference, need).facts()
     return found
+
+
+def with_roots_of_record(case: Case) -> Case:
+    """The case with evidence roots that only a cluster has fetched: records go by their names, not by their content."""
+    roots = {
+        name: RootFacts(f"{_RECORDED} {name}", frozenset({_RECORDED}))
+        if facts.problem == NOT_FETCHED.format(name)
+        else facts
+        for name, facts in case.snapshot.roots.items()
+    }
+    return case._replace(snapshot=msgspec.structs.replace(case.snapshot, roots=roots))
 
 
 def _ranked(case: Case) -> list[RecordedImage]:

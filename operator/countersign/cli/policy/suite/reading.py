@@ -105,10 +105,11 @@ def complete(file: CaseFile, case: PolicyTestCase) -> Case:
     plan = _planned(document, home)
     requester = case.requester or content.requester
     when = case.now or content.now
+    now = parse_time(when, "now") if when else None
     return Case(
         name=case.name,
         file=file,
-        snapshot=in_force(objects, home, content.system_namespace, file.files.root),
+        snapshot=in_force(objects, home, content.system_namespace, file.files.root, now=now),
         subject=Subject(
             pod=plan.pod,
             namespace=facts,
@@ -116,7 +117,7 @@ def complete(file: CaseFile, case: PolicyTestCase) -> Case:
             controller=plan.controller,
             controller_known=True,
         ),
-        now=parse_time(when, "now") if when else None,
+        now=now,
         evidence=_evidence(content.evidence, case.evidence),
         own_evidence=case.evidence is not None,
         expected=case.expect,

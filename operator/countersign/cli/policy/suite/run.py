@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Literal, NamedTuple
 
 from countersign.cli.image.registries import Registries
-from countersign.cli.policy.suite.evidence import recorded
+from countersign.cli.policy.suite.evidence import recorded, with_roots_of_record
 from countersign.cli.policy.suite.model import Expected, PolicyTestCase
 from countersign.cli.policy.suite.reading import BadCase, Case, CaseFile, complete
 from countersign.cli.verdicts.judging import Judged, evidence_by, judge_by, needs_of
@@ -56,6 +56,9 @@ def run(file: CaseFile, asked: PolicyTestCase, registries: Registries, *, live: 
     started = perf_counter()
     try:
         case = complete(file, asked)
+        live = live and not case.own_evidence
+        if not (live or case.evidence.registry == "live"):
+            case = with_roots_of_record(case)
         needs = needs_of(case.snapshot, case.subject)
         evidence = _evidence(case, needs, registries, live=live)
         now = case.now or datetime.now(UTC)
@@ -68,7 +71,6 @@ def run(file: CaseFile, asked: PolicyTestCase, registries: Registries, *, live: 
 
 
 def _evidence(case: Case, needs: Sequence[EvidenceNeed], registries: Registries, *, live: bool) -> Evidence:
-    live = live and not case.own_evidence
     known: dict[str, ImageFacts | Unverifiable] = {} if live else recorded(case, needs)
     unknown = [need for need in needs if need.image not in known]
     if not unknown:
