@@ -16,6 +16,8 @@ class Basis(NamedTuple):
     """UIDs."""
     roots: tuple[str, ...] = ()
     """Hashes of the evidence roots that the policies name."""
+    exceptions: tuple[str, ...] = ()
+    """UIDs of those in force."""
 
 
 class Word(NamedTuple):

@@ -23,6 +23,7 @@ from countersign.controller.outlook import Basis, Outlook, Word
 from countersign.controller.receipts import remember
 from countersign.controller.world import PodRecord, World
 from countersign.trust.evidence.needs import evidence_needs
+from countersign.trust.orders.exceptions import in_force_until
 from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 from countersign.trust.policies.scope import governing
@@ -160,7 +161,7 @@ class Scanner:
             return
         if receipt is None and grant is None:
             return  # it has been seen, but not judged: its record is on the way, and wakes us
-        basis = _basis(snapshot, policies)
+        basis = _basis(snapshot, policies, self._clock())
         same = held is not None and held.basis == basis
         if same and held is not None and self._monotonic() < held.until:
             record.outlook = held._replace(snapshot=snapshot)
@@ -193,10 +194,11 @@ class Scanner:
         return True
 
 
-def _basis(snapshot: PolicySnapshot, policies: tuple[Policy, ...]) -> Basis:
+def _basis(snapshot: PolicySnapshot, policies: tuple[Policy, ...], now: datetime) -> Basis:
     named = {root for policy in policies for rule in compiled_policy(policy).rules for root in rule.asks(None).roots}
     return Basis(
         tuple((policy.ref.uid, policy.ref.generation) for policy in policies),
         tuple(order.metadata.uid for order in snapshot.revocations),
         tuple(sorted(snapshot.roots[root].hash for root in named if root in snapshot.roots)),
+        tuple(one.metadata.uid for one in snapshot.exceptions if in_force_until(one, now) is not None),
     )

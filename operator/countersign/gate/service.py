@@ -22,30 +22,21 @@ What it must be allowed to do, and no more:
 
 import asyncio
 import gc
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Never, Self
+from typing import Any, Final, Self
 
 import structlog
 from aiohttp import web
 
 from countersign.api import names
-from countersign.api.admission import Namespace
-from countersign.api.audience import ProtectedAudience
-from countersign.api.evidence_root import EvidenceRoot, without_metadata
-from countersign.api.exception import TrustException
-from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
-from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
-from countersign.api.revocation import Revocation
-from countersign.api.secret import Secret
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.owners import ControllerLinks
-from countersign.cluster.resource import NAMESPACES, PODS, SECRETS, Resource
-from countersign.cluster.watch import Reflector
+from countersign.cluster.resource import PODS
 from countersign.gate.app import GateApp
 from countersign.gate.evidence.examiner import WorkerExaminer
 from countersign.gate.evidence.metrics import EvidenceMetrics
@@ -58,16 +49,16 @@ from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
 from countersign.gate.outlooks import Outlooks
-from countersign.gate.own_secrets import OwnSecrets
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
 from countersign.gate.settings import GateSettings
-from countersign.gate.state import Caches, GateState
+from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects
 from countersign.gate.tallies import Tallies
 from countersign.gate.templates import TemplateAdviser
 from countersign.gate.tokens import TokenGuard
 from countersign.gate.validate import Validator
+from countersign.gate.watches import Watches
 from countersign.keys.calls import CallVerifier
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
@@ -78,7 +69,6 @@ from countersign.runtime.listener import listen
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
-from countersign.trust.policies.policy import NamespaceFacts, from_resource
 
 KEEP_ALIVE_SECONDS: Final = 120.0
 """Longer than the API server keeps an idle connection (90 s, Go's DefaultTransport.IdleConnTimeout): whoever closes
@@ -122,42 +112,10 @@ class Gate:
         self._client = ApiClient(load_config(settings.kubeconfig), user_agent="countersign-gate")
         reads = LiveReads(self._client)
 
-        clusters = Reflector(self._client, _resource(ClusterTrustPolicy), ClusterTrustPolicy, from_resource)
-        own = Reflector(self._client, _resource(TrustPolicy), TrustPolicy, from_resource)
-        audiences = Reflector(self._client, _resource(ProtectedAudience), ProtectedAudience, _same)
-        revocations = Reflector(self._client, _resource(Revocation), Revocation, _same)
-        exceptions = Reflector(self._client, _resource(TrustException), TrustException, _same)
-        pauses = Reflector(self._client, _resource(AdmissionPause), AdmissionPause, _same)
-        roots = Reflector(self._client, _resource(EvidenceRoot), EvidenceRoot, without_metadata)
-        namespaces = Reflector(self._client, NAMESPACES, Namespace, _namespace_facts)
-        certificate = _own_secret(self._client, settings.namespace, names.GATE_TLS_SECRET)
-        receipt_keys = _own_secret(self._client, settings.namespace, names.RECEIPT_KEYS_SECRET)
-        self._runs: list[Coroutine[Any, Any, Never]] = [
-            clusters.run(),
-            own.run(),
-            audiences.run(),
-            revocations.run(),
-            exceptions.run(),
-            pauses.run(),
-            roots.run(),
-            namespaces.run(),
-            certificate.run(),
-            receipt_keys.run(),
-        ]
-        self._secrets = OwnSecrets()
-        certificate.cache.on_change(self._secrets.on_certificate)
-        receipt_keys.cache.on_change(self._secrets.on_receipt_keys)
-        caches = Caches(
-            cluster_policies=clusters.cache,
-            policies=own.cache,
-            audiences=audiences.cache,
-            revocations=revocations.cache,
-            exceptions=exceptions.cache,
-            pauses=pauses.cache,
-            evidence_roots=roots.cache,
-            namespaces=namespaces.cache,
-        )
-        self._state = GateState(caches, reads.namespace, system_namespace=settings.namespace)
+        watches = Watches(self._client, settings.namespace)
+        self._runs = watches.runs()
+        self._secrets = watches.secrets
+        self._state = GateState(watches.caches, reads.namespace, system_namespace=settings.namespace)
 
         registry = new_registry()
         metrics = GateMetrics(registry)
@@ -288,32 +246,6 @@ class Gate:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _resource(
-    kind: type[
-        ClusterTrustPolicy
-        | TrustPolicy
-        | ProtectedAudience
-        | Revocation
-        | TrustException
-        | AdmissionPause
-        | EvidenceRoot
-    ],
-) -> Resource:
-    return Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
-
-
-def _own_secret(client: ApiClient, namespace: str, name: str) -> Reflector[Secret, Secret]:
-    return Reflector(client, SECRETS, Secret, _same, namespace=namespace, name=name)
-
-
-def _same(thing: Any) -> Any:
-    return thing
-
-
-def _namespace_facts(namespace: Namespace) -> NamespaceFacts:
-    return NamespaceFacts(namespace.metadata.name, namespace.metadata.labels)
 
 
 def _pem(files: Sequence[Path]) -> str:
