@@ -17,7 +17,7 @@ from tests.lab.registries import Registry
 from tests.lab.sigstore.issuer import GITHUB_ISSUER, Identity
 from tests.lab.sigstore.services import Sigstore
 from tests.stack.commandline import countersign
-from tests.stack.objects import cluster_policy, container, pod, pod_spec
+from tests.stack.objects import cluster_policy, container, image_rule, pod, pod_spec
 
 PROVENANCE = {
     "buildDefinition": {
@@ -44,18 +44,23 @@ def scan_key(lab: Lab) -> KeyPair:
     return lab.cosign.generate_key("cli-scanner")
 
 
+def release(
+    lab: Lab, registry: Registry, name: str, sigstore: Sigstore, workflow: Identity, scan_key: KeyPair
+) -> PushedImage:
+    """Signed and attested by a workflow, and scanned under a key."""
+    pushed = registry.repository(f"cli/{name}").push("v1", ImageSpec.distinct(f"cli-{name}"))
+    lab.cosign.sign_keyless(registry, pushed, workflow, sigstore)
+    lab.cosign.attest_keyless(registry, pushed, workflow, sigstore, predicate=PROVENANCE)
+    scan = {"scanner": {"result": {"Results": []}}}
+    lab.cosign.attest(registry, pushed, scan_key, predicate=scan, predicate_type="vuln")
+    return pushed
+
+
 @pytest.fixture(scope="module")
 def image(
     lab: Lab, referrers_registry: Registry, sigstore: Sigstore, workflow: Identity, scan_key: KeyPair
 ) -> PushedImage:
-    """Signed and attested by a workflow, and scanned under a key."""
-    pushed = referrers_registry.repository("cli/keyless").push("v1", ImageSpec.distinct("cli-keyless"))
-    lab.cosign.sign_keyless(referrers_registry, pushed, workflow, sigstore)
-    lab.cosign.attest_keyless(referrers_registry, pushed, workflow, sigstore, predicate=PROVENANCE)
-    lab.cosign.attest(
-        referrers_registry, pushed, scan_key, predicate={"scanner": {"result": {"Results": []}}}, predicate_type="vuln"
-    )
-    return pushed
+    return release(lab, referrers_registry, "keyless", sigstore, workflow, scan_key)
 
 
 def reach(lab: Lab) -> list[str]:
@@ -171,9 +176,78 @@ def test_a_signature_repository_is_looked_at_instead(
     assert result.exit_code == 0, result.output
 
 
-def first_policy(lab: Lab, image: PushedImage, *args: str) -> list[Any]:
-    result = countersign("policy", "init", image.by_tag, *reach(lab), *args, DOCKER_CONFIG="/nowhere")
+def test_platforms_count_where_they_are_asked_for(lab: Lab, referrers_registry: Registry, scan_key: KeyPair) -> None:
+    specs = {"amd64": ImageSpec.distinct("cli-amd64"), "arm64": ImageSpec.distinct("cli-arm64")}
+    repository = referrers_registry.repository("cli/platforms")
+    index = repository.push_index("v1", specs)
+    manifests = json.loads(repository.get_manifest(index.digest))["manifests"]
+    key = f"--key={scan_key.public}"
+    lab.cosign.sign(referrers_registry, f"{index.repository}@{manifests[0]['digest']}", scan_key)
+    assert verify(lab, index.by_tag, key, "--platforms").exit_code == 1
+    lab.cosign.sign(referrers_registry, f"{index.repository}@{manifests[1]['digest']}", scan_key)
+    assert verify(lab, index.by_tag, key).exit_code == 1
+    result = verify(lab, index.by_tag, key, "--platforms")
     assert result.exit_code == 0, result.output
+    on = {one["on"] for one in told(result)["found"] if one["counts"]}
+    assert on == {one["digest"] for one in manifests}
+
+
+@pytest.mark.parametrize("proof", ["TransparencyLog", "Timestamp", "SCT"])
+def test_proofs_that_are_required_are_brought(
+    lab: Lab, image: PushedImage, sigstore: Sigstore, workflow: Identity, proof: str
+) -> None:
+    assert verify(lab, image.by_tag, *by(workflow, sigstore), f"--require={proof}").exit_code == 0
+
+
+def test_a_proof_that_is_required_and_missing_is_named(
+    lab: Lab, image: PushedImage, sigstore: Sigstore, scan_key: KeyPair
+) -> None:
+    key = [f"--key={scan_key.public}", f"--evidence-root={sigstore.trusted_root}", "--attestation=vuln"]
+    assert verify(lab, image.by_tag, *key).exit_code == 0
+    result = verify(lab, image.by_tag, *key, "--require=TransparencyLog")
+    assert result.exit_code == 1, result.output
+    whys = {one["why"] for one in told(result)["found"] if one["type"].endswith("/vuln/v1")}
+    assert whys == {"not for cli-scanner: a proof that is required is missing"}
+
+
+def policies(folder: Path, *objects: dict[str, Any]) -> str:
+    path = folder / "policies.yaml"
+    path.write_text(yaml.safe_dump_all(objects))
+    return f"--policy={path}"
+
+
+def test_every_rule_of_the_policies_must_hold(lab: Lab, image: PushedImage, scan_key: KeyPair, tmp_path: Path) -> None:
+    listed = image_rule([image.repository], digests=[image.digest], name="listed")
+    signed = image_rule([image.repository], keys=[scan_key.public_pem], name="signed")
+    one = cluster_policy("one", namespaces={"team": "shop"}, images=[listed])
+    both = cluster_policy("both", namespaces={"team": "shop"}, images=[listed, signed])
+    assert verify(lab, image.by_digest, policies(tmp_path, one)).exit_code == 0
+    result = verify(lab, image.by_tag, policies(tmp_path, one, both))
+    assert result.exit_code == 1, result.output
+    assert {each["policy"]: each["holds"] for each in told(result)["policies"]} == {
+        "ClusterTrustPolicy one": True,
+        "ClusterTrustPolicy both": False,
+    }
+    strange = cluster_policy("strange", namespaces={}, images=[image_rule(["r.example.com/x"], digests=[image.digest])])
+    assert verify(lab, image.by_tag, policies(tmp_path, strange)).exit_code == 2
+
+
+def test_a_digest_that_is_revoked_is_verified_by_nothing(lab: Lab, image: PushedImage, tmp_path: Path) -> None:
+    policy = cluster_policy("p", namespaces={}, images=[image_rule([image.repository], digests=[image.digest])])
+    revocation = {
+        "apiVersion": "countersign.dev/v1alpha1",
+        "kind": "Revocation",
+        "metadata": {"name": "gone", "namespace": "countersign-system"},
+        "spec": {"target": {"digest": image.digest}, "reason": "spoilt"},
+    }
+    result = verify(lab, image.by_tag, policies(tmp_path, policy, revocation))
+    assert result.exit_code == 1, result.output
+    assert told(result)["policies"][0]["reasons"] == ["ImageRevoked"]
+
+
+def first_policy(lab: Lab, image: PushedImage, *args: str, code: int = 0) -> list[Any]:
+    result = countersign("policy", "init", image.by_tag, *reach(lab), *args, DOCKER_CONFIG="/nowhere")
+    assert result.exit_code == code, result.output
     return list(yaml.safe_load_all(result.stdout))
 
 
@@ -199,6 +273,24 @@ def test_a_first_policy_names_the_identities_and_attestations_that_are_found_and
     file.write_text(yaml.safe_dump_all([root, policy]))
     result = verify(lab, image.by_tag, f"--policy={file}")
     assert result.exit_code == 0, result.output
+
+
+def test_who_only_attests_becomes_an_attestor(
+    lab: Lab, referrers_registry: Registry, sigstore: Sigstore, workflow: Identity, scan_key: KeyPair
+) -> None:
+    image = release(lab, referrers_registry, "attested", sigstore, workflow, scan_key)
+    assert first_policy(lab, image, f"--key={scan_key.public}", code=1) == []
+    key = lab.cosign.generate_key("cli-both")
+    lab.cosign.sign(referrers_registry, image, key)
+    keys = [f"--key={one.public}" for one in (scan_key, key)]
+    _, policy = first_policy(lab, image, f"--evidence-root={sigstore.trusted_root}", *keys)
+    (rule,) = policy["spec"]["images"]
+    assert {one["name"] for one in rule["authorities"]} == {"github", "cli-both"}
+    assert [one["name"] for one in rule["attestors"]] == ["cli-scanner"]
+    assert {one["name"]: one["authorities"] for one in rule["attestations"]} == {
+        "vulnerabilities": ["cli-scanner"],
+        "provenance": ["github"],
+    }
 
 
 def test_a_release_at_a_tag_gives_a_pattern_for_the_tags_to_come(

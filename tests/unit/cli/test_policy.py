@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from countersign.api.evidence_root import EvidenceRootSpec, source_of
 from countersign.api.policy import ClusterTrustPolicy
-from countersign.cli.files.manifests import snapshot
+from countersign.cli.files.manifests import documents, snapshot
 from countersign.cli.files.schema_check import problems
 from countersign.cli.image.inputs import KeyFile
 from countersign.cli.image.naming import dns_label
@@ -315,3 +315,10 @@ def test_an_evidence_root_that_the_cluster_would_refuse_is_refused(tmp_path: Pat
     result = try_on(tmp_path, [listed(), wrong], pod("api", "shop", pod_spec(container(PINNED))))
     assert result.exit_code == 2
     assert "spec.sigstore.trustedRoot" in result.output
+
+
+def test_times_in_files_are_texts_with_or_without_quotation_marks(tmp_path: Path) -> None:
+    path = tmp_path / "exception.yaml"
+    path.write_text("kind: TrustException\nspec: {expiresAt: 2026-05-01T00:00:00Z, day: 2026-05-01}\n")
+    (document,) = documents(path)
+    assert document.content["spec"] == {"expiresAt": "2026-05-01T00:00:00Z", "day": "2026-05-01"}
