@@ -51,7 +51,7 @@ def release(
     pushed = registry.repository(f"cli/{name}").push("v1", ImageSpec.distinct(f"cli-{name}"))
     lab.cosign.sign_keyless(registry, pushed, workflow, sigstore)
     lab.cosign.attest_keyless(registry, pushed, workflow, sigstore, predicate=PROVENANCE)
-    scan = {"scanner": {"result": {"Results": []}}}
+    scan: dict[str, Any] = {"scanner": {"result": {"Results": []}}}
     lab.cosign.attest(registry, pushed, scan_key, predicate=scan, predicate_type="vuln")
     return pushed
 
