@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -287,10 +288,41 @@ def test_who_only_attests_becomes_an_attestor(
     (rule,) = policy["spec"]["images"]
     assert {one["name"] for one in rule["authorities"]} == {"github", "cli-both"}
     assert [one["name"] for one in rule["attestors"]] == ["cli-scanner"]
+    assert "evidenceRootRef" not in rule["attestors"][0]["key"]
     assert {one["name"]: one["authorities"] for one in rule["attestations"]} == {
         "vulnerabilities": ["cli-scanner"],
         "provenance": ["github"],
     }
+
+
+def test_the_conditions_that_a_first_policy_proposes_hold_once_they_are_uncommented(
+    lab: Lab,
+    referrers_registry: Registry,
+    sigstore: Sigstore,
+    workflow: Identity,
+    scan_key: KeyPair,
+    tmp_path: Path,
+) -> None:
+    image = release(lab, referrers_registry, "conditions", sigstore, workflow, scan_key)
+    lab.cosign.sign(referrers_registry, image, scan_key, sigstore=sigstore)
+    args = (f"--key={scan_key.public}", f"--evidence-root={sigstore.trusted_root}")
+    result = countersign("policy", "init", image.by_tag, *reach(lab), *args, DOCKER_CONFIG="/nowhere")
+    assert result.exit_code == 0, result.output
+    lines = [
+        line.replace("# ", "", 1) if re.match(r" +# (validations:|  - expression:|    message:)", line) else line
+        for line in result.stdout.splitlines()
+    ]
+    file = tmp_path / "policy.yaml"
+    file.write_text("\n".join(lines))
+    (rule,) = list(yaml.safe_load_all(file.read_text()))[1]["spec"]["images"]
+    (key,) = [one["key"] for one in rule["authorities"] if "key" in one]
+    assert key["evidenceRootRef"] == {"name": "trusted-root"}
+    assert {one["name"]: len(one["validations"]) for one in rule["attestations"]} == {
+        "provenance": 1,
+        "vulnerabilities": 1,
+    }
+    verified = verify(lab, image.by_tag, f"--policy={file}")
+    assert verified.exit_code == 0, verified.output
 
 
 def test_a_release_at_a_tag_gives_a_pattern_for_the_tags_to_come(

@@ -15,12 +15,15 @@ from countersign.api.evidence_root import EvidenceRootSpec, source_of
 from countersign.api.policy import ClusterTrustPolicy
 from countersign.cli.files.manifests import documents, snapshot
 from countersign.cli.files.schema_check import problems
+from countersign.cli.image.demands import PREDICATE_TYPES
 from countersign.cli.image.inputs import KeyFile
 from countersign.cli.image.naming import dns_label
 from countersign.cli.policy.first_policy import first_policy
-from countersign.cli.policy.first_signers import Found, signers_of
+from countersign.cli.policy.first_signers import Attested, Found, attestation_lines, signers_of
+from countersign.signatures.cel import compiled
 from countersign.signatures.keys import parse_public_key
 from countersign.signatures.roots import public_good_root
+from countersign.trust.evidence import conditions
 from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Vouch
 from tests.stack.commandline import countersign
 from tests.stack.objects import (
@@ -322,3 +325,13 @@ def test_times_in_files_are_texts_with_or_without_quotation_marks(tmp_path: Path
     path.write_text("kind: TrustException\nspec: {expiresAt: 2026-05-01T00:00:00Z, day: 2026-05-01}\n")
     (document,) = documents(path)
     assert document.content["spec"] == {"expiresAt": "2026-05-01T00:00:00Z", "day": "2026-05-01"}
+
+
+@pytest.mark.parametrize("predicate_type", [*PREDICATE_TYPES.values(), "https://example.com/review/v1"])
+def test_a_condition_that_is_proposed_may_stand_in_a_policy(predicate_type: str) -> None:
+    attested = Attested(predicate_type, ("ci",), {"result": True})
+    lines = [line.replace("# ", "", 1) for line in attestation_lines(attested, "one") if "604800" not in line]
+    (rule,) = yaml.safe_load("\n".join(lines))
+    (validation,) = rule["validations"]
+    assert conditions.problem(validation["expression"]) == ""
+    compiled(validation["expression"])

@@ -97,7 +97,7 @@ def policy_of(demands: Demands, image: ImageReference, *, rooted: bool) -> Polic
         signature_repository=demands.signature_repository,
     )
     spec = ClusterTrustPolicySpec(owner="the command line", mode="Enforce", images=(rule,))
-    return Policy(ref=PolicyRef("ClusterTrustPolicy", "", "options", "options", 1), spec=spec, created="")
+    return Policy(ref=PolicyRef("ClusterTrustPolicy", "", "command-line", "command-line", 1), spec=spec, created="")
 
 
 def _identity(demands: Demands) -> KeylessIdentity | None:
@@ -133,7 +133,8 @@ def _extensions(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _attestations(demands: Demands, names: tuple[str, ...]) -> tuple[AttestationRule, ...]:
-    types = tuple(dict.fromkeys(PREDICATE_TYPES.get(one, one) for one in demands.attestations))
+    taken: set[str] = set()
+    types = {PREDICATE_TYPES.get(one, one): dns_label(one.partition("://")[2] or one) for one in demands.attestations}
     if demands.validations and len(types) != 1:
         fail("--validate goes with exactly one --attestation")
     for expression in demands.validations:
@@ -141,6 +142,6 @@ def _attestations(demands: Demands, names: tuple[str, ...]) -> tuple[Attestation
             fail(f"--validate {expression!r}: {problem}")
     validations = tuple(Validation(expression=one) for one in demands.validations)
     return tuple(
-        AttestationRule(name=f"attestation-{number}", predicate_type=type_, authorities=names, validations=validations)
-        for number, type_ in enumerate(types, start=1)
+        AttestationRule(name=unused(name, taken), predicate_type=type_, authorities=names, validations=validations)
+        for type_, name in types.items()
     )

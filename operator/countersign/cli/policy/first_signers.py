@@ -11,6 +11,7 @@ from countersign.cli.image.inputs import KeyFile
 from countersign.cli.image.naming import dns_label, unused
 from countersign.cli.image.search import Seen
 from countersign.trust.evidence.facts import Identity, ImageFacts, Vouch
+from countersign.trust.policies.policy import DEFAULT_ROOT
 
 GITHUB: Final = "https://token.actions.githubusercontent.com"
 _PINNED: Final = ("sourceRepositoryURI", "sourceRepositoryOwnerIdentifier", "runnerEnvironment")
@@ -116,7 +117,8 @@ def _signer(vouch: Vouch, keys: Sequence[KeyFile], root: str, taken: set[str]) -
         return Signer(name, tuple(_identity_lines(identity, root)))
     key = next(one for one in keys if one.key.fingerprint == vouch.key_fingerprint)
     name = unused(dns_label(key.path.stem), taken)
-    lines = ["key:", "  pem:", f"    # {key.key.description}, {key.key.fingerprint}", "    - |"]
+    believed = [f"  evidenceRootRef: {{name: {quoted(root or DEFAULT_ROOT)}}}"] if vouch.proof is not None else []
+    lines = ["key:", *believed, "  pem:", f"    # {key.key.description}, {key.key.fingerprint}", "    - |"]
     return Signer(name, (*lines, *(f"      {line}" for line in key.pem.splitlines())))
 
 
@@ -175,7 +177,8 @@ def _condition(attested: Attested) -> tuple[str, str]:
         return 'predicate.components.all(c, c.name != "log4j-core")', "log4j-core is not allowed"
     if kind == "https://openvex.dev/ns":
         return 'predicate.statements.all(s, s.status != "affected")', "an affected component: see its VEX statement"
-    return f"has(predicate.{next(iter(predicate), 'member')})", "what is wrong, and the way out"
+    member = next((name for name in predicate if name.isidentifier()), "member")
+    return f"has(predicate.{member})", "what is wrong, and the way out"
 
 
 def _at(value: object, *names: str) -> object:
