@@ -14,7 +14,7 @@ dev: $(VENV)/.installed ## Install the Python packages into .venv
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -64,6 +64,7 @@ generate: dev ## Write the CRDs, manifests/ and the pages of commands and values
 	$(BIN)/python -m tests.render manifests
 	$(BIN)/python -m tests.commands docs/commands.md
 	$(BIN)/python -m tests.values docs/values.md
+	$(BIN)/python -m countersign.cli.policy.suite.schema docs/policy-tests.schema.json
 
 requirements: dev ## Pin the Python packages anew
 	cd requirements && for f in image run dev gotoolchain; do \

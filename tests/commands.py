@@ -49,13 +49,17 @@ these and `adopt` in full. `countersign-exceptions`, bound to nobody either, all
 
 `image` and `policy` ask registries with the credentials of docker's configuration and its credential helpers, by the
 same client and the same limits as the gate: loopback, link-local and metadata addresses need `--allow-address-range`,
-plain HTTP `--insecure-registry`.
+plain HTTP `--insecure-registry`. These options may stand in variables, as for a pipeline.
+
+Signatures that certificates made are held against the public-good Sigstore's root, which the program brings, or the
+`trusted_root.json` that `--evidence-root` names. No service of Sigstore is asked. [cookbook](cookbook/README.md) has
+both, step by step.
 
 ## From an image to a policy
 
 ```
 countersign image verify registry.example.com/shop/api:v1 --key cosign.pub
-countersign policy init registry.example.com/shop/api:v1 --key cosign.pub --namespace-label team=shop > policy.yaml
+countersign policy init registry.example.com/shop/api:v1 --namespace-label team=shop > policy.yaml
 countersign policy test policy.yaml --pod deployment.yaml -n shop --namespace-labels team=shop
 kubectl apply -f policy.yaml
 countersign explain deploy api -n shop
@@ -64,8 +68,9 @@ countersign explain deploy api -n shop
 Before a policy enforces: `policy plan` says what a change would do to the pods that run, `policy findings` whom a
 policy would refuse. docs/rollout.md has the way from Audit to Enforce.
 
-`policy test` checks the files against the schema of the CRDs, all but its CEL rules: `kubectl apply --dry-run=server`
-checks those, too.
+`policy init` writes down who it finds to have signed, and what is attested by whom. `policy test` checks the files
+against the schema of the CRDs, all but its CEL rules: `kubectl apply --dry-run=server` checks those, too. It also runs
+whole suites of cases: [policy-tests.md](policy-tests.md).
 
 ## Why is this token not accepted?
 
@@ -113,7 +118,8 @@ def _section(path: tuple[str, ...], command: Any) -> Iterator[str]:
     yield f"`{' '.join(('countersign', *path, *map(_metavar, arguments)))}`\n"
     yield "| option | meaning |\n|---|---|"
     for one in (*arguments, *options):
-        yield f"| {_names(one)} | {_cell(one.help)} |"
+        variable = f" Variable: `{one.envvar}`." if getattr(one, "envvar", None) else ""
+        yield f"| {_names(one)} | {_cell(one.help)}{variable} |"
     yield ""
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from countersign.api.admission import Namespace
-from countersign.cli import links
-from countersign.cli.kube import ApiError, Kube
+from countersign.cli.cluster import links
+from countersign.cli.cluster.kube import ApiError, Kube
 from tests.lab.lab import Lab
 from tests.lab.processes import free_port
 from tests.lab.programs import KUBERNETES_VERSION

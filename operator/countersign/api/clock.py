@@ -19,3 +19,8 @@ def format_time(moment: datetime) -> str:
 def format_micro(moment: datetime) -> str:
     """A metav1.MicroTime: microseconds, UTC, `Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_seconds(seconds: float) -> datetime:
+    """Seconds since the epoch as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -62,6 +62,11 @@ def crd(kind: type[CustomResource]) -> Schema:
     }
 
 
+def model_schema(model: type[msgspec.Struct]) -> Schema:
+    """The schema of any model, as it would stand in a CustomResourceDefinition. Raises ModelError."""
+    return _struct(model, model.__name__)
+
+
 def write(folder: Path) -> list[Path]:
     """Write one YAML file per kind into `folder`; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,6 +200,8 @@ def _list(kind: inspect.VarTupleType | inspect.ListType, path: str, extra: Schem
 
 
 def _map(kind: inspect.DictType, path: str) -> Schema:
+    if isinstance(kind.value_type, inspect.AnyType):
+        return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     if kind.max_length is None:
         raise ModelError(f"{path} is a map without a bound: give it max_length")
     return {

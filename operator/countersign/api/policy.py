@@ -353,7 +353,7 @@ class _PolicySpec(Model, frozen=True, kw_only=True):
     stale_evidence_seconds: Annotated[
         int,
         doc(
-            "While a registry cannot answer, what was verified of a digest before counts for so many seconds more. "
+            "While a registry cannot answer, what was verified before counts until it is so many seconds old. "
             "Such an admission carries a warning. 0: never.",
             ge=0,
             le=86400,

@@ -24,18 +24,18 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "image": Command("countersign.cli.image"),
-    "policy": Command("countersign.cli.policy"),
-    "explain": Command("countersign.cli.explain", "explain"),
-    "grants": Command("countersign.cli.grants", "grants"),
-    "token": Command("countersign.cli.token"),
-    "revoke": Command("countersign.cli.revoke", "revoke"),
-    "exception": Command("countersign.cli.exception"),
-    "receipt-key": Command("countersign.cli.receipt_key"),
-    "pause": Command("countersign.cli.pause", "pause"),
-    "resume": Command("countersign.cli.pause", "resume"),
-    "adopt": Command("countersign.cli.adopt", "adopt"),
-    "doctor": Command("countersign.cli.doctor", "doctor"),
+    "image": Command("countersign.cli.image.command"),
+    "policy": Command("countersign.cli.policy.command"),
+    "explain": Command("countersign.cli.pods.explain", "explain"),
+    "grants": Command("countersign.cli.pods.grants", "grants"),
+    "token": Command("countersign.cli.tokens.check"),
+    "revoke": Command("countersign.cli.orders.revoke", "revoke"),
+    "exception": Command("countersign.cli.orders.exception"),
+    "receipt-key": Command("countersign.cli.orders.receipt_key"),
+    "pause": Command("countersign.cli.orders.pause", "pause"),
+    "resume": Command("countersign.cli.orders.pause", "resume"),
+    "adopt": Command("countersign.cli.pods.adopt", "adopt"),
+    "doctor": Command("countersign.cli.diagnosis.doctor", "doctor"),
 }
 
 _HELP = "Workload identity that rests on evidence about this very pod."

@@ -6,6 +6,8 @@ Each content is read once, and only when somebody asks: a cluster whose policies
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
+
 from countersign.api.evidence_root import MAX_CONTENT_CHARACTERS, EvidenceRoot, content_of
 from countersign.trust.policies.policy import DEFAULT_ROOT, PolicySnapshot, RootFacts
 
@@ -62,12 +64,19 @@ class KnownRoots(Mapping[str, RootFacts]):
         return RootContent(known.facts.hash, known.content)
 
     def replaced(self, resources: Iterable[EvidenceRoot]) -> "KnownRoots":
-        """These roots as they would be with others applied."""
-        changed = {one.metadata.name: one for one in resources}
+        """These roots with others applied; what was fetched for one counts on under the same source."""
+        changed = {one.metadata.name: self._with_fetched(one) for one in resources}
         if not changed:
             return self
         unreadable = self._unreadable - changed.keys()
         return KnownRoots({**self._resources, **changed}.values(), unreadable=unreadable)
+
+    def _with_fetched(self, resource: EvidenceRoot) -> EvidenceRoot:
+        """The resource of a file, which has no status, with that of the cluster's own."""
+        held = self._resources.get(resource.metadata.name)
+        if held is None or resource.status.trusted_root:
+            return resource
+        return msgspec.structs.replace(resource, status=held.status)
 
     def known(self, name: str) -> Known | None:
         """The root of that name; None if there is none."""

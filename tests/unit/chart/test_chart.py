@@ -12,7 +12,7 @@ import yaml
 from countersign.api import names
 from countersign.api.evidence_root import EvidenceRootSpec
 from countersign.api.objects import KINDS
-from countersign.cli import doctor
+from countersign.cli.diagnosis import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
 from countersign.signatures.tuf_mirror import PUBLIC_GOOD_MIRROR
 from countersign.trust.policies.policy import DEFAULT_ROOT

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from countersign.cli.kube import ApiError, Kube
+from countersign.cli.cluster.kube import ApiError, Kube
 
 
 class FakeCluster(Kube):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from countersign.cli import docker_config
+from countersign.cli.image import docker_config
 from countersign.registry.credentials import Credential, Keyring, parse_docker_config
 
 ANSWER = """printf '{"ServerURL": "%s", "Username": "%s", "Secret": "s"}' "$server" "$server\""""
@@ -87,6 +87,15 @@ def test_a_helper_that_cannot_be_used_is_told(
 def test_a_helper_that_is_not_there_is_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lookup(config(tmp_path, {"credsStore": name}), "r.example.com/x") == ()
     assert "no credentials for r.example.com" in capsys.readouterr().err
+
+
+def test_a_helper_that_hangs_is_ended_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(docker_config, "HELPER_SECONDS", 0.2)
+    helper(tmp_path, "test", "exec sleep 600", monkeypatch)
+    assert lookup(config(tmp_path, {"credsStore": "test"}), "r.example.com/x") == ()
+    assert "timed out" in capsys.readouterr().err
 
 
 def test_without_a_configuration_registries_are_asked_anonymously(

@@ -19,10 +19,10 @@ from countersign.api.exception import TrustExceptionStatus
 from countersign.api.meta import Condition
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.objects import KINDS
+from countersign.cli.cluster.kube import ApiError
 from countersign.cli.diagnosis import api_server, evidence_roots, exceptions, grants, policies, services
 from countersign.cli.diagnosis.check import Check
-from countersign.cli.doctor import CHECKS, examine
-from countersign.cli.kube import ApiError
+from countersign.cli.diagnosis.doctor import CHECKS, examine
 from countersign.cli.main import application
 from countersign.keys.authority import AUTHORITY_LIFETIME, new_authority
 from tests.unit.cli.fake_cluster import FakeCluster

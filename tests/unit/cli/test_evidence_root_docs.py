@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from countersign.api.evidence_root import EvidenceRoot
-from countersign.cli.schema_check import problems
+from countersign.cli.files.schema_check import problems
 from countersign.signatures.tuf_mirror import Trouble
 
 PAGE = (Path(__file__).parents[3] / "docs" / "evidence-roots.md").read_text()

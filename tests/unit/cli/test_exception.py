@@ -10,10 +10,10 @@ import yaml
 from typer.testing import CliRunner
 
 from countersign.api.exception import TrustException
-from countersign.cli import exception as command
-from countersign.cli.kube import ApiError
+from countersign.cli.cluster.kube import ApiError
+from countersign.cli.files.schema_check import problems
 from countersign.cli.main import application
-from countersign.cli.schema_check import problems
+from countersign.cli.orders import exception as command
 from tests.unit.cli.fake_cluster import FakeCluster
 from tests.unit.trust.build import exception
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from countersign.api.admission import Namespace
-from countersign.cli.kube import ApiError, Kube, connected, ended_by
+from countersign.cli.cluster.kube import ApiError, Kube, connected, ended_by
 
 
 class Paged(Kube):

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from countersign.cli.exits import printable
-from countersign.cli.output import Format, print_fields, print_rows
+from countersign.cli.terminal.exits import printable
+from countersign.cli.terminal.output import Format, print_fields, print_rows
 
 ROWS = [{"name": "[red]a[/]", "many": ["x", "y"], "none": None, "more": 1}]
 

@@ -13,13 +13,18 @@ from typer.testing import Result
 
 from countersign.api.evidence_root import EvidenceRootSpec, source_of
 from countersign.api.policy import ClusterTrustPolicy
-from countersign.cli.first_policy import dns_label, first_policy
-from countersign.cli.image import KeyFile
-from countersign.cli.manifests import snapshot
-from countersign.cli.schema_check import problems
+from countersign.cli.files.manifests import documents, snapshot
+from countersign.cli.files.schema_check import problems
+from countersign.cli.image.demands import PREDICATE_TYPES
+from countersign.cli.image.inputs import KeyFile
+from countersign.cli.image.naming import dns_label
+from countersign.cli.policy.first_policy import first_policy
+from countersign.cli.policy.first_signers import Attested, Found, attestation_lines, signers_of
+from countersign.signatures.cel import compiled
 from countersign.signatures.keys import parse_public_key
 from countersign.signatures.roots import public_good_root
-from countersign.trust.evidence.facts import ImageFacts, PlatformConfig
+from countersign.trust.evidence import conditions
+from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Vouch
 from tests.stack.commandline import countersign
 from tests.stack.objects import (
     cluster_policy,
@@ -259,7 +264,7 @@ def key_file(name: str) -> KeyFile:
 
 
 def test_a_first_policy_lists_the_digest_where_no_key_is_given() -> None:
-    text = first_policy(facts((("/app",), ())), [], name=None, labels={}, owner="me@example.com")
+    text = first_policy(facts((("/app",), ())), Found((), (), ()), name=None, labels={}, owner="me@example.com")
     policy = yaml.safe_load(text)
     assert problems(ClusterTrustPolicy, policy) == ()
     assert policy["metadata"]["name"] == "api"
@@ -270,7 +275,10 @@ def test_a_first_policy_lists_the_digest_where_no_key_is_given() -> None:
 
 def test_a_first_policy_names_the_keys_that_vouch() -> None:
     one, other = key_file("keys/cosign.pub"), key_file("old/cosign.pub")
-    text = first_policy(facts(((), ("/app",))), [one, other], name="base", labels={"team": "x.y"}, owner='a "b"')
+    found = facts(((), ("/app",)))
+    vouches = tuple(Vouch(each.key.fingerprint, "bundle", "") for each in (one, other))
+    signers = signers_of(msgspec.structs.replace(found, vouches=vouches), (), [one, other], "")
+    text = first_policy(found, signers, name="base", labels={"team": "x.y"}, owner='a "b"')
     policy = yaml.safe_load(text)
     assert problems(ClusterTrustPolicy, policy) == ()
     authorities = policy["spec"]["images"][0]["authorities"]
@@ -310,3 +318,20 @@ def test_an_evidence_root_that_the_cluster_would_refuse_is_refused(tmp_path: Pat
     result = try_on(tmp_path, [listed(), wrong], pod("api", "shop", pod_spec(container(PINNED))))
     assert result.exit_code == 2
     assert "spec.sigstore.trustedRoot" in result.output
+
+
+def test_times_in_files_are_texts_with_or_without_quotation_marks(tmp_path: Path) -> None:
+    path = tmp_path / "exception.yaml"
+    path.write_text("kind: TrustException\nspec: {expiresAt: 2026-05-01T00:00:00Z, day: 2026-05-01}\n")
+    (document,) = documents(path)
+    assert document.content["spec"] == {"expiresAt": "2026-05-01T00:00:00Z", "day": "2026-05-01"}
+
+
+@pytest.mark.parametrize("predicate_type", [*PREDICATE_TYPES.values(), "https://example.com/review/v1"])
+def test_a_condition_that_is_proposed_may_stand_in_a_policy(predicate_type: str) -> None:
+    attested = Attested(predicate_type, ("ci",), {"result": True})
+    lines = [line.replace("# ", "", 1) for line in attestation_lines(attested, "one") if "604800" not in line]
+    (rule,) = yaml.safe_load("\n".join(lines))
+    (validation,) = rule["validations"]
+    assert conditions.problem(validation["expression"]) == ""
+    compiled(validation["expression"])

@@ -9,8 +9,8 @@ import typer
 from countersign.api.audience import ProtectedAudience
 from countersign.api.meta import ObjectMeta
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec, TrustPolicy, TrustPolicySpec
-from countersign.cli.manifests import Declared
-from countersign.cli.proposal import propose
+from countersign.cli.files.manifests import Declared
+from countersign.cli.policy.proposal import propose
 from countersign.trust.policies.policy import Policy
 from tests.unit.trust.build import audience, cluster_policy, rule, snapshot, trust_policy
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
-from countersign.cli.schema_check import problems
+from countersign.cli.files.schema_check import problems
 from tests.stack.objects import cluster_policy, image_rule, token, trust_policy
 
 DIGEST = "sha256:" + "ab" * 32

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from countersign.cli.workloads import KINDS, find_kind, planned, user
+from countersign.cli.pods.workloads import KINDS, find_kind, planned, user
 from tests.stack.objects import container, deployment, job, pod, pod_spec
 
 SPEC = pod_spec(container("r.example.com/x"))

@@ -81,7 +81,7 @@ def test_its_age_is_that_of_the_most_silent_watch() -> None:
         setup.now += 10
         cache.touch()
     setup.now += 5
-    assert setup.state.age() == 65
+    assert setup.state.age() == 75
 
 
 def test_a_snapshot_is_made_once_for_many_changes_and_anew_after_each() -> None:

@@ -70,6 +70,16 @@ async def test_one_process_does_one_work_after_the_other(workers: Workers) -> No
     assert len({await run(workers, "pid") for _ in range(3)}) == 1
 
 
+async def test_a_large_service_keeps_its_worker() -> None:
+    ballast = bytes(bytearray(os.urandom(1) * (80 * MIB)))
+    workers = Workers(1, memory_bytes=150 * MIB)
+    try:
+        assert len({await run(workers, "pid") for _ in range(3)}) == 1
+    finally:
+        await workers.close()
+    assert len(ballast) == 80 * MIB
+
+
 async def test_no_process_is_started_before_there_is_work(workers: Workers) -> None:
     assert workers.pids == ()
 

@@ -137,3 +137,13 @@ def test_a_content_is_read_when_it_is_asked_for_and_once(monkeypatch: pytest.Mon
     gone = KnownRoots([], before=later)
     assert KnownRoots([evidence_root(trusted_root=CONTENT)], before=gone)["private"].hash
     assert read == [CONTENT, CONTENT], "what nobody has any more is not kept"
+
+
+def test_a_root_of_a_file_keeps_what_the_cluster_fetched_under_the_same_source() -> None:
+    held = KnownRoots([fetched(from_tuf())])
+    assert held.replaced([]) is held
+    assert held.replaced([from_tuf(refresh_seconds=300)])["private"] == held["private"]
+    assert held.replaced([from_tuf(root='{"another": 1}')])["private"].problem
+    edited = held.replaced([evidence_root(trusted_root=without_logs()), evidence_root("new", trusted_root=CONTENT)])
+    assert edited["private"].anchors < held["private"].anchors
+    assert edited["new"] == held["private"]

@@ -7,8 +7,8 @@ from typing import Final
 from countersign.api.clock import parse
 from countersign.api.evidence_root import EvidenceRoot
 from countersign.api.meta import condition
+from countersign.cli.cluster.paths import collection
 from countersign.cli.diagnosis.check import Check, Cluster, Result
-from countersign.cli.paths import collection
 
 SOON: Final = timedelta(days=30)
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from countersign.api.clock import format_time
 from countersign.api.exception import TrustException
 from countersign.api.meta import condition
+from countersign.cli.cluster.paths import collection
 from countersign.cli.diagnosis.check import Check, Cluster
-from countersign.cli.paths import collection
 from countersign.trust.orders.exceptions import in_force_until, warns_at
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from countersign.api.grant import WorkloadGrant
+from countersign.cli.cluster.paths import collection
 from countersign.cli.diagnosis.check import Check, Cluster
-from countersign.cli.paths import collection
 from countersign.grants.reasons import REMEDIES, Reason
 
 BAD_DAYS: Final[tuple[Reason, ...]] = ("ReceiptKeyRevoked", "NodeLost", "NodeReplaced", "EpochChanged")

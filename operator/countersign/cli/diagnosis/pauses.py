@@ -6,8 +6,8 @@ from typing import Final
 
 from countersign.api.names import CLOSED_ANNOTATION, WEBHOOK_CONFIGURATION
 from countersign.api.pause import AdmissionPause
+from countersign.cli.cluster.paths import collection
 from countersign.cli.diagnosis.check import Anything, Check, Cluster
-from countersign.cli.paths import collection
 from countersign.trust.orders.pause import in_force
 
 WEBHOOKS: Final = tuple(

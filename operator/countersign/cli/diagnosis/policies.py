@@ -8,8 +8,8 @@ from countersign.api.audience import ProtectedAudience
 from countersign.api.meta import Condition
 from countersign.api.names import EXEMPT_NAMESPACES
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
+from countersign.cli.cluster.paths import collection
 from countersign.cli.diagnosis.check import Check, Cluster
-from countersign.cli.paths import collection
 
 SHOWN: Final = 10
 """Names that are listed before the rest is counted."""

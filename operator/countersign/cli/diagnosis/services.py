@@ -17,9 +17,9 @@ from countersign.api.names import (
     VERIFIER_TLS_SECRET,
     WEBHOOK_CONFIGURATION,
 )
+from countersign.cli.cluster.kube import ApiError
 from countersign.cli.diagnosis.check import Anything, Check, Cluster
 from countersign.cli.diagnosis.policies import governed_namespaces
-from countersign.cli.kube import ApiError
 
 EXPIRY_WARNING: Final = timedelta(days=7)
 """Both CA and leaves are renewed long before (keys.authority, RENEW_AT)."""

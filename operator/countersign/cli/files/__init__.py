@@ -1,0 +1,1 @@
+"""YAML files that people wrote, read strictly: every problem names its place."""

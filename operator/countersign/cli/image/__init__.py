@@ -1,0 +1,1 @@
+"""Images seen from here: the registries, with the user's Docker credentials, and what is found there."""

@@ -1,0 +1,1 @@
+"""Orders that people give: Revocations, pauses, receipt keys withdrawn."""

@@ -1,0 +1,1 @@
+"""`countersign policy test FOLDER`: cases as a test suite for policies."""

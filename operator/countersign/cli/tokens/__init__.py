@@ -1,0 +1,1 @@
+"""Tokens: whether one is active, and why not."""
