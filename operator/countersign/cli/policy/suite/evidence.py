@@ -148,13 +148,16 @@ class _Reading:
         name = signed.root or (DEFAULT_ROOT if signed.identity is not None else "")
         if not name:
             return None
-        # Which certificates of the root it rested on is not written down, and a root changes: any of them will do.
+        # Which certificates of the root it rested on is not written down, and a root changes: any of them will do that
+        # is believed for that time.
         root = self._case.snapshot.roots.get(name) or RootFacts("", frozenset())
+        signed_at = int(parse_time(signed.at, f"{self._where}: {member}.at").timestamp()) if signed.at else None
+        believed = (one for one in sorted(root.anchors) if root.holds((one,), signed_at))
         return Proof(
             root=root.hash,
-            anchors=(min(root.anchors, default=_NO_ANCHOR),),
+            anchors=(next(believed, _NO_ANCHOR),),
             kinds=tuple(PROOF_KINDS[one] for one in signed.proofs),
-            signed_at=int(parse_time(signed.at, f"{self._where}: {member}.at").timestamp()) if signed.at else None,
+            signed_at=signed_at,
         )
 
     def _attestation(self, one: RecordedAttestation, digest: str) -> Attestation:
