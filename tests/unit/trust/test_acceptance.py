@@ -10,6 +10,7 @@ from countersign.api.audience import AllowedNamespaces
 from countersign.api.image_rule import Authority, ImageRule, KeyAuthority, KeylessIdentity
 from countersign.api.meta import LabelSelector, SelectorRequirement
 from countersign.api.policy import Binding, ServiceAccountBinding
+from countersign.trust.evidence import conditions
 from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.composition import accept
 from countersign.trust.policies.overlap import may_overlap
@@ -226,3 +227,21 @@ def test_of_two_declarations_of_an_audience_the_younger_is_conflicted() -> None:
 def test_reserved_audiences_are_not_accepted() -> None:
     (judged,) = accept(snapshot(audiences=[audience("x.countersign.dev")])).audiences
     assert judged.accepted_reason == "Reserved"
+
+
+def test_a_policy_is_read_once_however_often_others_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A namespace's own may hold a thousand conditions, a millisecond each, and all are judged at each change of one."""
+    read: list[str] = []
+    problem = conditions.problem
+
+    def noted(expression: str) -> str:
+        read.append(expression)
+        return problem(expression)
+
+    monkeypatch.setattr(conditions, "problem", noted)
+    mine = trust_policy(
+        "own", images=(rule_by(keyed("scanner"), attestations=(wants(conditions=("true", "1 == 1")),)),)
+    )
+    for number in range(3):
+        assert reasons(snapshot(mine, giving(f"p{number}")))["own"] == "Accepted"
+    assert read == ["true", "1 == 1"]

@@ -149,6 +149,7 @@ class CompiledPolicy:
         "denied_env_prefixes",
         "expressions",
         "globs",
+        "invalid",
         "policy",
         "ref",
         "rules",
@@ -171,6 +172,8 @@ class CompiledPolicy:
             for identity in signer.identities
         )
         """Of them, too."""
+        self.invalid: str | None = None
+        """What `composition` has found wrong with it by itself; None: nobody has asked yet."""
         self.seen: dict[str, tuple[CompiledRule, ...]] = {}
         self.tokens: Final = tuple(CompiledToken(token) for token in policy.spec.tokens)
         # A TrustPolicy speaks of its own namespace only, whatever it writes there.

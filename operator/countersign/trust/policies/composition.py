@@ -192,7 +192,9 @@ def _conflicts(index: CompiledSnapshot) -> dict[PolicyRef, str]:
 def _judge_policy(
     index: CompiledSnapshot, policy: CompiledPolicy, conflict: str, namespaces: Mapping[str, NamespaceFacts]
 ) -> PolicyJudgement:
-    invalid = _invalid(policy)
+    if policy.invalid is None:
+        policy.invalid = _invalid(policy)  # It may hold thousands of expressions, and others change all the time.
+    invalid = policy.invalid
     reason: Literal["Accepted", "Conflicted", "Invalid"] = (
         "Invalid" if invalid else "Conflicted" if conflict else "Accepted"
     )
