@@ -230,7 +230,7 @@ def test_reserved_audiences_are_not_accepted() -> None:
 
 
 def test_a_policy_is_read_once_however_often_others_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A namespace's own may hold a thousand conditions, a millisecond each, and all are judged at each change of one."""
+    """A namespace's own may hold a thousand conditions, a millisecond each, and all are asked about at each change."""
     read: list[str] = []
     problem = conditions.problem
 
