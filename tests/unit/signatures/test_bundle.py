@@ -9,36 +9,36 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from countersign.signatures.bundle import verify_bundle
 from countersign.signatures.envelopes import pre_authentication_encoding
-from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import parse_public_key
 from countersign.signatures.signers import open_envelope
+from tests.fakes.examined import RefusedError, vouch_of_bundle
 from tests.fakes.signing import bundle, make_key, pem_of, sign, statement
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32
 KEY = make_key()
-KEYS = (parse_public_key(pem_of(make_key())), parse_public_key(pem_of(KEY)))
+PEMS = (pem_of(make_key()), pem_of(KEY))
+KEYS = tuple(map(parse_public_key, PEMS))
 
 
 def test_a_sign_statement_about_this_digest_by_one_of_the_keys_vouches() -> None:
-    vouch = verify_bundle(bundle(KEY, statement(DIGEST)), DIGEST, KEYS)
+    vouch = vouch_of_bundle(bundle(KEY, statement(DIGEST)), DIGEST, PEMS)
     assert vouch.key_fingerprint == KEYS[1].fingerprint
     assert (vouch.format, vouch.reference) == ("bundle", "")
 
 
 def test_a_sha512_digest_is_looked_up_under_its_own_algorithm() -> None:
     digest = "sha512:" + "ab" * 64
-    assert verify_bundle(bundle(KEY, statement(digest)), digest, KEYS).format == "bundle"
-    with pytest.raises(SignatureError):
-        verify_bundle(bundle(KEY, statement("sha256:" + "ab" * 64)), digest, KEYS)
+    assert vouch_of_bundle(bundle(KEY, statement(digest)), digest, PEMS).format == "bundle"
+    with pytest.raises(RefusedError):
+        vouch_of_bundle(bundle(KEY, statement("sha256:" + "ab" * 64)), digest, PEMS)
 
 
 @pytest.mark.parametrize("hint", ["", "!!", "é", base64.b64encode(b"someone else").decode()])
 def test_a_wrong_hint_changes_nothing(hint: str) -> None:
     data = bundle(KEY, statement(DIGEST), verificationMaterial={"publicKey": {"hint": hint}})
-    assert verify_bundle(data, DIGEST, KEYS).key_fingerprint == KEYS[1].fingerprint
+    assert vouch_of_bundle(data, DIGEST, PEMS).key_fingerprint == KEYS[1].fingerprint
 
 
 def test_a_right_hint_with_a_foreign_signature_does_not_vouch() -> None:
@@ -48,7 +48,7 @@ def test_a_right_hint_with_a_foreign_signature_does_not_vouch() -> None:
 
 def test_one_subject_of_several_is_enough() -> None:
     subjects = [{"name": "nothing"}, {"digest": {"sha256": "cd" * 32}}, {"digest": {"sha256": "ab" * 32}}]
-    assert verify_bundle(bundle(KEY, statement(DIGEST, subject=subjects)), DIGEST, KEYS).format == "bundle"
+    assert vouch_of_bundle(bundle(KEY, statement(DIGEST, subject=subjects)), DIGEST, PEMS).format == "bundle"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,6 @@ def test_the_specifications_own_envelope_opens_by_its_key() -> None:
 
 
 def _refused(data: bytes, problem: str) -> None:
-    with pytest.raises(SignatureError) as refusal:
-        verify_bundle(data, DIGEST, KEYS)
+    with pytest.raises(RefusedError) as refusal:
+        vouch_of_bundle(data, DIGEST, PEMS)
     assert refusal.value.problem == problem
