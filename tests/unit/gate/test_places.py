@@ -1,10 +1,12 @@
 """Where evidence lives: in which order lists are looked through, and what is never missed for a wrong label."""
 
+import msgspec
 import pytest
 
 from countersign.gate.evidence.places import MAX_CANDIDATES, SIGN_PREDICATE_TYPE, worth_fetching
 from countersign.gate.evidence.service import EvidenceService
 from countersign.registry.manifest import Descriptor
+from countersign.trust.evidence.facts import joined
 from tests.fakes.registry import BUNDLE, EMPTY, FakeRegistry, entry, index, manifest
 from tests.fakes.signing import make_key
 from tests.unit.gate.evidence_scene import KEY, SIGNER, ask, facts, refusal
@@ -188,3 +190,14 @@ async def test_an_empty_layer_is_not_fetched(one_registry: FakeRegistry, service
     one_registry.attach("team/app", digest, manifest(one_registry.put_blob(EMPTY), layers=[layer]))
     assert (await facts(service, ask(one_registry, "team/app:v1"))).vouches == ()
     assert not any("/blobs/" in path for path in one_registry.paths)
+
+
+async def test_what_is_found_beside_an_image_has_no_member_that_an_older_release_would_not_read(
+    registry: FakeRegistry, service: EvidenceService
+) -> None:
+    digest = registry.put_image("team/app", "v1")
+    registry.put_bundle("team/app", digest, SIGNER)
+    found = await facts(service, ask(registry, "team/app:v1", repositories=("",)))
+    again = joined(found, await facts(service, ask(registry, "team/app:v1")))
+    for one in (found, again):
+        assert msgspec.to_builtins(one).keys() == {"image", "digest", "vouches", "checked_keys", "configs"}

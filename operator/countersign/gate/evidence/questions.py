@@ -10,7 +10,7 @@ from countersign.gate.evidence.candidates import Found
 from countersign.gate.evidence.request import EvidenceRequest
 from countersign.gate.evidence.roots import RootContent
 from countersign.trust.evidence.conditions import condition_name
-from countersign.trust.evidence.facts import ImageFacts, PlatformConfig
+from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, elsewhere
 from countersign.trust.evidence.needs import PredicateNeed
 
 
@@ -110,6 +110,6 @@ def facts_of(
         checked_predicates=tuple(need.predicate_type for need in request.predicates),
         checked_conditions=_conditions(request.predicates),
         platforms_checked=request.platforms,
-        repositories=request.repositories,
+        repositories=elsewhere(request.repositories),
         stale_seconds=stale_seconds,
     )

@@ -1,7 +1,7 @@
 """Facts about images: what was found out, and for which question. They carry no verdict."""
 
 from collections.abc import Iterable
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ UnverifiableReason = Literal[
 ProofKind = Literal["log", "timestamp", "sct"]
 
 T = TypeVar("T")
+
+BESIDE: Final = ("",)
+"""The places where signatures are looked for unless a rule names another repository."""
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -119,18 +122,28 @@ class ImageFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """Conditions that were put to every attestation of their type."""
     platforms_checked: bool = False
     """Signatures and attestations on the platforms' manifests were looked for, too."""
-    repositories: tuple[str, ...] = ("",)
-    """Where signatures were looked for, as `registry/repository`; empty: beside the image."""
+    repositories: tuple[str, ...] = ()
+    """Where signatures were looked for, as `registry/repository`, `""` for beside the image; empty: beside it only."""
     stale_seconds: int = 0
     """How long ago this was found out, if the registry could not be asked again; 0: it is as fresh as it should be."""
     left_out: int = 0
     """Signatures and attestations that were found and are not kept here (`abridged`): they may be anybody's."""
 
     @property
+    def searched(self) -> tuple[str, ...]:
+        """Where signatures were looked for; `""`: beside the image."""
+        return self.repositories or BESIDE
+
+    @property
     def runtime_digests(self) -> tuple[str, ...]:
         """Every digest that a node may report for this image: its own, and its platforms' manifests and configs."""
         below = (digest for config in self.configs for digest in (config.digest, config.config_digest))
         return tuple(dict.fromkeys((self.digest, *below)))
+
+
+def elsewhere(repositories: tuple[str, ...]) -> tuple[str, ...]:
+    """As `ImageFacts.repositories` has it. What is empty is left out of receipts, which older releases then read."""
+    return () if repositories == BESIDE else repositories
 
 
 def joined(one: ImageFacts, other: ImageFacts) -> ImageFacts:
@@ -147,7 +160,7 @@ def joined(one: ImageFacts, other: ImageFacts) -> ImageFacts:
         checked_predicates=_union(one.checked_predicates, other.checked_predicates),
         checked_conditions=_union(one.checked_conditions, other.checked_conditions),
         platforms_checked=one.platforms_checked or other.platforms_checked,
-        repositories=_union(one.repositories, other.repositories),
+        repositories=elsewhere(_union(one.searched, other.searched)),
         stale_seconds=max(one.stale_seconds, other.stale_seconds),
         left_out=max(one.left_out, other.left_out),
     )

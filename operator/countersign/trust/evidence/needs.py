@@ -12,7 +12,7 @@ import msgspec
 
 from countersign.api.pod import Pod
 from countersign.trust.evidence.conditions import condition_name
-from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.evidence.facts import BESIDE, ImageFacts
 from countersign.trust.images.extraction import extract, read_reference
 from countersign.trust.images.reference import ImageReference
 from countersign.trust.pods.recipients import all_recipients
@@ -50,7 +50,7 @@ class EvidenceNeed(msgspec.Struct, frozen=True, kw_only=True):
     """Attestations to look for: one for each predicate type."""
     platforms: bool = False
     """Signatures and attestations on the manifests of the platforms of an index are needed, too."""
-    repositories: tuple[str, ...] = ("",)
+    repositories: tuple[str, ...] = BESIDE
     """Where signatures are to be looked for, as `registry/repository`; empty: beside the image."""
     stale_seconds: int = 0
     """How old facts may be that cannot be asked for again: the largest that a policy allows."""
@@ -104,7 +104,7 @@ def _signatures_answered(facts: ImageFacts, need: EvidenceNeed) -> bool:
         not facts.left_out
         and set(need.fingerprints) <= set(facts.checked_keys)
         and set(need.root_hashes) <= set(facts.checked_roots)
-        and set(need.repositories) <= set(facts.repositories)
+        and set(need.repositories) <= set(facts.searched)
         and all(_answered(one, facts) for one in need.predicates)
     )
 
@@ -159,7 +159,6 @@ def _need(
         root_hashes=tuple(wanted_roots.values()),
         predicates=tuple([PredicateNeed(one, tuple(expressions)) for one, expressions in predicates.items()]),
         platforms=platforms,
-        # As in facts from before there were others, which an older release must be able to read.
-        repositories=tuple(repositories) or ("",),
+        repositories=tuple(repositories) or BESIDE,
         stale_seconds=max([policy.spec.stale_evidence_seconds for policy, _ in matched]),
     )

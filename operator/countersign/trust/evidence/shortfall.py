@@ -223,7 +223,7 @@ def _open_question(expected: str, authorities: tuple[CompiledAuthority, ...], ca
     if facts.left_out:
         found = "evidence for the policies of its admission only, without other signatures that were found"
         return Problem("ImageUnverifiable", expected, found, _AGAIN)
-    if rule.repository not in facts.repositories:
+    if rule.repository not in facts.searched:
         found = "evidence from before the policy named this signatureRepository"
         return Problem("ImageUnverifiable", expected, found, _AGAIN)
     if rule.signature_on != "Digest" and not facts.platforms_checked and len(facts.configs) > 1:
