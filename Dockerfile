@@ -16,7 +16,7 @@ COPY requirements/dev.txt requirements/image.txt requirements/
 RUN python -m venv /build/tools \
  && sed -n '/^\(hatchling\|packaging\|pathspec\|pluggy\|tomlkit\|trove-classifiers\)==/,/# via/p' requirements/dev.txt > requirements/build.txt \
  && /build/tools/bin/pip install --require-hashes --requirement requirements/build.txt
-RUN python -m pip install --no-compile --only-binary=:all: --require-hashes --target /opt/countersign/lib --requirement requirements/image.txt
+RUN python -m pip install --no-compile --only-binary=:all: --require-hashes --no-deps --target /opt/countersign/lib --requirement requirements/image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 # The commands that wheels bring name this stage's interpreter; ours names the final image's.
