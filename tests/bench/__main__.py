@@ -1,7 +1,8 @@
 """`python -m tests.bench [NAME...]`: the named benchmarks, or all of them.
 
-On the control plane alone, services as processes: gate, creation, revocation, leaked-key, introspection,
-thousand, startup. On the real node, services as pods: pods, churn, footprint; these need Linux and root.
+On the control plane alone, services as processes: gate, verification, registry-latency, storm, large-attestation,
+creation, revocation, leaked-key, introspection, thousand, startup. On the real node, services as pods: pods, churn,
+footprint; these need Linux and root.
 """
 
 import platform
@@ -19,11 +20,15 @@ from tests.bench import (
     footprint,
     gate,
     introspection,
+    large_attestation,
     leaked_key,
     pod_start,
+    registry_latency,
     revocation,
     startup,
+    storm,
     thousand,
+    verification,
 )
 from tests.bench.node_setting import NodeSetting, on_node
 from tests.bench.setting import Setting, prepare
@@ -38,6 +43,10 @@ Measure = Callable[[Setting, Say], Table]
 MeasureOnNode = Callable[[NodeSetting, Say], Table]
 BENCHMARKS: dict[str, Measure] = {
     "gate": gate.measure,
+    "verification": verification.measure,
+    "registry-latency": registry_latency.measure,
+    "storm": storm.measure,
+    "large-attestation": large_attestation.measure,
     "creation": creation.measure,
     "revocation": revocation.measure,
     "leaked-key": leaked_key.measure,
