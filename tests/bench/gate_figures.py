@@ -30,6 +30,11 @@ def verifications(service: Service) -> float:
     return counted(service, "countersign_gate_verifications_total")
 
 
+def remembered_mib(service: Service) -> float:
+    """What the gate remembers of images, by its own estimate."""
+    return counted(service, "countersign_gate_evidence_cache_bytes") / 1024 / 1024
+
+
 def memory_mib(service: Service) -> tuple[float, float]:
     """Resident memory of the gate alone, and of its worker processes together."""
     return resident_mib(service.pid), sum(resident_mib(pid) for pid in descendants(service.pid))
