@@ -49,16 +49,21 @@ class SignedImages:
         self._prefix = prefix
         self._objects: list[Object] = []
 
-    def keyed(self, signatures: int = 1) -> Signed:
-        """By a key; before it so many others have signed, to make it so many signatures."""
+    def keyed(self, signatures: int = 1, *, authorities: int = 1) -> Signed:
+        """By a key; before it so many others have signed, to make it so many signatures.
+
+        The policy would take the word of so many authorities, of which only that one has signed.
+        """
+        kind = "keyed" if authorities == 1 else f"keyed, {authorities} keys"
 
         def sign(image: PushedImage) -> Object:
-            keys = self._keys("keyed", signatures)
-            for key in keys:
+            *others, ours = self._keys(kind, signatures + authorities - 1)
+            for key in (*others[: signatures - 1], ours):
                 self._cosign.sign(self._far.near, image, key)
-            return {"authorities": [_by(keys[-1])]}
+            asked = (*others[signatures - 1 :], ours)
+            return {"authorities": [_by(key, f"release-{number}") for number, key in enumerate(asked)]}
 
-        return self._signed("keyed", signatures, sign)
+        return self._signed(kind, signatures, sign)
 
     def keyless(self, rekor: Rekor, signatures: int = 1) -> Signed:
         """By a certificate, with a timestamp and an entry in this log."""
@@ -119,11 +124,12 @@ class SignedImages:
 
     def _keys(self, kind: str, count: int) -> list[KeyPair]:
         return [
-            self._setting.lab.cosign.generate_key(f"{self._prefix}-{kind}-{count}-{number}") for number in range(count)
+            self._setting.lab.cosign.generate_key(f"{_name(self._prefix, kind, count)}-{number}")
+            for number in range(count)
         ]
 
     def _signed(self, kind: str, signatures: int, sign: Callable[[PushedImage], Object]) -> Signed:
-        name = "-".join([self._prefix, *kind.lower().replace(",", "").split(), str(signatures)])
+        name = _name(self._prefix, kind, signatures)
         image = self._far.near.repository(f"bench/{name}").push("v1", ImageSpec.distinct(name, entrypoint=["/app"]))
         rule = objects.image_rule([self._far.glob(image)]) | sign(image)
         lab = self._setting.lab
@@ -135,8 +141,12 @@ class SignedImages:
         return Signed(kind, signatures, image, name)
 
 
-def _by(key: KeyPair) -> Object:
-    return {"name": "release", "key": {"pem": [key.public_pem]}}
+def _name(prefix: str, kind: str, count: int) -> str:
+    return "-".join([prefix, *kind.lower().replace(",", "").split(), str(count)])
+
+
+def _by(key: KeyPair, name: str = "release") -> Object:
+    return {"name": name, "key": {"pem": [key.public_pem]}}
 
 
 def _attestation(predicate_type: str, condition: str) -> Object:

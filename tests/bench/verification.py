@@ -59,7 +59,7 @@ def _images(setting: Setting, far: FarRegistry, say: Callable[[str], None]) -> l
         say(f"signing, {count} signatures each")
         images += [made.keyed(count), *(made.keyless(rekor, count) for rekor in (Rekor.V2, Rekor.V1))]
         images.append(made.attested(count))
-    images.append(made.unsigned())
+    images += [made.keyed(3, authorities=15), made.unsigned()]
     made.declare()
     return images
 
