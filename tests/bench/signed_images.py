@@ -83,7 +83,7 @@ class SignedImages:
             }
             return {"authorities": [{"name": "ci", "keyless": keyless}]}
 
-        return self._signed(f"keyless, Rekor {rekor}", signatures, sign)
+        return self._signed(f"keyless, log {rekor}", signatures, sign)
 
     def attested(self, attestations: int = 1) -> Signed:
         """By a key, with provenance by the same key and a condition in CEL on it, and provenance by others."""
