@@ -34,7 +34,7 @@ class Row(NamedTuple):
     """To the registry, each admission."""
     verifications: float
     """Searches for signatures, each admission."""
-    quick: float
+    quick: float | None
     """The share of those alone that the gate answered within 10 ms of reading them."""
 
 
@@ -104,7 +104,7 @@ class _Bench:
             pad_edge=False,
         )
         for column in (
-            "", "signed", "containers", "", "req/s", "p50 / p99 ms", "in 10 ms", "req/s", "p50 / p99 ms",
+            "", "signed", "images", "", "req/s", "p50 / p99 ms", "in 10 ms", "req/s", "p50 / p99 ms",
             "ratio", "requests", "searches", "failed",
         ):  # fmt: skip
             table.add_column(column, justify="left" if not column else "right", no_wrap=True)
@@ -132,7 +132,7 @@ class _Bench:
     def _baseline_row(self, containers: int) -> Row:
         asked = request("/mutate", review_of(self._specs[containers], [self._setting.image.by_tag] * containers, FREE))
         alone, many = (self._allow_all(asked, in_flight) for in_flight in WARM_IN_FLIGHT)
-        return Row(alone, many, 0.0, 0.0, 0.0)
+        return Row(alone, many, 0.0, 0.0, None)
 
     def _allow_all(self, asked: Any, in_flight: int) -> Load:
         return run(
@@ -192,7 +192,7 @@ class _Bench:
 
 def _figures(row: Row, base: Row) -> list[str]:
     return [
-        f"{row.alone.rate:,.0f}", _latencies(row.alone), f"{row.quick:.1%}" if row.quick else "",
+        f"{row.alone.rate:,.0f}", _latencies(row.alone), "" if row.quick is None else f"{row.quick:.1%}",
         f"{row.many.rate:,.0f}", _latencies(row.many), f"{row.many.rate / base.many.rate:.3f}",
     ]  # fmt: skip
 
