@@ -1,7 +1,8 @@
 """`python -m tests.bench [NAME...]`: the named benchmarks, or all of them.
 
-On the control plane alone, services as processes: gate, creation, revocation, leaked-key, introspection,
-thousand, startup. On the real node, services as pods: pods, churn, footprint; these need Linux and root.
+On the control plane alone, services as processes: gate, creation, revocation, leaked-key, introspection, thousand,
+startup, verification, registry-latency, storm, large-attestation. On the real node, services as pods: pods, churn,
+footprint; these need Linux and root.
 """
 
 import platform
@@ -19,11 +20,15 @@ from tests.bench import (
     footprint,
     gate,
     introspection,
+    large_attestation,
     leaked_key,
     pod_start,
+    registry_latency,
     revocation,
     startup,
+    storm,
     thousand,
+    verification,
 )
 from tests.bench.node_setting import NodeSetting, on_node
 from tests.bench.setting import Setting, prepare
@@ -44,7 +49,12 @@ BENCHMARKS: dict[str, Measure] = {
     "introspection": introspection.measure,
     "thousand": thousand.measure,
     "startup": startup.measure,
+    "verification": verification.measure,
+    "registry-latency": registry_latency.measure,
+    "storm": storm.measure,
+    "large-attestation": large_attestation.measure,
 }
+"""Those with policies and images of their own last: the others shall not meet them."""
 ON_NODE: dict[str, MeasureOnNode] = {
     "pods": pod_start.measure,
     "churn": churn.measure,

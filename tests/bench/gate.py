@@ -3,7 +3,6 @@
 import base64
 import json
 import statistics
-import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,39 +11,34 @@ from typing import Any
 import jsonpatch
 from rich.table import Table
 
-from tests.bench import allow_all
 from tests.bench.load_generator import Load, pin, request, resident_mib, run, unpin
-from tests.bench.setting import FREE, GOVERNED, Setting
+from tests.bench.reviews import allow_all_webhook, review
+from tests.bench.setting import Setting
 from tests.lab.http import HttpClient
-from tests.lab.processes import free_port
+from tests.lab.processes import Process
 
 ROUNDS = 3
 IN_FLIGHT = (1, 32)
-REQUESTER = {
-    "username": "system:serviceaccount:kube-system:replicaset-controller",
-    "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
-}
 
 
 def measure(setting: Setting, say: Callable[[str], None]) -> Table:
     """Rates for one core, with one request in flight and with 32; each cell the median of the rounds."""
+    by_tag, by_digest = review(setting, [setting.image.by_tag]), review(setting, [setting.image.by_digest])
+    with allow_all_webhook(setting, by_tag) as (url, process):
+        return _measured(setting, say, url, process, by_tag, by_digest)
+
+
+def _measured(
+    setting: Setting, say: Callable[[str], None], base_url: str, baseline: Process, by_tag: Any, by_digest: Any
+) -> Table:
     gate = setting.countersign.services["gate"]
     lab = setting.lab
     gate_ca = setting.countersign.ca_file("gate")
-    pair = lab.ca.server("allow-all")
-    port = free_port()
-    baseline = lab.processes.start(
-        "allow-all", [sys.executable, "-m", allow_all.__name__, str(port), str(pair.cert), str(pair.key)],
-        lab.folder / "logs" / "allow-all.log",
-    )  # fmt: skip
-    client = HttpClient(f"https://127.0.0.1:{port}", ca_file=lab.ca_file)
-    by_tag, by_digest = _review(setting, setting.image.by_tag), _review(setting, setting.image.by_digest)
-    baseline.wait_until(lambda: _answers(client, by_tag), what="the baseline answers")
     door = HttpClient(f"https://127.0.0.1:{gate.port}", ca_file=gate_ca)
-    gate_url, base_url = f"https://127.0.0.1:{gate.port}", f"https://127.0.0.1:{port}"
+    gate_url = f"https://127.0.0.1:{gate.port}"
 
-    def mutate(review: Any) -> Callable[[], Any]:
-        return lambda: request("/mutate?timeout=10s", review)
+    def mutate(asked: Any) -> Callable[[], Any]:
+        return lambda: request("/mutate?timeout=10s", asked)
 
     def validate() -> Any:
         # Made anew for each run: a receipt is good for seconds.
@@ -68,7 +62,6 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
                 results.setdefault((name, in_flight), []).append(load)
     memory = resident_mib(gate.pid)
     unpin(gate.pid)
-    lab.processes.stop(baseline)
     for loads in results.values():
         if failures := [load.first_failure for load in loads if load.failed]:
             say(failures[0])
@@ -89,35 +82,6 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
     return table
 
 
-def _review(setting: Setting, image: str) -> Any:
-    # What the API server shows a mutating webhook: its own defaults filled in, no UID, a generated name to come.
-    # A dry run in a namespace that nothing governs yields them.
-    made = setting.lab.admin.post(
-        f"/api/v1/namespaces/{FREE}/pods", setting.pod("bench", FREE), query={"dryRun": "All"}, expect=201
-    ).body
-    made["spec"]["containers"][0]["image"] = image
-    metadata = {"generateName": "bench-7d9c5b6f4-", "namespace": GOVERNED, "labels": {"app": "bench"}}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": made["spec"], "status": {}}
-    return {
-        "kind": "AdmissionReview",
-        "apiVersion": "admission.k8s.io/v1",
-        "request": {
-            "uid": str(uuid.uuid4()),
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
-            "requestResource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": GOVERNED,
-            "operation": "CREATE",
-            "userInfo": REQUESTER,
-            "object": pod,
-            "oldObject": None,
-            "dryRun": False,
-            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
-        },
-    }
-
-
 def _validated(mutation: Any, gate: HttpClient) -> Any:
     # The pod as it comes back for validation: patched by the gate's own answer, and with a name and a UID.
     answer = gate.post("/mutate", mutation, expect=200).body["response"]
@@ -126,10 +90,3 @@ def _validated(mutation: Any, gate: HttpClient) -> Any:
     pod = jsonpatch.apply_patch(mutation["request"]["object"], json.loads(base64.b64decode(answer["patch"])))
     pod["metadata"] |= {"name": "bench-7d9c5b6f4-x2x2x", "uid": str(uuid.uuid4())}
     return {**mutation, "request": {**mutation["request"], "object": pod, "uid": str(uuid.uuid4())}}
-
-
-def _answers(client: HttpClient, review: Any) -> bool:
-    try:
-        return client.post("/", review).status == 200
-    except Exception:  # not up yet: whatever the transport says
-        return False

@@ -34,16 +34,16 @@ class LoadError(Exception):
 
 
 @cache
-def program() -> Path:
-    """The compiled load generator."""
-    target = cache_dir() / "bin" / "load" / "load"
+def compiled(source: Path) -> Path:
+    """The Go program in this folder, compiled under the folder's name."""
+    target = cache_dir() / "bin" / source.name / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     built = subprocess.run(
         [toolchain.find_go(), "build", "-trimpath", "-o", target, "."],
-        cwd=SOURCE, capture_output=True, text=True, check=False, env={**os.environ, "CGO_ENABLED": "0"},
+        cwd=source, capture_output=True, text=True, check=False, env={**os.environ, "CGO_ENABLED": "0"},
     )  # fmt: skip
     if built.returncode:
-        raise LoadError(f"the load generator does not build:\n{built.stderr}")
+        raise LoadError(f"{source.name} does not build:\n{built.stderr}")
     return target
 
 
@@ -75,8 +75,8 @@ def run(
     file = folder / "requests.jsonl"
     file.write_text("".join(json.dumps(one) + "\n" for one in requests))
     args = [
-        str(program()), f"-url={url}", f"-ca={ca}", f"-requests={file}", f"-c={in_flight}", f"-duration={seconds}s",
-        f"-count={count}", f"-expect={expect}",
+        str(compiled(SOURCE)), f"-url={url}", f"-ca={ca}", f"-requests={file}", f"-c={in_flight}",
+        f"-duration={seconds}s", f"-count={count}", f"-expect={expect}",
     ]  # fmt: skip
     if certificate:
         args += [f"-cert={certificate[0]}", f"-key={certificate[1]}"]

@@ -4,6 +4,7 @@ Proxies of the environment are not used: behind one, the addresses could not be 
 """
 
 import asyncio
+import io
 import ssl
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -201,12 +202,13 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     declared = response.content_length
     if response.method != "HEAD" and declared is not None and declared > limit:
         raise TooLargeError(f"{response.url.host} answers with {declared} bytes, more than the {limit} that are read")
-    chunks = bytearray()
+    # Its value is the buffer itself: a copy of 20 MB would hold the loop for 10 ms, and the memory twice.
+    body = io.BytesIO()
     async for chunk in response.content.iter_any():
-        chunks += chunk
-        if len(chunks) > limit:
+        body.write(chunk)
+        if body.tell() > limit:
             raise TooLargeError(f"{response.url.host} answers with more than the {limit} bytes that are read")
-    return bytes(chunks)
+    return body.getvalue()
 
 
 def _unavailable(url: URL, error: aiohttp.ClientError) -> RegistryUnavailableError:

@@ -8,14 +8,15 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from countersign.signatures.cel import BadCondition, compiled, context
 from countersign.signatures.findings import judged, printable
 from countersign.signatures.statements import MAX_DEPTH, Said, too_deep
-from countersign.trust.evidence.conditions import COMPREHENSIONS, members_named
+from countersign.trust.evidence.conditions import COMPREHENSIONS, members_named, tokens_of
 
 CONDITION_CPU_SECONDS: Final = 2.0
 """For one condition. CPU time, not time on the wall: a busy machine makes no condition fail."""
@@ -57,13 +58,34 @@ def _cheap(conditions: Sequence[str], payload: bytes) -> bool:
     comprehension goes through one of them, and the innermost may compare two.
     """
     elements = payload.count(b",") + 1
-    return all(
-        len(payload) <= MAX_BYTES_INLINE
-        and "+" not in condition
-        and not (depth and "matches" in condition)
-        and elements ** (depth + 1) * len(condition) <= MAX_STEPS_INLINE
+    return len(payload) <= MAX_BYTES_INLINE and all(
+        not shape.lengthens
+        and not (shape.comprehensions and shape.matches)
+        and elements ** (shape.comprehensions + 1) * len(condition) <= MAX_STEPS_INLINE
         for condition in conditions
-        for depth in (sum(condition.count(one) for one in COMPREHENSIONS),)
+        for shape in (_shape(condition),)
+    )
+
+
+class _Shape(NamedTuple):
+    """What of a condition tells how long it may take. What stands in its strings tells nothing."""
+
+    lengthens: bool
+    """It has an operator that makes lists and texts longer."""
+    comprehensions: int
+    matches: bool
+
+
+@lru_cache(maxsize=512)
+def _shape(condition: str) -> _Shape:
+    tokens = tokens_of(condition)
+    if isinstance(tokens, str):
+        return _Shape(lengthens=True, comprehensions=0, matches=False)
+    names = [token.text for token in tokens if token.kind == "name"]
+    return _Shape(
+        any(token.kind == "mark" and token.text == "+" for token in tokens),
+        sum(names.count(one) for one in COMPREHENSIONS),
+        "matches" in names,
     )
 
 

@@ -1,6 +1,7 @@
 """The registry client against a real HTTPS server, well-behaved and not."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -145,6 +146,31 @@ async def test_an_oversize_answer_is_not_read(registry: FakeRegistry, client_for
         with pytest.raises(errors.TooLargeError):
             await client.blob(image(registry), DIGEST, anyone(), limit=1000)
     assert sent < 20_000_000
+
+
+async def test_a_large_blob_is_in_memory_once(registry: FakeRegistry, client_for: ClientMaker) -> None:
+    """A copy of it would hold the event loop as well."""
+    piece, pieces = b"x" * 65536, 384
+    digest = digest_of(piece * pieces)
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = len(piece) * pieces
+        await response.prepare(request)
+        for _ in range(pieces):
+            await response.write(piece)
+        return response
+
+    registry.misbehave = stream
+    async with client_for(registry.host) as client:
+        tracemalloc.start()
+        try:
+            data = await client.blob(image(registry), digest, anyone(), limit=len(piece) * pieces)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert len(data) == len(piece) * pieces
+    assert most < 1.6 * len(data)
 
 
 async def test_compressed_content_is_refused_rather_than_unpacked(

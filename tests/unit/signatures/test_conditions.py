@@ -70,6 +70,30 @@ def test_a_condition_that_is_true_holds(condition: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("condition", "forks"),
+    [
+        ("predicate.builder.id != 'git+https://example.com'", 0),
+        ("predicate.packages.all(p, p.name != 'it matches all + exists + map + filter')", 0),
+        ("predicate.packages.map(p, p.name) + ['x'] != []", 1),
+        ("predicate.packages.all(p, p.name.matches('^[a-z]+$'))", 1),
+    ],
+)
+def test_a_fork_is_spared_where_a_condition_cannot_take_long_whatever_its_strings_hold(
+    monkeypatch: pytest.MonkeyPatch, condition: str, forks: int
+) -> None:
+    forked = []
+    fork = os.fork
+
+    def counted() -> int:
+        forked.append(condition)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", counted)
+    assert evaluate_apart([condition], said(PREDICATE)) == [(True, "")]
+    assert len(forked) == forks
+
+
+@pytest.mark.parametrize(
     ("condition", "phrase"),
     [
         ("predicate.buildType == 'other'", 'predicate.buildType = "https://example.com/build"'),

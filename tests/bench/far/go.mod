@@ -1,0 +1,3 @@
+module countersign.dev/far
+
+go 1.25
