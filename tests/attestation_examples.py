@@ -9,7 +9,7 @@ import msgspec
 import yaml
 
 from countersign.api.image_rule import AttestationRule
-from countersign.signatures.statements import Said
+from countersign.signatures.formats.statements import Said
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "attestations.md"
 

@@ -8,8 +8,8 @@ import pytest
 from cryptography import x509
 
 from countersign.api.image_rule import KeylessIdentity
-from countersign.signatures.certificates import read_certificate
 from countersign.signatures.errors import SignatureError
+from countersign.signatures.witnesses.certificates import read_certificate
 from countersign.trust.evidence.facts import Identity
 from countersign.trust.policies.authorities import CompiledIdentity
 from tests.fakes.sigstore import ISSUER, FakeSigstore, utf8

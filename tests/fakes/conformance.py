@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from countersign.signatures.bundles import read_bundle
 from countersign.signatures.errors import SignatureError
+from countersign.signatures.formats.bundles import read_bundle
 from countersign.signatures.keys import PublicKey, parse_public_key
-from countersign.signatures.log_bodies import Signed
-from countersign.signatures.roots import public_good_root
+from countersign.signatures.roots.trust_root import public_good_root
 from countersign.signatures.signers import Found, find_signers, open_bundle
+from countersign.signatures.witnesses.log_bodies import Signed
 
 VECTORS = Path(__file__).parents[1] / "unit" / "signatures" / "vectors" / "conformance.json"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from countersign.signatures.annotations import SIGNATURE_ANNOTATION
 from countersign.signatures.examine import Candidate, Question, examine
+from countersign.signatures.formats.annotations import SIGNATURE_ANNOTATION
 from countersign.trust.evidence.facts import Vouch
 
 

@@ -14,7 +14,7 @@ import pytest
 from countersign.runtime.workers import Workers
 from countersign.signatures.examine import Candidate, Examined, Question, pack, unpack
 from countersign.signatures.keys import parse_public_key
-from countersign.signatures.roots import parse_trust_root
+from countersign.signatures.roots.trust_root import parse_trust_root
 from countersign.trust.evidence.conditions import condition_name
 from tests.attestation_examples import BROKEN, COSIGN_TYPES, PREDICATES, example
 from tests.lab.cosign import Form, KeyPair

@@ -14,7 +14,7 @@ from countersign.gate.evidence.service import EvidenceRequest, EvidenceService
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.transport import Transport
-from countersign.signatures.roots import parse_trust_root
+from countersign.signatures.roots.trust_root import parse_trust_root
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.evidence.needs import PredicateNeed

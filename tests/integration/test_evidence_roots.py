@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from countersign.signatures.roots import public_good_root
+from countersign.signatures.roots.trust_root import public_good_root
 from tests.fakes.tuf_repository import MisbehavingMirror
 from tests.stack import objects
 from tests.stack.installation import Installation

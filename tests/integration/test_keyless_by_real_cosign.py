@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import PublicKey, parse_public_key
-from countersign.signatures.roots import TrustRoot, parse_trust_root
+from countersign.signatures.roots.trust_root import TrustRoot, parse_trust_root
 from countersign.signatures.signers import open_bundle, open_envelope, open_payload
 from countersign.trust.evidence.facts import Vouch
 from tests.lab.cosign import Form

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from countersign.signatures.roots import public_good_root
+from countersign.signatures.roots.trust_root import public_good_root
 from tests.lab.images import ImageSpec
 from tests.lab.lab import Lab
 from tests.stack import objects

@@ -14,7 +14,7 @@ from countersign.gate.evidence.service import EvidenceService
 from countersign.registry.addresses import AddressPolicy
 from countersign.registry.client import RegistryClient
 from countersign.registry.transport import Transport
-from countersign.signatures.roots import TrustRoot, parse_trust_root
+from countersign.signatures.roots.trust_root import TrustRoot, parse_trust_root
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.policies.policy import PolicySnapshot, RootFacts
 from countersign.trust.policies.scope import governing

@@ -19,7 +19,7 @@ from sigstore.verify import Verifier
 from sigstore.verify.policy import UnsafeNoOp
 
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.roots import parse_trust_root
+from countersign.signatures.roots.trust_root import parse_trust_root
 from tests.fakes.conformance import Vector, signers_of, vectors
 
 GENUINE = sorted(

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.signatures.apart import MAX_FOUND_LENGTH, evaluate_apart
+from countersign.signatures.conditions.apart import MAX_FOUND_LENGTH, evaluate_apart
+from countersign.signatures.conditions.findings import printable, shown
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.examine import Candidate, Examined, Question, examine, examine_packed, pack, unpack
-from countersign.signatures.findings import printable, shown
-from countersign.signatures.statements import PAYLOAD_TYPE, Said, read_statement
+from countersign.signatures.formats.statements import PAYLOAD_TYPE, Said, read_statement
 from countersign.trust.evidence.conditions import (
     COMPREHENSIONS,
     FUNCTIONS,

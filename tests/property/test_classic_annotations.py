@@ -7,9 +7,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.signatures.annotations import BUNDLE_ANNOTATION, CERTIFICATE_ANNOTATION, SIGNATURE_ANNOTATION
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.roots import parse_trust_root
+from countersign.signatures.formats.annotations import BUNDLE_ANNOTATION, CERTIFICATE_ANNOTATION, SIGNATURE_ANNOTATION
+from countersign.signatures.roots.trust_root import parse_trust_root
 from countersign.signatures.signers import open_payload
 from tests.fakes.sigstore import NOW, FakeSigstore, hashedrekord_body, sign, text
 

@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countersign.signatures.annotations import (
+from countersign.signatures.errors import SignatureError
+from countersign.signatures.formats.annotations import (
     BUNDLE_ANNOTATION,
     CERTIFICATE_ANNOTATION,
     TIMESTAMP_ANNOTATION,
     read_annotations,
 )
-from countersign.signatures.bundles import read_bundle
-from countersign.signatures.certificates import chain_at, read_certificate
-from countersign.signatures.errors import SignatureError
-from countersign.signatures.inclusion import root_hash, signed_tree
-from countersign.signatures.log_bodies import Signed, is_v2, judge_body
-from countersign.signatures.roots import BadTrustRoot, parse_trust_root
-from countersign.signatures.scts import vouching_log
+from countersign.signatures.formats.bundles import read_bundle
+from countersign.signatures.roots.trust_root import BadTrustRoot, parse_trust_root
 from countersign.signatures.signers import open_bundle, open_envelope, open_payload
-from countersign.signatures.timestamps import verify_timestamp
+from countersign.signatures.witnesses.certificates import chain_at, read_certificate
+from countersign.signatures.witnesses.inclusion import root_hash, signed_tree
+from countersign.signatures.witnesses.log_bodies import Signed, is_v2, judge_body
+from countersign.signatures.witnesses.scts import vouching_log
+from countersign.signatures.witnesses.timestamps import verify_timestamp
 from tests.fakes.conformance import signers_of, vectors
 from tests.fakes.sigstore import (
     NOW,

@@ -26,8 +26,8 @@ from countersign.controller.statuses import StatusStore
 from countersign.controller.store import StaleError
 from countersign.controller.world import World
 from countersign.grants.conditions import with_condition, without_condition
-from countersign.signatures.known_roots import Known, KnownRoots
-from countersign.signatures.root_summary import RootSummary, summarise
+from countersign.signatures.roots.known_roots import Known, KnownRoots
+from countersign.signatures.roots.summary import RootSummary, summarise
 
 CONFIG_MAP_SECONDS: Final = 30.0
 """How often a ConfigMap is looked at."""

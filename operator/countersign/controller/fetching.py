@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from countersign.api.evidence_root import ConfigMapKeyRef, EvidenceRootSpec, EvidenceRootStatus, TUFMetadata, TUFSource
 from countersign.cluster.errors import ClusterError
-from countersign.signatures.known_roots import read
+from countersign.signatures.roots.known_roots import read
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Fetcher:
 
 async def _from_mirror(source: TUFSource, held: EvidenceRootStatus) -> Attempt:
     # Only who has such a root needs TUF: it is a large library.
-    from countersign.signatures.tuf_mirror import refresh
+    from countersign.signatures.roots.tuf_mirror import refresh
 
     stop = threading.Event()
     try:

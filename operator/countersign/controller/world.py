@@ -25,7 +25,7 @@ from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.tracking import PodTrack, first_sight, sighted
-from countersign.signatures.known_roots import KnownRoots
+from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.pods.subject import ControllerLink
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 

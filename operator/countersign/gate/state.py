@@ -19,7 +19,7 @@ from countersign.api.exception import TrustException
 from countersign.api.pause import AdmissionPause
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Change, Deleted, Key, WatchCache
-from countersign.signatures.known_roots import KnownRoots, RootContent
+from countersign.signatures.roots.known_roots import KnownRoots, RootContent
 from countersign.trust.orders.pause import InForce, in_force
 from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot
 

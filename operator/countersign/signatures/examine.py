@@ -10,12 +10,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from countersign.signatures.classic import claimed_reference
 from countersign.signatures.errors import SignatureError
+from countersign.signatures.formats.classic import claimed_reference
+from countersign.signatures.formats.statements import SIGN_PREDICATE_TYPE, STATEMENT_V1, Said, read_statement
 from countersign.signatures.keys import BadPublicKey, PublicKey, parse_public_key
-from countersign.signatures.roots import BadTrustRoot, TrustRoot, parse_trust_root
+from countersign.signatures.roots.trust_root import BadTrustRoot, TrustRoot, parse_trust_root
 from countersign.signatures.signers import Opened, open_bundle, open_envelope, open_payload
-from countersign.signatures.statements import SIGN_PREDICATE_TYPE, STATEMENT_V1, Said, read_statement
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import Attestation, Claim, Vouch
 
@@ -104,7 +104,7 @@ def examine_packed(asked: bytes, data: bytes) -> bytes:
     """
     packed = msgspec.msgpack.decode(asked, type=_Packed)
     candidate = Candidate(form=packed.form, data=data, annotations=packed.annotations)
-    from countersign.signatures.apart import evaluate_apart
+    from countersign.signatures.conditions.apart import evaluate_apart
 
     return msgspec.msgpack.encode(examine(candidate, packed.question, evaluate_apart))
 

@@ -7,15 +7,15 @@ payload is known to be signed.
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from countersign.signatures.annotations import SIGNATURE_ANNOTATION, read_annotations
-from countersign.signatures.bundles import read_bundle
-from countersign.signatures.envelopes import Envelope, pre_authentication_encoding
 from countersign.signatures.errors import SignatureError
+from countersign.signatures.formats.annotations import SIGNATURE_ANNOTATION, read_annotations
+from countersign.signatures.formats.bundles import read_bundle
+from countersign.signatures.formats.envelopes import Envelope, pre_authentication_encoding
+from countersign.signatures.formats.raw import decode_signature
 from countersign.signatures.keys import PublicKey
-from countersign.signatures.log_bodies import Signed
-from countersign.signatures.proofs import Material, prove_certified_signature, prove_key_signature
-from countersign.signatures.raw import decode_signature
-from countersign.signatures.roots import TrustRoot
+from countersign.signatures.roots.trust_root import TrustRoot
+from countersign.signatures.witnesses.log_bodies import Signed
+from countersign.signatures.witnesses.proofs import Material, prove_certified_signature, prove_key_signature
 from countersign.trust.evidence.facts import Vouch
 from countersign.trust.strict_json import BadJSON, parse_as
 

@@ -14,7 +14,7 @@ from countersign.api.evidence_root import EvidenceRootSpec
 from countersign.api.objects import KINDS
 from countersign.cli.diagnosis import doctor
 from countersign.cli.services import SERVICES, parse, settings_of
-from countersign.signatures.tuf_mirror import PUBLIC_GOOD_MIRROR
+from countersign.signatures.roots.tuf_mirror import PUBLIC_GOOD_MIRROR
 from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests import render as rendering
 from tests.render import CHART, MANIFESTS, InvalidValuesError, Object, manifests, notes, render

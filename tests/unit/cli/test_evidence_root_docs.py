@@ -11,7 +11,7 @@ import yaml
 
 from countersign.api.evidence_root import EvidenceRoot
 from countersign.cli.files.schema_check import problems
-from countersign.signatures.tuf_mirror import Trouble
+from countersign.signatures.roots.tuf_mirror import Trouble
 
 PAGE = (Path(__file__).parents[3] / "docs" / "evidence-roots.md").read_text()
 OBJECTS = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)]

@@ -20,9 +20,9 @@ from countersign.cli.image.inputs import KeyFile
 from countersign.cli.image.naming import dns_label
 from countersign.cli.policy.first_policy import first_policy
 from countersign.cli.policy.first_signers import Attested, Found, attestation_lines, signers_of
-from countersign.signatures.cel import compiled
+from countersign.signatures.conditions.cel import compiled
 from countersign.signatures.keys import parse_public_key
-from countersign.signatures.roots import public_good_root
+from countersign.signatures.roots.trust_root import public_good_root
 from countersign.trust.evidence import conditions
 from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Vouch
 from tests.stack.commandline import countersign

@@ -32,7 +32,7 @@ from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import StaleError
 from countersign.controller.watching import Sighting
 from countersign.controller.world import World
-from countersign.signatures.roots import public_good_root
+from countersign.signatures.roots.trust_root import public_good_root
 from tests.unit.trust.build import evidence_root
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

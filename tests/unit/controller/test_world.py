@@ -14,7 +14,7 @@ from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy
 from countersign.controller.watching import Sighting, slim
 from countersign.controller.world import NOTHING, Touched, World
-from countersign.signatures.roots import public_good_root
+from countersign.signatures.roots.trust_root import public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests.unit.controller.cluster import GOOD, resource_of
 from tests.unit.grants.build import active, changed, live, with_image

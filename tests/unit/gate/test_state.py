@@ -10,7 +10,7 @@ from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
 from countersign.api.revocation import Revocation
 from countersign.cluster.cache import Key, WatchCache
 from countersign.gate.state import Caches, GateState
-from countersign.signatures.roots import public_good_root
+from countersign.signatures.roots.trust_root import public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts, Policy, PolicyRef
 from tests.unit.trust.build import evidence_root, exception, pause
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from countersign.signatures.envelopes import pre_authentication_encoding
+from countersign.signatures.formats.envelopes import pre_authentication_encoding
 from countersign.signatures.keys import parse_public_key
 from countersign.signatures.signers import open_envelope
 from tests.fakes.examined import RefusedError, vouch_of_bundle

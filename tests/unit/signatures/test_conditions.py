@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from countersign.signatures.apart import evaluate_apart
-from countersign.signatures.findings import printable, shown
+from countersign.signatures.conditions.apart import evaluate_apart
+from countersign.signatures.conditions.findings import printable, shown
 from countersign.trust.evidence.conditions import members_named
 from tests.attestation_examples import said
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.roots import BadTrustRoot, parse_trust_root
+from countersign.signatures.roots.trust_root import BadTrustRoot, parse_trust_root
 from countersign.trust.evidence.facts import Vouch
 from tests.fakes.conformance import Vector, signers_of, vectors
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from countersign.signatures.apart import CONDITION_CPU_SECONDS, evaluate_apart
+from countersign.signatures.conditions.apart import CONDITION_CPU_SECONDS, evaluate_apart
 from countersign.signatures.examine import MAX_ATTESTATION_BYTES
-from countersign.signatures.statements import MAX_DEPTH, MAX_VALUES
+from countersign.signatures.formats.statements import MAX_DEPTH, MAX_VALUES
 from countersign.trust.evidence import conditions
 from countersign.trust.evidence.conditions import COMPREHENSIONS, FUNCTIONS, MAX_EXPRESSION_LENGTH, VARIABLES
 from tests.attestation_examples import BROKEN, PAGE, PREDICATES, examples, said

@@ -15,9 +15,9 @@ from countersign.api.evidence_root import (
     content_of,
     source_of,
 )
-from countersign.signatures import known_roots
-from countersign.signatures.known_roots import Known, KnownRoots
-from countersign.signatures.roots import parse_trust_root, public_good_root
+from countersign.signatures.roots import known_roots
+from countersign.signatures.roots.known_roots import Known, KnownRoots
+from countersign.signatures.roots.trust_root import parse_trust_root, public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT, RootFacts
 from tests.unit.trust.build import evidence_root
 

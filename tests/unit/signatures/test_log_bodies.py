@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.log_bodies import Signed, is_v2, judge_body
+from countersign.signatures.witnesses.log_bodies import Signed, is_v2, judge_body
 from tests.fakes.sigstore import (
     FakeSigstore,
     dsse_body,

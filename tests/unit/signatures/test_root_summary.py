@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.signatures.root_summary import MAX_NAMES, RootSummary, summarise
+from countersign.signatures.roots.summary import MAX_NAMES, RootSummary, summarise
 
 _MEMBERS = [
     "tlogs",

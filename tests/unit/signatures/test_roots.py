@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed448
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from countersign.signatures.roots import BadTrustRoot, parse_trust_root, public_good_root
+from countersign.signatures.roots.trust_root import BadTrustRoot, parse_trust_root, public_good_root
 from tests.fakes.sigstore import FakeSigstore, text
 
 CONTENT = FakeSigstore().trusted_root()

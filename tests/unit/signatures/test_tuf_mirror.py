@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 
 from countersign.api.evidence_root import MAX_CONTENT_CHARACTERS, TUFMetadata, TUFSource
-from countersign.signatures.tuf_mirror import Refreshed, public_good_tuf_root, refresh
+from countersign.signatures.roots.tuf_mirror import Refreshed, public_good_tuf_root, refresh
 from tests.fakes.tuf_repository import MisbehavingMirror
 from tests.lab.pki import CertificateAuthority
 

@@ -19,7 +19,7 @@ from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cli.files.schema_check import problems
 from countersign.cli.terminal.exits import fail
-from countersign.signatures.known_roots import KnownRoots
+from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.policies.policy import DEFAULT_ROOT, Policy, PolicySnapshot, from_resource
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024

@@ -24,7 +24,7 @@ from countersign.cli.image.registries import (
 from countersign.cli.image.verdict import Judged, PolicyOutcome, judge
 from countersign.cli.terminal.exits import Exit, fail, note
 from countersign.cli.terminal.output import Format, OutputOption, print_json, print_rows, say
-from countersign.signatures.known_roots import KnownRoots
+from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.evidence.image_evidence import RuleEvidence
 from countersign.trust.orders.standing import NOTHING

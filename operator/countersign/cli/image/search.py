@@ -14,8 +14,8 @@ from countersign.gate.evidence.examiner import Judged, WorkerExaminer
 from countersign.gate.evidence.service import EvidenceRequest
 from countersign.registry.fairness import Share
 from countersign.signatures.examine import Candidate, Examined, Question
-from countersign.signatures.known_roots import KnownRoots
-from countersign.signatures.statements import SIGN_PREDICATE_TYPE
+from countersign.signatures.formats.statements import SIGN_PREDICATE_TYPE
+from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.evidence.facts import Attestation, ImageFacts, Unverifiable
 from countersign.trust.evidence.needs import PredicateNeed
 

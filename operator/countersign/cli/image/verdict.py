@@ -11,7 +11,7 @@ from countersign.api.pod import Container, Pod, PodSpec
 from countersign.cli.image.registries import Registries
 from countersign.cli.image.search import Look, look
 from countersign.gate.evidence.inquiry import request_for
-from countersign.signatures.known_roots import KnownRoots
+from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.evidence.facts import Attestation, ImageFacts, Vouch
 from countersign.trust.evidence.image_evidence import KnownImage, RuleEvidence
 from countersign.trust.evidence.image_verdict import judge_image

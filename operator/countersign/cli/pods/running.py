@@ -17,7 +17,7 @@ from countersign.cli.pods.instances import exceptions, receipt_of, top_controlle
 from countersign.cli.pods.workloads import POD
 from countersign.cli.terminal.exits import note
 from countersign.cluster.owners import Resolved, controller_of
-from countersign.signatures.known_roots import KnownRoots
+from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.policy import NamespaceFacts, Policy, PolicySnapshot, from_resource
 from countersign.trust.receipt import Receipt, as_admitted

@@ -32,7 +32,7 @@ from countersign.cli.terminal.output import Format
 from countersign.cli.verdicts.judging import judge_creation
 from countersign.cli.verdicts.report import print_judged
 from countersign.gate.evidence.service import EvidenceRequest
-from countersign.signatures.known_roots import KnownRoots
+from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.composition import accept

@@ -13,7 +13,7 @@ from countersign.api.exception import TrustException
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.cli.files.manifests import Declared, as_created
 from countersign.cli.terminal.exits import fail
-from countersign.signatures.known_roots import known_roots
+from countersign.signatures.roots.known_roots import known_roots
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 Change = Literal["created", "changed", "unchanged", "deleted"]

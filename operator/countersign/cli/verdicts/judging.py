@@ -12,7 +12,7 @@ from countersign.cli.image.registries import ANSWER_SECONDS, Registries, evidenc
 from countersign.cli.terminal.exits import Exit
 from countersign.gate.evidence.inquiry import evidence_for
 from countersign.injection.patch import inject
-from countersign.signatures.known_roots import KnownRoots, known_roots
+from countersign.signatures.roots.known_roots import KnownRoots, known_roots
 from countersign.trust.evidence.facts import Unverifiable
 from countersign.trust.evidence.needs import EvidenceNeed, evidence_needs
 from countersign.trust.images.extraction import extract

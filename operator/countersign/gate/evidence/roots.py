@@ -2,13 +2,13 @@
 
 from typing import Protocol
 
-from countersign.signatures.known_roots import RootContent
+from countersign.signatures.roots.known_roots import RootContent
 
 __all__ = ["NoRoots", "RootContent", "Roots"]
 
 
 class Roots(Protocol):
-    """The evidence roots that policies name (`gate.state.GateState`, `signatures.known_roots.KnownRoots`)."""
+    """The evidence roots that policies name (`gate.state.GateState`, `signatures.roots.known_roots.KnownRoots`)."""
 
     def content(self, name: str) -> RootContent | None:
         """What this root holds now; None if there is none, or none that can be used. Asked with every request."""

@@ -15,9 +15,9 @@ from countersign.cli.policy.suite.model import (
     SignerIdentity,
 )
 from countersign.cli.policy.suite.reading import BadCase, Case, beside, parse_time
+from countersign.signatures.formats.statements import STATEMENT_V1
 from countersign.signatures.keys import BadPublicKey, parse_public_key
-from countersign.signatures.known_roots import NOT_FETCHED
-from countersign.signatures.statements import STATEMENT_V1
+from countersign.signatures.roots.known_roots import NOT_FETCHED
 from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import (
     Attestation,
@@ -200,8 +200,8 @@ def evaluated(
     expressions: Sequence[str], attestation: RecordedAttestation, image: str, digest: str
 ) -> dict[str, tuple[bool, str]]:
     """What conditions make of a predicate that is written down, by the evaluation that the gate runs."""
-    from countersign.signatures.cel import context
-    from countersign.signatures.findings import judged
+    from countersign.signatures.conditions.cel import context
+    from countersign.signatures.conditions.findings import judged
 
     statement = {
         "_type": STATEMENT_V1,

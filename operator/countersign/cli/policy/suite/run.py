@@ -10,7 +10,7 @@ from countersign.cli.policy.suite.evidence import recorded, with_roots_of_record
 from countersign.cli.policy.suite.model import Expected, PolicyTestCase
 from countersign.cli.policy.suite.reading import BadCase, Case, CaseFile, complete
 from countersign.cli.verdicts.judging import Judged, evidence_by, judge_by, needs_of
-from countersign.signatures.known_roots import known_roots
+from countersign.signatures.roots.known_roots import known_roots
 from countersign.trust.evidence.facts import ImageFacts, Unverifiable
 from countersign.trust.evidence.needs import EvidenceNeed
 from countersign.trust.verdicts import denial

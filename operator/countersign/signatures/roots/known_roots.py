@@ -119,7 +119,7 @@ def known_roots(snapshot: PolicySnapshot) -> KnownRoots:
 
 def read(content: str) -> Known:
     """What a trusted_root.json is found to be; with a problem, and without content, if it cannot be used."""
-    from countersign.signatures.roots import BadTrustRoot, parse_trust_root
+    from countersign.signatures.roots.trust_root import BadTrustRoot, parse_trust_root
 
     encoded = content.encode()
     if len(encoded) > MAX_CONTENT_CHARACTERS:
@@ -132,7 +132,7 @@ def read(content: str) -> Known:
 
 
 def _public_good() -> Known:
-    from countersign.signatures.roots import public_good_root
+    from countersign.signatures.roots.trust_root import public_good_root
 
     return read(public_good_root().decode())
 

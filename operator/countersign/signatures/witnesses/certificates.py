@@ -20,7 +20,7 @@ from cryptography.x509.verification import (
 
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.keys import BadPublicKey, PublicKey, public_key_of
-from countersign.signatures.roots import UNREADABLE_CERTIFICATE, Authority
+from countersign.signatures.roots.trust_root import UNREADABLE_CERTIFICATE, Authority
 from countersign.trust.evidence.facts import Identity
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024

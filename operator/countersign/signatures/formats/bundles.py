@@ -12,14 +12,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from countersign.signatures.certificates import SigningCertificate, read_certificate
-from countersign.signatures.encodings import decode, whole
-from countersign.signatures.envelopes import Envelope
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.inclusion import InclusionProof
-from countersign.signatures.log_entries import MAX_LOG_ENTRIES, LogEntry
-from countersign.signatures.proofs import Material
-from countersign.signatures.timestamps import MAX_TIMESTAMPS
+from countersign.signatures.formats.encodings import decode, whole
+from countersign.signatures.formats.envelopes import Envelope
+from countersign.signatures.witnesses.certificates import SigningCertificate, read_certificate
+from countersign.signatures.witnesses.inclusion import InclusionProof
+from countersign.signatures.witnesses.log_entries import MAX_LOG_ENTRIES, LogEntry
+from countersign.signatures.witnesses.proofs import Material
+from countersign.signatures.witnesses.timestamps import MAX_TIMESTAMPS
 from countersign.trust.strict_json import BadJSON, parse_as
 
 BUNDLE_MEDIA_TYPE_PREFIX: Final = "application/vnd.dev.sigstore.bundle"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.roots import Authority, TrustRoot
+from countersign.signatures.roots.trust_root import Authority, TrustRoot
 
 MAX_TIMESTAMPS: Final = 8
 """Of one signature; cosign asks one authority."""

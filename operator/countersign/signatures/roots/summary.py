@@ -1,7 +1,7 @@
 """What a trusted_root.json holds, for people: how many, what they call themselves, when the first of them runs out.
 
 Shapes: sigstore/protobuf-specs, sigstore_trustroot.proto, as JSON (proto3 JSON mapping). Whether the content can be
-used is for `signatures.roots` to say; here what cannot be read is left out.
+used is for `trust_root` to say; here what cannot be read is left out.
 """
 
 import base64

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from countersign.signatures.certificates import SigningCertificate, chain_at
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.log_bodies import Signed
-from countersign.signatures.log_entries import LogEntry, Logged, verify_entry
-from countersign.signatures.roots import TrustRoot
-from countersign.signatures.scts import vouching_log
-from countersign.signatures.timestamps import verify_timestamp
+from countersign.signatures.roots.trust_root import TrustRoot
+from countersign.signatures.witnesses.certificates import SigningCertificate, chain_at
+from countersign.signatures.witnesses.log_bodies import Signed
+from countersign.signatures.witnesses.log_entries import LogEntry, Logged, verify_entry
+from countersign.signatures.witnesses.scts import vouching_log
+from countersign.signatures.witnesses.timestamps import verify_timestamp
 from countersign.trust.evidence.facts import Proof, ProofKind
 
 _KINDS: Final[tuple[ProofKind, ...]] = ("log", "sct", "timestamp")

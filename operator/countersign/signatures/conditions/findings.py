@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from countersign.signatures.cel import compiled_part
-from countersign.signatures.cel import context as context_of
+from countersign.signatures.conditions.cel import compiled_part
+from countersign.signatures.conditions.cel import context as context_of
 from countersign.trust.evidence.conditions import VARIABLES, Token, tokens_of
 
 MAX_PHRASE_LENGTH: Final = 120

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from countersign.signatures.cel import BadCondition, compiled, context
-from countersign.signatures.findings import judged, printable
-from countersign.signatures.statements import MAX_DEPTH, Said, too_deep
+from countersign.signatures.conditions.cel import BadCondition, compiled, context
+from countersign.signatures.conditions.findings import judged, printable
+from countersign.signatures.formats.statements import MAX_DEPTH, Said, too_deep
 from countersign.trust.evidence.conditions import COMPREHENSIONS, members_named, tokens_of
 
 CONDITION_CPU_SECONDS: Final = 2.0

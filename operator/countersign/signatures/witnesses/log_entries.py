@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.inclusion import InclusionProof, verify_inclusion
-from countersign.signatures.log_bodies import Signed, is_v2, judge_body
-from countersign.signatures.roots import Log, TrustRoot
+from countersign.signatures.roots.trust_root import Log, TrustRoot
+from countersign.signatures.witnesses.inclusion import InclusionProof, verify_inclusion
+from countersign.signatures.witnesses.log_bodies import Signed, is_v2, judge_body
 
 MAX_LOG_ENTRIES: Final = 8
 """Of one signature. cosign writes one; a signature may be in two logs while one takes over from the other."""

@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from countersign.signatures.encodings import decode
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.roots import Log
+from countersign.signatures.formats.encodings import decode
+from countersign.signatures.roots.trust_root import Log
 
 MAX_HASHES: Final = 64
 """A log of 2^63 entries needs 63."""

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from countersign.signatures.encodings import decode
 from countersign.signatures.errors import SignatureError
+from countersign.signatures.formats.encodings import decode
 from countersign.trust.strict_json import BadJSON, parse_as
 
 _HASHES: Final = {

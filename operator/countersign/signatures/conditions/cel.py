@@ -2,7 +2,7 @@
 
 Nothing here bounds the time that a condition takes: a `map` over 30,000 elements alone takes half a minute, since the
 library copies the list with each. So it is never called in a process that serves anybody, but in one that can be killed
-(`signatures.apart`).
+(`apart`).
 """
 
 import sys

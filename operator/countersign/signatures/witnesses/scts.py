@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.certificate_transparency import LogEntryType, SignedCertificateTimestamp
 
-from countersign.signatures.roots import Log, TrustRoot
+from countersign.signatures.roots.trust_root import Log, TrustRoot
 
 MAX_SCTS: Final = 8
 """Of one certificate; Fulcio embeds one."""

@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from countersign.signatures.certificates import MAX_CERTIFICATE_BYTES, SigningCertificate, read_certificate
-from countersign.signatures.encodings import decode
 from countersign.signatures.errors import SignatureError
-from countersign.signatures.log_entries import LogEntry
-from countersign.signatures.proofs import Material
+from countersign.signatures.formats.encodings import decode
+from countersign.signatures.witnesses.certificates import MAX_CERTIFICATE_BYTES, SigningCertificate, read_certificate
+from countersign.signatures.witnesses.log_entries import LogEntry
+from countersign.signatures.witnesses.proofs import Material
 from countersign.trust.strict_json import BadJSON, parse_as
 
 SIGNATURE_ANNOTATION: Final = "dev.cosignproject.cosign/signature"

@@ -1,0 +1,1 @@
+"""Conditions on what an attestation says, evaluated apart from everything else."""

@@ -1,0 +1,1 @@
+"""How signatures and statements are written: bundles, cosign's classic form, envelopes."""
