@@ -67,6 +67,7 @@ from countersign.registry.transport import Transport
 from countersign.runtime.health import HealthServer
 from countersign.runtime.listener import listen
 from countersign.runtime.logs import configure_logging
+from countersign.runtime.memory import return_large_blocks
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
 
@@ -82,6 +83,7 @@ _log = structlog.get_logger()
 def run(settings: GateSettings) -> int:
     """Run the gate until SIGTERM. Returns the exit code."""
     configure_logging(settings.log_level, json=settings.log_json)
+    return_large_blocks()  # attestations have up to 64 MiB, and come in one piece
     return run_service(lambda stop: serve(settings, stop))
 
 
