@@ -258,7 +258,7 @@ def test_a_policy_tells_how_its_pods_stand(scene: Governed) -> None:
         reasons = {entry["reason"] for entry in status.get("topReasons", ())}
         return status["pods"]["governed"] == 2 and status["pods"]["failing"] == 1 and bool(reasons)
 
-    scene.lab.wait_for(counted, what="the policy counts its pods", timeout=30)
+    scene.lab.wait_for(counted, what="the policy counts its pods", timeout=90)
     path = f"/apis/countersign.dev/v1alpha1/protectedaudiences/{scene.namespace}"
     scene.lab.wait_for(
         lambda: scene.lab.admin.get(path, expect=200).body["status"].get("grants") == 1,
