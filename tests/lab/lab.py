@@ -272,6 +272,15 @@ class Lab:
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user}],
         }
         self.admin.post(path, body, expect=201)
+        if kind == "User" and role in ("view", "edit", "admin"):
+            # The authorizer learns of a binding by a watch of its own.
+            self.wait_for(lambda: self._may_get_pods(user, namespace), what=f"{user} has the role {role}")
+
+    def _may_get_pods(self, user: str, namespace: str) -> bool:
+        asked = {"user": user, "resourceAttributes": {"namespace": namespace, "verb": "get", "resource": "pods"}}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": asked}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return bool(self.admin.post(path, review, expect=201).body["status"]["allowed"])
 
     def grant_cluster_role(self, user: str, role: str) -> None:
         """Bind a ClusterRole to a user for the whole cluster."""
