@@ -71,11 +71,7 @@ def declare(lab: Lab) -> Iterator[Callable[[Object], Object]]:
 def dev(lab: Lab, namespace: str) -> HttpClient:
     """Somebody with the built-in `edit` role in the test's namespace."""
     lab.grant_role(namespace, "dev", "edit")
-    client = lab.api("dev")
-    # The authorizer learns of a binding by a watch of its own.
-    pods = f"/api/v1/namespaces/{namespace}/pods"
-    lab.wait_for(lambda: client.get(pods).status == 200, what="the role is in force")
-    return client
+    return lab.api("dev")
 
 
 def in_force(lab: Lab, probe: Callable[[], Answer], says: str) -> Answer:
