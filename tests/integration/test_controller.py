@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -249,6 +249,17 @@ def test_a_change_that_would_suspend_many_waits_for_consent(scene: Governed) -> 
     scene.lab.wait_for(lambda: condition() is None, what="ImpactHeld is over")
 
 
+@pytest.fixture
+def quick_scan(countersign: Installation) -> Iterator[None]:
+    """The scan's queue holds the pods of all tests: at the default rate one's own would come up after minutes."""
+    countersign.stop("controller")
+    countersign.start_service("controller", scan_requests_per_second="50")
+    yield
+    countersign.stop("controller")
+    countersign.start_service("controller")
+
+
+@pytest.mark.usefixtures("quick_scan")
 def test_a_policy_tells_how_its_pods_stand(scene: Governed) -> None:
     scene.running()
     scene.slipped_in(scene.pod(image=scene.unsigned.by_tag))

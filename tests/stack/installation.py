@@ -136,8 +136,6 @@ class Installation:
                 "identity": [key or "controller"],
                 "gate-url": [f"https://127.0.0.1:{self._ports['gate']}"],
                 "certificate-names": ["127.0.0.1"],
-                # Pods of all tests stand in one queue: at the default rate one's own would come up after minutes.
-                "scan-requests-per-second": ["50"],
             }
         else:
             options |= {"host": ["127.0.0.1"], "port": [str(port)]}
