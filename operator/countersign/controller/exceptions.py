@@ -18,8 +18,8 @@ from countersign.api.exception import ExceptionPolicyRef, TrustException, TrustE
 from countersign.api.meta import condition
 from countersign.api.names import API_VERSION
 from countersign.api.policy import TrustPolicy
-from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import ObjectReference, Urgency
+from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.pods import Events
 from countersign.controller.statuses import PAUSE_SECONDS, StatusStore
@@ -28,9 +28,6 @@ from countersign.controller.world import World
 from countersign.grants.conditions import with_condition
 from countersign.trust.orders.exceptions import ends_at, in_force_until, warns_at
 
-RETRY_SECONDS: Final = 1.0
-LONGEST_SLEEP_SECONDS: Final = 60.0
-"""A clock that is set meanwhile is noticed within this."""
 MAX_SERIES: Final = 64
 """Exceptions with a time series of their own: those that end first."""
 CONDITIONS: Final = ("Active", "Expiring", "Expired", "ResolvedRefs")
@@ -112,20 +109,7 @@ class ExceptionKeeper:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        while True:
-            self._wake.clear()
-            try:
-                await self.keep()
-                wait = self._until_next()
-            except ClusterError as error:
-                _log.warning("status of an exception not written, will be tried again", error=str(error))
-                wait = RETRY_SECONDS
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-                await asyncio.sleep(min(PAUSE_SECONDS, self._until_next()))
-            except TimeoutError:
-                pass
+        await keep_on(self.keep, self._until_next, self._wake, "an exception", pause=PAUSE_SECONDS)
 
     async def keep(self) -> None:
         """Bring metrics and every status up to now. Raises ClusterError."""
@@ -209,8 +193,7 @@ class ExceptionKeeper:
             for moment in (warns_at(one), in_force_until(one, now))
             if moment is not None and moment > now
         ]
-        wait = (min(moments) - now).total_seconds() if moments else LONGEST_SLEEP_SECONDS
-        return min(wait, LONGEST_SLEEP_SECONDS)
+        return (min(moments) - now).total_seconds() if moments else LONGEST_SLEEP_SECONDS
 
 
 def _home(policy: object) -> str:

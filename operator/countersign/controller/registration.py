@@ -19,6 +19,7 @@ from countersign.api.names import WEBHOOK_CONFIGURATION
 from countersign.cluster.client import ApiClient, Object
 from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import SERVICES, Resource
+from countersign.controller.keeping import woken
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owner, references, repaired
 from countersign.controller.resources import MUTATING, VALIDATING
@@ -108,11 +109,7 @@ class Registrar:
                 self.registered = outcome
                 self._changed()
             healthy = outcome.written and not outcome.problem
-            try:
-                async with asyncio.timeout(CHECK_SECONDS if healthy else WAITING_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await woken(self._wake, CHECK_SECONDS if healthy else WAITING_SECONDS)
 
     async def register(self) -> Registered:
         """Compare and write. Raises ClusterError."""

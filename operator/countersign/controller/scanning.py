@@ -18,6 +18,7 @@ from countersign.api.gate_calls import OutlookAnswer
 from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
 from countersign.controller.judging import Judging, NotYetError
+from countersign.controller.keeping import woken
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.outlook import Basis, Outlook, Word
 from countersign.controller.receipts import remember
@@ -92,13 +93,13 @@ class Scanner:
             await self.judge_due()
             while self._waiting:
                 delay = self._not_before - self._monotonic()
-                if delay > 0 and await self._woken(delay):
+                if delay > 0 and await woken(self._wake, delay):
                     break
                 await self.ask_next()
                 if self._wake.is_set():
                     break
             await asyncio.sleep(PAUSE_SECONDS)
-            await self._woken(IDLE_SECONDS)
+            await woken(self._wake, IDLE_SECONDS)
 
     async def judge_due(self) -> None:
         """Judge each pod whose outlook is missing or outdated, as far as that takes no registry."""
@@ -184,14 +185,6 @@ class Scanner:
         record.outlook = Outlook(words, basis, snapshot, math.inf)
         if held is None or held.words != words:
             self._changed()
-
-    async def _woken(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        return True
 
 
 def _basis(snapshot: PolicySnapshot, policies: tuple[Policy, ...], now: datetime) -> Basis:
