@@ -160,7 +160,6 @@ REFUSED = [
     ("no-key", "TrustPolicy", "images.0.authorities.0.key.pem", [], "should have at least 1 items"),
     ("no-evidence", "TrustPolicy", "images.0.authorities", [], "an image rule needs `digests`, `authorities` or"),
     ("two-rules", "TrustPolicy", "images", [RULE, RULE], 'Duplicate value: {"name":"payments"}'),
-    ("profile", "ClusterTrustPolicy", "profile", "Agent", "`profile` is not supported by this release"),
     (
         "nobodys-attestation",
         "TrustPolicy",
@@ -190,10 +189,27 @@ REFUSED = [
         [{"name": "a", "expression": "true"}],
         "`matchConditions` is not supported",
     ),
-    ("drift", "TrustPolicy", "responses.drift", "Revoke", "`drift` is not supported by this release"),
-    ("exec", "TrustPolicy", "responses.exec", "Revoke", "`exec` is not supported by this release"),
-    ("withdrawn", "TrustPolicy", "responses.evidenceWithdrawn", "Suspend", "`evidenceWithdrawn` is not supported"),
-    ("misuse", "TrustPolicy", "responses.misuse", "Report", "`misuse` is not supported by this release"),
+    (
+        "agent-audiences",
+        "TrustPolicy",
+        "",
+        POLICY | {"profile": "Agent", "tokens": [TOKEN, {"name": "other", "audience": "other.example.com"}]},
+        "profiles Serverless and Agent have one audience",
+    ),
+    (
+        "agent-exec",
+        "TrustPolicy",
+        "",
+        POLICY | {"profile": "Agent", "responses": {"exec": "Allow"}},
+        "in profile Agent exec ends the identity",
+    ),
+    (
+        "agent-drift",
+        "TrustPolicy",
+        "",
+        POLICY | {"profile": "Agent", "responses": {"drift": "Report"}},
+        "in profile Agent drift ends the identity",
+    ),
     (
         "overrides",
         "TrustPolicy",
@@ -418,8 +434,8 @@ def test_fills_in_the_defaults_that_kubectl_explain_promises(created: dict[str, 
     assert spec["tokens"][0] | {"expirationSeconds": 600, "path": "token"} == spec["tokens"][0]
     assert spec["runtime"]["command"] == "FromImage"
     assert "LD_*" in spec["runtime"]["deniedEnv"]
-    assert (spec["apiToken"], spec["onTermination"], spec["drainSeconds"]) == ("Keep", "GracePeriod", 60)
-    assert spec["responses"] == {"ephemeralContainer": "Revoke", "nodeLost": "Suspend", "nodeLostAfterSeconds": 300}
+    assert spec["profile"] == "Service"
+    assert "responses" not in spec  # what is not said is the profile's word: status.effective
     assert spec["unmatchedImages"] == "Deny"
     assert created["ProtectedAudience"]["spec"]["issuance"] == {
         "allowedNamespaces": {"from": "None"},

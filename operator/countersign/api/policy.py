@@ -9,7 +9,14 @@ from countersign.api.meta import Condition, LabelSelector, ObjectMeta, UTCTime
 from countersign.api.schema import Column, Model, Reserved, Rule, doc
 
 Mode = Literal["Audit", "Warn", "Enforce"]
+Profile = Literal["Service", "Batch", "Serverless", "Agent"]
+ApiToken = Literal["Keep", "Shorten", "Remove"]
+OnTermination = Literal["GracePeriod", "Immediate"]
 EphemeralResponse = Literal["Deny", "Revoke", "Suspend", "Report"]
+ExecResponse = Literal["Deny", "Revoke", "Allow"]
+InstanceResponse = Literal["Revoke", "Suspend", "Report"]
+MisuseResponse = Literal["Revoke", "Report"]
+NodeLostResponse = Literal["Suspend", "Keep"]
 
 DEFAULT_DENIED_ENV: tuple[str, ...] = (
     "BASHOPTS",
@@ -231,36 +238,62 @@ class TokenSpec(Model, frozen=True, kw_only=True):
 
 
 class Responses(Model, frozen=True, kw_only=True):
-    """What happens when a pod stops being what was admitted."""
+    """What happens when a pod stops being what was admitted. What is not said is the profile's word (status.effective)."""
 
-    RESERVED: ClassVar[dict[str, Reserved]] = {
-        "drift": Reserved("string", f"`drift` {_NOT_YET}; an image changed through the API always revokes"),
-        "exec": Reserved("string", f"`exec` {_NOT_YET}"),
-        "evidenceWithdrawn": Reserved(
-            "string", f"`evidenceWithdrawn` {_NOT_YET}; a pod that no longer qualifies is always suspended"
+    drift: Annotated[
+        InstanceResponse | None,
+        doc(
+            "What the node reports to run is not what was admitted, or labels moved so that other policies govern: Revoke, "
+            "Suspend or only Report. An image changed through the API always revokes. Default: Revoke."
         ),
-        "misuse": Reserved("string", f"`misuse` {_NOT_YET}"),
-    }
-
+    ] = None
+    exec: Annotated[
+        ExecResponse | None,
+        doc(
+            "Somebody asks for exec, attach or port-forward: Deny it, Revoke the identity before it is let in, or Allow it. "
+            "Default: Revoke."
+        ),
+    ] = None
     ephemeral_container: Annotated[
-        EphemeralResponse,
-        doc("An ephemeral container is added: Deny it at admission, or let it in and Revoke, Suspend or only Report."),
-    ] = "Revoke"
+        EphemeralResponse | None,
+        doc(
+            "An ephemeral container is added: Deny it at admission, or let it in and Revoke, Suspend or only Report. "
+            "Default: Revoke."
+        ),
+    ] = None
+    evidence_withdrawn: Annotated[
+        InstanceResponse | None,
+        doc(
+            "The evidence that the pod was admitted by does not hold any more, as an attestation that is too old by now: "
+            "Revoke, Suspend until it holds again, or only Report. Default: Suspend."
+        ),
+    ] = None
+    misuse: Annotated[
+        MisuseResponse | None,
+        doc(
+            "A token of the pod is used as no pod uses its own, as from another address: Revoke the identity, or only "
+            "Report it. Default: Report; Revoke in profile Agent."
+        ),
+    ] = None
     node_lost: Annotated[
-        Literal["Suspend", "Keep"],
+        NodeLostResponse | None,
         doc(
             "The pod's node is lost: not Ready for nodeLostAfterSeconds, gone, or replaced by another of its name. Suspend "
-            "the identity until that node is Ready again (a replaced one never is), or Keep it."
+            "the identity until that node is Ready again (a replaced one never is), or Keep it. Default: Suspend."
         ),
-    ] = "Suspend"
-    node_lost_after_seconds: Annotated[
-        int,
-        doc(
-            "How long a node may be not Ready before its pods count as lost, in seconds. Kubernetes evicts them after 300, too.",
-            ge=30,
-            le=86400,
-        ),
-    ] = 300
+    ] = None
+    node_lost_after_seconds: (
+        Annotated[
+            int,
+            doc(
+                "How long a node may be not Ready before its pods count as lost, in seconds. Kubernetes evicts them after "
+                "300, too. Default: 300; less in short-lived profiles.",
+                ge=30,
+                le=86400,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Match(Model, frozen=True, kw_only=True):
@@ -316,10 +349,25 @@ class _PolicySpec(Model, frozen=True, kw_only=True):
             "!has(self.tokens) || size(self.tokens) == 0 || (has(self.images) && size(self.images) > 0)",
             "a policy that hands out tokens needs `images`: without evidence there is no identity",
         ),
+        Rule(
+            "!has(self.profile) || !(self.profile in ['Serverless', 'Agent']) || !has(self.tokens) || size(self.tokens) <= 1",
+            "profiles Serverless and Agent have one audience: write a policy for each, or profile Service",
+            "tokens",
+        ),
+        Rule(
+            "!has(self.profile) || self.profile != 'Agent' || !has(self.responses) || !has(self.responses.exec) || "
+            "self.responses.exec != 'Allow'",
+            "in profile Agent exec ends the identity: leave responses.exec out, or Deny it",
+            "responses.exec",
+        ),
+        Rule(
+            "!has(self.profile) || self.profile != 'Agent' || !has(self.responses) || !has(self.responses.drift) || "
+            "self.responses.drift == 'Revoke'",
+            "in profile Agent drift ends the identity: leave responses.drift out",
+            "responses.drift",
+        ),
     )
-    RESERVED: ClassVar[dict[str, Reserved]] = {
-        "profile": Reserved("string", f"`profile` {_NOT_YET} and write the fields out"),
-    }
+    RESERVED: ClassVar[dict[str, Reserved]] = {}
 
     owner: Annotated[
         str,
@@ -336,6 +384,13 @@ class _PolicySpec(Model, frozen=True, kw_only=True):
             "The mode changes admission, never identity: a pod with a finding receives no token in any mode."
         ),
     ]
+    profile: Annotated[
+        Profile,
+        doc(
+            "Named defaults for what the policy does not say: Service, Batch (ends with its task), Serverless (minutes, one "
+            "audience) or Agent (an AI agent: the shortest lifetimes, one audience, anything odd ends it). See status.effective."
+        ),
+    ] = "Service"
     images: Annotated[
         tuple[ImageRule, ...],
         doc(
@@ -366,25 +421,28 @@ class _PolicySpec(Model, frozen=True, kw_only=True):
         doc("Tokens that a pod receives which satisfies this policy.", max_length=8, map_keys=("name",)),
     ] = ()
     api_token: Annotated[
-        Literal["Keep", "Shorten", "Remove"],
+        ApiToken | None,
         doc(
-            "The pod's ordinary API token, whose real lifetime is a year: Keep it, Shorten it to about an hour (with no extension), or Remove it."
+            "The pod's ordinary API token, whose real lifetime is a year: Keep it, Shorten it to about an hour (with no "
+            "extension), or Remove it. Default: by profile."
         ),
-    ] = "Keep"
+    ] = None
     on_termination: Annotated[
-        Literal["GracePeriod", "Immediate"],
+        OnTermination | None,
         doc(
-            "When a pod is being deleted its identity ends at once (Immediate), or with the grace period, at most drainSeconds later."
+            "When a pod is being deleted its identity ends at once (Immediate), or with the grace period, at most "
+            "drainSeconds later. Default: by profile."
         ),
-    ] = "GracePeriod"
-    drain_seconds: Annotated[int, doc("Bound on what onTermination GracePeriod leaves, in seconds.", ge=0, le=3600)] = (
-        60
-    )
+    ] = None
+    drain_seconds: (
+        Annotated[int, doc("Bound on what onTermination GracePeriod leaves, in seconds. Default: 60.", ge=0, le=3600)]
+        | None
+    ) = None
     max_lifetime_seconds: (
         Annotated[
             int,
             doc(
-                "An instance's identity ends this many seconds after the pod's creation. Unset: no bound.",
+                "An instance's identity ends this many seconds after the pod's creation. Default: by profile, in Service none.",
                 ge=600,
                 le=31536000,
             ),
@@ -436,6 +494,31 @@ class TrustPolicySpec(_PolicySpec, frozen=True, kw_only=True):
     }
 
     match: Annotated[NamespacedMatch, doc("Which pods of this namespace the policy governs.")] = NamespacedMatch()
+
+
+class EffectiveResponses(Model, frozen=True, kw_only=True):
+    """The responses in force."""
+
+    drift: Annotated[InstanceResponse, doc("To drift.")]
+    exec: Annotated[ExecResponse, doc("To exec, attach and port-forward.")]
+    ephemeral_container: Annotated[EphemeralResponse, doc("To an ephemeral container.")]
+    evidence_withdrawn: Annotated[InstanceResponse, doc("To evidence that does not hold any more.")]
+    misuse: Annotated[MisuseResponse, doc("To a token that is misused.")]
+    node_lost: Annotated[NodeLostResponse, doc("To a lost node.")]
+    node_lost_after_seconds: Annotated[int | None, doc("When a node counts as lost, in seconds.")] = None
+
+
+class EffectiveSettings(Model, frozen=True, kw_only=True):
+    """What holds for a pod of this policy: what it says, and its profile's defaults for the rest."""
+
+    profile: Annotated[Profile, doc("The profile.")]
+    api_token: Annotated[ApiToken, doc("What becomes of the ordinary API token.")]
+    on_termination: Annotated[OnTermination, doc("When the identity of a deleted pod ends.")]
+    drain_seconds: Annotated[int, doc("Bound on what GracePeriod leaves, in seconds.")]
+    max_lifetime_seconds: Annotated[int | None, doc("Bound on an instance's identity, in seconds; none if absent.")] = (
+        None
+    )
+    responses: Annotated[EffectiveResponses, doc("What happens when a pod stops being what was admitted.")]
 
 
 class PodCounts(Model, frozen=True, kw_only=True):
@@ -503,6 +586,9 @@ class PolicyStatus(Model, frozen=True, kw_only=True):
         ),
     ] = ()
     observed_generation: Annotated[int, doc("The generation that the controller last judged.")] = 0
+    effective: Annotated[
+        EffectiveSettings | None, doc("What the policy says together with what its profile says for the rest.")
+    ] = None
     pods: Annotated[PodCounts | None, doc("Running pods under this policy.")] = None
     top_reasons: Annotated[
         tuple[ReasonCount, ...], doc("The most frequent reasons among the failing pods.", max_length=5)
@@ -512,6 +598,7 @@ class PolicyStatus(Model, frozen=True, kw_only=True):
 
 _COLUMNS = (
     Column("Mode", "string", ".spec.mode", "What happens to a pod that fails"),
+    Column("Profile", "string", ".spec.profile", "Where its defaults come from", 1),
     Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether the policy is in force"),
     Column("Governed", "integer", ".status.pods.governed", "Running pods that it governs"),
     Column(

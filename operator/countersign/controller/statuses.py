@@ -28,6 +28,7 @@ from countersign.grants.impact import Impact, hold_message
 from countersign.trust.orders.reach import ends
 from countersign.trust.policies.composition import AudienceJudgement, PolicyJudgement, accept
 from countersign.trust.policies.policy import NamespaceFacts
+from countersign.trust.policies.profiles import effective
 
 PAUSE_SECONDS: Final = 1.0
 TOP_REASONS: Final = 5
@@ -129,6 +130,7 @@ def policy_status(
     return PolicyStatus(
         conditions=conditions,
         observed_generation=generation,
+        effective=effective(resource.spec),
         pods=PodCounts(
             governed=figures.governed,
             failing=figures.failing,

@@ -171,10 +171,7 @@ def qualification(verdict: Verdict) -> Qualification:
         findings=tuple(dict.fromkeys(findings)),
         not_injected=any(finding.code == "TokenNotInjected" for finding in findings),
         tokens=tokens if verdict.qualifies else (),
-        on_termination=verdict.on_termination,
-        drain_seconds=verdict.drain_seconds,
-        ephemeral_response=verdict.ephemeral_response,
-        node_lost_seconds=verdict.node_lost_seconds,
+        settings=verdict.settings,
         exceptions=_exceptions(verdict),
     )
 
@@ -264,7 +261,7 @@ def _spec(
         ),
         tokens=tokens,
         images=_images(subject, verdict, receipt),
-        expires_at=_expiry(meta.creation_timestamp, verdict.max_lifetime_seconds),
+        expires_at=_expiry(meta.creation_timestamp, verdict.settings.max_lifetime_seconds),
     )
 
 

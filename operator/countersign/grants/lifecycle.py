@@ -11,19 +11,18 @@ what the policies say, since only a change of policy is ever held back by the br
 """
 
 from datetime import datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from countersign.api import clock
 from countersign.api.grant import GrantException, GrantState, GrantToken, WorkloadGrant, WorkloadGrantStatus
-from countersign.api.policy import EphemeralResponse
 from countersign.grants.conditions import bounded, with_condition
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, lost_at
 from countersign.grants.reasons import REMEDIES, Reason
 from countersign.grants.tracking import PodTrack, image_difference, unseen_change
-from countersign.trust.policies.composition import NO_SETTINGS
+from countersign.trust.policies.profiles import NO_SETTINGS, SERVICE, Settings
 
 MAX_IMAGES: Final = 64
 MAX_IMAGE: Final = 512
@@ -51,11 +50,7 @@ class Qualification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     not_injected: bool = False
     """It would be given tokens, but was created without them."""
     tokens: tuple[GrantToken, ...] = ()
-    on_termination: Literal["GracePeriod", "Immediate"] = "GracePeriod"
-    drain_seconds: int = 60
-    ephemeral_response: EphemeralResponse = "Revoke"
-    node_lost_seconds: int | None = 300
-    """How long its node may be lost; None: for ever."""
+    settings: Settings = SERVICE
     exceptions: tuple[GrantException, ...] = ()
     """TrustExceptions that waive some of the findings."""
 
@@ -91,6 +86,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Its node was heard from since this epoch began, or it was made in it: what etcd says of it can be believed."""
     exception_over: str = ""
     """An exception that the identity rests on and that is over (`trust.orders.exceptions.over`); empty: none is."""
+    drift: str = ""
+    """How what runs was seen to differ from what was admitted (grants.drift), for people; empty: it does not."""
+    evidence_withdrawn: str = ""
+    """What of the evidence does not hold any more, for people; empty: it holds, or nobody could tell."""
+    misuse: str = ""
+    """How a token of it was misused (access.misuse), for people; empty: none was."""
     held: bool = False
     """The change of policy that would suspend it is held (grants.impact)."""
 
@@ -153,8 +154,15 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
     changed = track.image_change or _changed_since_grant(grant, track)
     if changed:
         return _revoked("ImageChanged", f"Not what was admitted: {changed}.")
-    if track.ephemeral and seen.qualification and seen.qualification.ephemeral_response in ("Revoke", "Deny"):
+    settings = seen.qualification.settings if seen.qualification else NO_SETTINGS
+    if track.ephemeral and settings.ephemeral_container in ("Revoke", "Deny"):
         return _revoked("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.")
+    if seen.drift and settings.drift == "Revoke":
+        return _revoked("Drifted", seen.drift)
+    if seen.misuse and settings.misuse == "Revoke":
+        return _revoked("Misused", seen.misuse)
+    if seen.evidence_withdrawn and settings.evidence_withdrawn == "Revoke":
+        return _revoked("EvidenceWithdrawn", seen.evidence_withdrawn)
     account = grant.spec.service_account
     if seen.service_account_gone:
         return _revoked("ServiceAccountChanged", f"Its service account {account.name} was deleted.")
@@ -173,7 +181,7 @@ def next_deadline(grant: WorkloadGrant, seen: Observation) -> datetime | None:
     if seen.qualification is not None:
         moments.append(seen.qualification.until)
     if grant.status.state == "Active":
-        patience = seen.qualification.node_lost_seconds if seen.qualification else None
+        patience = seen.qualification.settings.node_lost_seconds if seen.qualification else None
         moments.append(lost_at(seen.node, patience))
     if grant.spec.expires_at is not None:
         moments.append(clock.parse(grant.spec.expires_at))
@@ -192,9 +200,9 @@ def drain_end(track: PodTrack, qualification: Qualification | None) -> datetime 
     asked = end - timedelta(seconds=max(track.deletion_grace_seconds, 0))
     if qualification is None:
         return min(end, asked + timedelta(seconds=NO_SETTINGS.drain_seconds))
-    if qualification.on_termination == "Immediate":
+    if qualification.settings.on_termination == "Immediate":
         return asked
-    return min(end, asked + timedelta(seconds=qualification.drain_seconds))
+    return min(end, asked + timedelta(seconds=qualification.settings.drain_seconds))
 
 
 def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bool:
@@ -295,7 +303,12 @@ def _withheld(seen: Observation, now: datetime) -> Transition | None:
         return _suspended(
             "ReceiptKeyRevoked", f"The key that signed its admission receipt ({seen.receipt_key_revoked}) was revoked."
         )
-    node, patience = seen.node, seen.qualification.node_lost_seconds if seen.qualification else None
+    settings = seen.qualification.settings if seen.qualification else NO_SETTINGS
+    if seen.drift and settings.drift == "Suspend":
+        return _suspended("Drifted", seen.drift)
+    if seen.evidence_withdrawn and settings.evidence_withdrawn == "Suspend":
+        return _suspended("EvidenceWithdrawn", seen.evidence_withdrawn)
+    node, patience = seen.node, settings.node_lost_seconds
     if node is None or patience is None:
         return None
     if node.replaced:
@@ -321,7 +334,7 @@ def _suspension(grant: WorkloadGrant, seen: Observation, track: PodTrack) -> Tra
 
 def _turned_against(grant: WorkloadGrant, qualification: Qualification, track: PodTrack) -> Transition | None:
     """What speaks against the instance itself, whatever tokens it was granted."""
-    if track.ephemeral and qualification.ephemeral_response == "Suspend":
+    if track.ephemeral and qualification.settings.ephemeral_container == "Suspend":
         return _suspended("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.")
     if not qualification.qualifies:
         return _suspended(_unqualified(grant), qualification.message)

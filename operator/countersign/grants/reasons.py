@@ -9,6 +9,8 @@ SuspendedReason = Literal[
     "NoLongerQualifies",
     "ExceptionEnded",
     "EphemeralContainerAdded",
+    "Drifted",
+    "EvidenceWithdrawn",
     "ReceiptKeyRevoked",
     "NodeLost",
     "NodeReplaced",
@@ -21,6 +23,9 @@ RevokedReason = Literal[
     "ImageChanged",
     "ServiceAccountChanged",
     "EphemeralContainerAdded",
+    "Drifted",
+    "EvidenceWithdrawn",
+    "Misused",
     "LifetimeOver",
     "RevokedByOrder",
     "ReceiptMissing",
@@ -44,6 +49,11 @@ REMEDIES: Final[dict[Reason, str]] = {
         "TrustException created."
     ),
     "EphemeralContainerAdded": f"Debug a copy instead (kubectl debug --copy-to --share-processes=false). {_RESTART}",
+    "Drifted": f"What runs is not what was admitted: see what the node runs, and who put it there. {_RESTART}",
+    "EvidenceWithdrawn": (
+        "Have the image signed or attested anew, or replace the pod by one of an image whose evidence holds."
+    ),
+    "Misused": f"Find out who holds the token besides the pod (countersign trace), and close that way. {_RESTART}",
     "NodeLost": "Bring the node back, or delete the pod, so that it is made anew on another.",
     "NodeReplaced": f"Whether it still runs, nobody can tell. {_RESTART}",
     "EpochChanged": "Nothing to do: it comes back when its node was heard from and it was judged anew.",

@@ -111,7 +111,7 @@ class _Leaving(NamedTuple):
 def _injected(spec: PodSpec, verdict: Verdict, operations: list[PatchOperation]) -> PodSpec:
     changes: dict[str, Any] = {}
     leaving = _leaving(spec, verdict)
-    if verdict.api_token == "Remove" and spec.automount_service_account_token is not False:  # noqa: S105 - a setting
+    if verdict.settings.api_token == "Remove" and spec.automount_service_account_token is not False:  # noqa: S105 - a setting
         # Or the ServiceAccount plug-in puts the volume back when it is called again after us.
         operations.append(PatchOperation(op="add", path="/spec/automountServiceAccountToken", value=False))
         changes["automount_service_account_token"] = False
@@ -137,7 +137,7 @@ def _leaving(spec: PodSpec, verdict: Verdict) -> _Leaving:
     due = {token.name for token in verdict.tokens}
     tokens = [token.shape for token in verdict.withheld if token.name not in due and token.shape.volume in spec.volumes]
     volumes = [shape.volume.name for shape in tokens]
-    if verdict.api_token == "Remove":  # noqa: S105 - a setting
+    if verdict.settings.api_token == "Remove":  # noqa: S105 - a setting
         volumes += [volume.name for volume in spec.volumes if is_default_volume(volume)]
     return _Leaving(frozenset(volumes), tuple([shape.env for shape in tokens if shape.env is not None]))
 
@@ -170,7 +170,7 @@ def _volumes(
     volumes: tuple[Volume, ...], verdict: Verdict, leaving: _Leaving, operations: list[PatchOperation]
 ) -> tuple[Volume, ...]:
     changed = volumes
-    if verdict.api_token == "Shorten":  # noqa: S105 - a setting
+    if verdict.settings.api_token == "Shorten":  # noqa: S105 - a setting
         changed = tuple([_shortened(volume, index, operations) for index, volume in enumerate(volumes)])
         if all(new is old for new, old in zip(changed, volumes, strict=True)):
             changed = volumes

@@ -54,7 +54,7 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         (["spec", "tokens", 0, "expirationSeconds"], True, "expected an integer, found True"),
         (["spec", "tokens", 0, "audience"], "a b", "spec.tokens[0].audience: 'a b' does not match ^"),
         (["spec", "tokens"], [token("a", "x"), token("b", "x")], "spec.tokens[1]: repeats the name x"),
-        (["spec", "profile"], "Batch", "spec.profile: `profile` is not supported by this release"),
+        (["spec", "profile"], "Job", "spec.profile: must be one of Agent, Batch, Serverless, Service, found 'Job'"),
         (
             ["spec", "images", 0, "digests"],
             ["sha256:short"],

@@ -181,6 +181,7 @@ def test_a_status_is_written_with_nulls_for_what_is_empty_and_zeros_for_numbers(
     assert explicit(PolicyStatus(pods=PodCounts(governed=2))) == {
         "conditions": None,
         "observedGeneration": 0,
+        "effective": None,
         "pods": {"governed": 2, "failing": 0, "unknown": 0, "notInjected": 0},
         "topReasons": None,
         "admissions": None,

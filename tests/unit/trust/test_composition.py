@@ -144,11 +144,11 @@ def test_where_settings_differ_the_stricter_wins() -> None:
             settings("d", max_lifetime_seconds=3600, responses=Responses(ephemeral_container="Report")),
         )
     )
-    assert verdict.api_token == "Remove"
-    assert verdict.on_termination == "Immediate"
-    assert verdict.drain_seconds == 30
-    assert verdict.max_lifetime_seconds == 3600
-    assert verdict.ephemeral_response == "Revoke"
+    assert verdict.settings.api_token == "Remove"
+    assert verdict.settings.on_termination == "Immediate"
+    assert verdict.settings.drain_seconds == 30
+    assert verdict.settings.max_lifetime_seconds == 3600
+    assert verdict.settings.ephemeral_container == "Revoke"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_deny_beats_revoke_beats_suspend_beats_report(responses: tuple[str, str]
         cluster_policy(f"p{index}", responses=Responses(ephemeral_container=response))  # type: ignore[arg-type]
         for index, response in enumerate(responses)
     ]
-    assert judged(snapshot(*policies)).ephemeral_response == expected
+    assert judged(snapshot(*policies)).settings.ephemeral_container == expected
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_a_policy_that_suspends_for_a_lost_node_beats_one_that_keeps_and_the_sho
     responses: tuple[Responses, Responses], expected: int | None
 ) -> None:
     policies = [cluster_policy(f"p{index}", responses=response) for index, response in enumerate(responses)]
-    assert judged(snapshot(*policies)).node_lost_seconds == expected
-    assert judged(snapshot(*reversed(policies))).node_lost_seconds == expected
+    assert judged(snapshot(*policies)).settings.node_lost_seconds == expected
+    assert judged(snapshot(*reversed(policies))).settings.node_lost_seconds == expected
 
 
 def test_an_ephemeral_container_is_denied_where_the_policy_says_so() -> None:

@@ -18,6 +18,7 @@ from countersign.trust.orders.standing import StandingIndex
 from countersign.trust.pods.tokens import token_shape
 from countersign.trust.policies.authorities import CompiledAuthority
 from countersign.trust.policies.policy import Policy, PolicySnapshot
+from countersign.trust.policies.profiles import settings_of
 
 _KEY: Final = "compiled"
 MAX_SEEN: Final = 256
@@ -154,6 +155,7 @@ class CompiledPolicy:
         "ref",
         "rules",
         "seen",
+        "settings",
         "spec",
         "tokens",
     )
@@ -176,6 +178,7 @@ class CompiledPolicy:
         """What `composition` has found wrong with it by itself; None: nobody has asked yet."""
         self.seen: dict[str, tuple[CompiledRule, ...]] = {}
         self.tokens: Final = tuple(CompiledToken(token) for token in policy.spec.tokens)
+        self.settings: Final = settings_of(policy.spec)
         # A TrustPolicy speaks of its own namespace only, whatever it writes there.
         own = "" if policy.is_cluster else policy.ref.namespace
         self.accounts: Final = frozenset(

@@ -1,17 +1,17 @@
-"""How policies compose: who wins a clash, what the stricter setting is, and what the controller reports about policies.
+"""How policies compose: who wins a clash, and what the controller reports about policies.
 
 A clash (two policies that would write the same token name, variable or audience into one pod) costs the loser that
 token in pods that both govern, and nothing else: a policy's protection cannot be switched off by making a clash.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.names import RESERVED_AUDIENCE_SUFFIX
-from countersign.api.policy import EphemeralResponse, Responses, TokenSpec
+from countersign.api.policy import TokenSpec
 from countersign.trust.evidence import conditions
 from countersign.trust.policies import audiences
 from countersign.trust.policies.compiled import (
@@ -24,9 +24,6 @@ from countersign.trust.policies.compiled import (
 from countersign.trust.policies.overlap import may_overlap
 from countersign.trust.policies.policy import DEFAULT_ROOT, NamespaceFacts, PolicyRef, PolicySnapshot
 
-_API_TOKEN: Final = ("Keep", "Shorten", "Remove")
-_ON_TERMINATION: Final = ("GracePeriod", "Immediate")
-_EPHEMERAL: Final = ("Report", "Suspend", "Revoke", "Deny")
 MAX_RIVALS: Final = 64
 """Earlier claimants that a policy is held against for its condition, so that a namespace of a thousand policies does
 not keep the controller busy for seconds. In a pod each claim counts, whatever the condition says (`Claims`)."""
@@ -35,22 +32,6 @@ not keep the controller busy for seconds. In a pod each claim counts, whatever t
 ResolvedReason = Literal[
     "ResolvedRefs", "AudienceUnavailable", "RequiredPolicyMissing", "EvidenceRootMissing", "EvidenceRootUnusable"
 ]
-
-
-class Settings(NamedTuple):
-    """What holds for a pod where its policies say different things: the stricter of each."""
-
-    api_token: Literal["Keep", "Shorten", "Remove"]
-    on_termination: Literal["GracePeriod", "Immediate"]
-    drain_seconds: int
-    max_lifetime_seconds: int | None
-    ephemeral_response: EphemeralResponse
-    node_lost_seconds: int | None
-    """How long its node may be lost before the identity is suspended; None: for ever."""
-
-
-NO_SETTINGS: Final = Settings("Keep", "GracePeriod", 60, None, "Report", None)
-"""For a pod that nothing governs."""
 
 
 class PolicyJudgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,40 +89,6 @@ def claims_of(token: TokenSpec) -> tuple[tuple[str, str], ...]:
     """What only one token of a pod can have."""
     claims = (("token name", token.name), ("audience", token.audience))
     return (*claims, ("variable", token.env_var)) if token.env_var else claims
-
-
-def stricter_settings(policies: Iterable[CompiledPolicy]) -> Settings:
-    """The stricter of each: Remove > Shorten > Keep, Immediate > GracePeriod, Deny > ... > Report, Suspend > Keep.
-
-    Of times the shorter.
-    """
-    specs = [policy.spec for policy in policies]
-    if not specs:
-        return NO_SETTINGS
-    if len(specs) == 1:
-        spec = specs[0]
-        return Settings(
-            spec.api_token,
-            spec.on_termination,
-            spec.drain_seconds,
-            spec.max_lifetime_seconds,
-            spec.responses.ephemeral_container,
-            _node_lost(spec.responses),
-        )
-    lifetimes = [spec.max_lifetime_seconds for spec in specs if spec.max_lifetime_seconds is not None]
-    patience = [seconds for spec in specs if (seconds := _node_lost(spec.responses)) is not None]
-    return Settings(
-        max((spec.api_token for spec in specs), key=_API_TOKEN.index),
-        max((spec.on_termination for spec in specs), key=_ON_TERMINATION.index),
-        min(spec.drain_seconds for spec in specs),
-        min(lifetimes, default=None),
-        max((spec.responses.ephemeral_container for spec in specs), key=_EPHEMERAL.index),
-        min(patience, default=None),
-    )
-
-
-def _node_lost(responses: Responses) -> int | None:
-    return responses.node_lost_after_seconds if responses.node_lost == "Suspend" else None
 
 
 def accept(snapshot: PolicySnapshot, namespaces: Mapping[str, NamespaceFacts] | None = None) -> Acceptance:

@@ -1,16 +1,14 @@
 """The outcome of a judgement: findings, tokens and settings for one pod."""
 
 from functools import cached_property
-from typing import Literal
 
 import msgspec
 
-from countersign.api.policy import EphemeralResponse
 from countersign.trust.evidence.image_evidence import ImageEvidence
 from countersign.trust.orders.exceptions import Waiver
 from countersign.trust.pods.tokens import TokenGrant
-from countersign.trust.policies.composition import NO_SETTINGS
 from countersign.trust.policies.policy import Policy
+from countersign.trust.policies.profiles import NO_SETTINGS, Settings
 from countersign.trust.verdicts.findings import Finding
 
 
@@ -26,12 +24,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Tokens of its policies that it does not receive: what an earlier call injected of them is taken out again."""
     evidence_used: tuple[ImageEvidence, ...]
     """Images that some rule holds for, and why; and, with no evidence, those that an exception lets in."""
-    api_token: Literal["Keep", "Shorten", "Remove"]
-    on_termination: Literal["GracePeriod", "Immediate"]
-    drain_seconds: int
-    max_lifetime_seconds: int | None
-    ephemeral_response: EphemeralResponse
-    node_lost_seconds: int | None
+    settings: Settings
+    """How it is treated from then on: the stricter of what its policies say."""
     owner: str
     """Owner named by the policy of the first token, otherwise by the first governing policy."""
     hands_out: bool
@@ -80,5 +74,5 @@ UNGOVERNED = Verdict(
     evidence_used=(),
     owner="",
     hands_out=False,
-    **NO_SETTINGS._asdict(),
+    settings=NO_SETTINGS,
 )

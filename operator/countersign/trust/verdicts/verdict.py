@@ -28,8 +28,9 @@ from countersign.trust.pods.subject import Subject
 from countersign.trust.pods.tokens import TokenGrant, audiences_in
 from countersign.trust.policies import audiences
 from countersign.trust.policies.compiled import CompiledPolicy, CompiledSnapshot, CompiledToken, compiled
-from countersign.trust.policies.composition import Claims, stricter_settings
+from countersign.trust.policies.composition import Claims
 from countersign.trust.policies.policy import PolicySnapshot
+from countersign.trust.policies.profiles import stricter
 from countersign.trust.policies.scope import governing_compiled
 from countersign.trust.verdicts.findings import Finding
 from countersign.trust.verdicts.outcome import UNGOVERNED, Verdict
@@ -54,7 +55,7 @@ def judge(
 
     `mutate`: the pod as its author wrote it; tokens are decided, images may still bear tags. `validate`: the pod that
     is about to be stored, which must carry exactly what was decided. `live`: a pod of the cluster, with the facts of
-    its receipt; the images of ephemeral containers are then left to `ephemeral_response`.
+    its receipt; the images of ephemeral containers are then left to the response `ephemeral_container`.
 
     `found_at`: when the evidence was found (a receipt's `issued_at`), in seconds since the epoch, by which the age of
     attestations is measured; None: now.
@@ -260,11 +261,11 @@ class _Judgement:
                 state.add(problem)
         if state.receiving and (privileges := exposure.privileges(pod)):
             state.add(exposure.privilege_problem(privileges, debugged=bool(pod.spec.ephemeral_containers)))
-        if pod.spec.ephemeral_containers and policy.spec.responses.ephemeral_container == "Deny":
+        if pod.spec.ephemeral_containers and policy.settings.ephemeral_container == "Deny":
             for container in pod.spec.ephemeral_containers:
                 state.add(exposure.ephemeral_problem(container))
         if self.stage != "live":
-            kept = api_token.problem(pod, policy.spec.api_token, patched=self.stage == "validate")
+            kept = api_token.problem(pod, policy.settings.api_token, patched=self.stage == "validate")
             if kept is not None:
                 state.add(kept)
 
@@ -368,7 +369,6 @@ class _Judgement:
         return any(problem.blocks_identity for problem in self.pod_wide)
 
     def _assemble(self, planned: list[_PlannedToken], due: list[_PlannedToken]) -> Verdict:
-        settings = stricter_settings(state.policy for state in self.states)
         given = {id(token) for token in due}
         first = due[0].state if due else self.states[0]
         return Verdict(
@@ -377,12 +377,7 @@ class _Judgement:
             tokens=tuple([token.grant() for token in due]),
             withheld=tuple([token.grant() for token in planned if id(token) not in given]),
             evidence_used=self._evidence_used(),
-            api_token=settings.api_token,
-            on_termination=settings.on_termination,
-            drain_seconds=settings.drain_seconds,
-            max_lifetime_seconds=settings.max_lifetime_seconds,
-            ephemeral_response=settings.ephemeral_response,
-            node_lost_seconds=settings.node_lost_seconds,
+            settings=stricter(state.policy.settings for state in self.states),
             owner=first.policy.spec.owner,
             hands_out=any(token.containers for token in planned),
         )
