@@ -1,6 +1,7 @@
 """The HTTP side of the verifier: RFC 7662 over TLS.
 
     POST /introspect   token=...&token_type_hint=...  ->  200 {"active": true, ...} or exactly {"active": false}
+                       source_address, method, path, scope: what the relying party knows of the use (access.use)
     POST /explain      token=...                      ->  200 {"active": ..., "reason": ..., "message": ...}
 
 The asker shows its own token in `Authorization: Bearer`. RFC 7662 has a 401 for one who does not; here everyone who may
@@ -9,13 +10,12 @@ only that the request is no form with one `token`, whoever sent it. 503 and 429 
 """
 
 import asyncio
-import logging
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -23,8 +23,10 @@ import structlog
 from aiohttp import hdrs, web
 from structlog.typing import FilteringBoundLogger
 
+from countersign.access.use import UNTOLD, Use, use_of
 from countersign.verifier.introspection import Answer, Introspection, NoAnswerError
 from countersign.verifier.metrics import VerifierMetrics
+from countersign.verifier.records import Record, Recorder
 
 MAX_BODY_BYTES: Final = 16 * 1024
 """A token of the longest length accepted, percent-encoded or not, and a hint."""
@@ -33,8 +35,6 @@ MAX_IN_FLIGHT: Final = 2000
 """Questions answered at once; nearly all take under a millisecond."""
 READ_SECONDS: Final = 5.0
 """How long a client may take to send its form."""
-MAX_NOTED: Final = 10_000
-"""Active tokens whose first use by an asker is remembered, so that it is logged once."""
 
 INACTIVE: Final = b'{"active": false}'
 _INVALID: Final = b'{"error": "invalid_request"}'
@@ -46,7 +46,13 @@ _HEADERS: Final = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "n
 _log: FilteringBoundLogger = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 
-Endpoint = Callable[[str, str], Awaitable[Answer]]
+Endpoint = Callable[[str, str, Use], Awaitable[Answer]]
+"""The Authorization header, the token, and what is told of its use."""
+
+
+class _Form(NamedTuple):
+    token: str
+    use: Use = UNTOLD
 
 
 class VerifierApp:
@@ -57,6 +63,7 @@ class VerifierApp:
         introspection: Introspection,
         metrics: VerifierMetrics,
         *,
+        recorders: Sequence[Recorder] = (),
         max_in_flight: int = MAX_IN_FLIGHT,
         read_seconds: float = READ_SECONDS,
     ) -> None:
@@ -66,7 +73,7 @@ class VerifierApp:
         self._max_in_flight = max_in_flight
         self._read_seconds = read_seconds
         self._in_flight = 0
-        self._noted: dict[tuple[str, str], None] = {}
+        self._recorders = tuple(recorders)
         self.application = web.Application(client_max_size=MAX_BODY_BYTES)
         self._serve("introspect", introspection.introspect, _introspected)
         self._serve("explain", introspection.explain, _explained)
@@ -87,12 +94,12 @@ class VerifierApp:
             return self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "Overloaded", _UNAVAILABLE, 1.0)
         self._in_flight += 1
         try:
-            token = await _token(request, self._read_seconds)
-            if token is None:
+            form = await _form(request, self._read_seconds)
+            if form is None:
                 return self._turn_away(HTTPStatus.BAD_REQUEST, "Malformed", _INVALID)
             started = time.perf_counter()
-            answer = await endpoint(request.headers.get(hdrs.AUTHORIZATION, ""), token)
-            self._record(name, answer, time.perf_counter() - started)
+            answer = await endpoint(request.headers.get(hdrs.AUTHORIZATION, ""), form.token, form.use)
+            self._record(name, answer, form.use, time.perf_counter() - started)
             return web.Response(body=body(answer), headers=_HEADERS)
         except web.HTTPRequestEntityTooLarge:
             return self._turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", _INVALID)
@@ -112,43 +119,15 @@ class VerifierApp:
             headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(retry_after)))  # whole seconds, RFC 9110 section 10.2.3
         return web.Response(status=int(status), body=body, headers=headers)
 
-    def _record(self, name: str, answer: Answer, seconds: float) -> None:
+    def _record(self, name: str, answer: Answer, use: Use, seconds: float) -> None:
         self._metrics.decided(name, answer.reason, seconds, active=answer.active)
-        if answer.asker is None or (answer.active and not self._first(answer)):
-            # Strangers do not fill the log, nor does each use of a token that is active.
-            if not _log.is_enabled_for(logging.DEBUG):
-                return
-            level = _log.debug
-        else:
-            level = _log.info
-        claims = answer.claims
-        level(
-            "token",
-            endpoint=name,
-            active=answer.active,
-            reason=answer.reason,
-            message=answer.message,
-            asker=str(answer.asker) if answer.asker else "",
-            jti=claims.jti if claims else "",
-            audience=" ".join(claims.audiences) if claims else "",
-            pod=f"{claims.namespace}/{claims.pod.name}" if claims and claims.pod else "",
-            pod_uid=claims.pod.uid if claims and claims.pod else "",
-            grant=answer.grant,
-            seconds=round(seconds, 4),
-        )
-
-    def _first(self, answer: Answer) -> bool:
-        use = (answer.claims.jti if answer.claims else "", str(answer.asker))
-        if use in self._noted:
-            return False
-        while len(self._noted) >= MAX_NOTED:
-            del self._noted[next(iter(self._noted))]
-        self._noted[use] = None
-        return True
+        record = Record(name, answer, use, seconds)
+        for told in self._recorders:
+            told(record)
 
 
-async def _token(request: web.Request, within: float) -> str | None:
-    """The one `token` of the form, or None if there is not exactly one."""
+async def _form(request: web.Request, within: float) -> _Form | None:
+    """The form, or None if it has not exactly one `token`, or one of the others twice."""
     if request.content_type != _FORM:
         return None
     # A client that dawdles is cut off. A timer of the loop costs a tenth of `asyncio.timeout`.
@@ -158,13 +137,16 @@ async def _token(request: web.Request, within: float) -> str | None:
     finally:
         timer.cancel()
     if body.startswith(b"token=") and not _ENCODED.search(body):  # as nearly everyone sends it
-        return body[6:].decode("ascii", "replace")
+        return _Form(body[6:].decode("ascii", "replace"))
     try:
         fields = parse_qsl(body.decode("ascii"), max_num_fields=MAX_FIELDS, keep_blank_values=True)
     except ValueError:  # UnicodeDecodeError is one
         return None
-    tokens = [value for name, value in fields if name == "token"]
-    return tokens[0] if len(tokens) == 1 else None
+    given = dict(fields)
+    if "token" not in given or len(given) < len(fields):  # RFC 6749 section 3.1: no parameter more than once
+        return None
+    told = {name: given[name] for name in ("source_address", "method", "path", "scope") if name in given}
+    return _Form(given["token"], use_of(**told))
 
 
 def _abort(request: web.Request) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from countersign.access.claims import TokenClaims
 from countersign.access.decision import Asker, Decision, decide
 from countersign.access.pod_view import PodView
+from countersign.access.use import UNTOLD, Use
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.reviews import UserInfo
 from countersign.verifier.askers import Askers, CannotTellError, KnownAsker, NotAuthenticatedError
@@ -105,7 +106,7 @@ class Introspection:
         self._clock = clock
         self._wall = wall
 
-    async def introspect(self, authorization: str, token: str) -> Answer:
+    async def introspect(self, authorization: str, token: str, use: Use = UNTOLD) -> Answer:
         """Answer about `token` to whoever shows `authorization`. Raises NoAnswerError (OverLimitError for a 429)."""
         question = await self._question(authorization, token)
         if isinstance(question, Answer):
@@ -113,7 +114,7 @@ class Introspection:
         decision, grant = await self._decide(question.claims, question.asker.asker)
         return Answer(decision.reason, decision.message, decision, question.claims, question.asker, grant)
 
-    async def explain(self, authorization: str, token: str) -> Answer:
+    async def explain(self, authorization: str, token: str, use: Use = UNTOLD) -> Answer:
         """As `introspect`, for an asker who may read grants where the token is from: it need not be an introspector.
 
         The decision is the one that an introspector of the audience would be given.

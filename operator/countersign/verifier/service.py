@@ -54,6 +54,7 @@ from countersign.verifier.introspection import Introspection
 from countersign.verifier.limits import RateLimiter
 from countersign.verifier.lookups import PodLookup
 from countersign.verifier.metrics import VerifierMetrics
+from countersign.verifier.records import DecisionLog
 from countersign.verifier.settings import VerifierSettings
 from countersign.verifier.state import Caches, ClusterState
 from countersign.verifier.tokens import TokenReader
@@ -172,7 +173,7 @@ class Verifier:
             ages=self.freshness.ages,
             sizes=lambda: {"pods": len(pods.cache), "grants": len(grants_of.cache), "tokens": len(tokens)},
         )
-        self._app = VerifierApp(introspection, metrics)
+        self._app = VerifierApp(introspection, metrics, recorders=[DecisionLog()])
         self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)
         self._runner = web.AppRunner(self._app.application, access_log=None, shutdown_timeout=10.0)
         self._stack = contextlib.AsyncExitStack()
