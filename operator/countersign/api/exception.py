@@ -30,7 +30,7 @@ WaivableCheck = Literal[
 - ImageRevoked: a Revocation beats every exception;
 - ImageUnverifiable, ImageNotFound, ImageMalformed, ImageNotPinned, EvidenceRootMissing, EvidenceRootUnusable: what is not
   known may be revoked; a registry that is down is what AdmissionPause is for;
-- TokenExposed, ReceiptTampered, TokenNotInjected, TokenClash, ApiTokenKept: they say who else could hold a token, or that
+- TokenExposed, ReceiptTampered, ClockSkew, TokenNotInjected, TokenClash, ApiTokenKept: they say who else could hold a token, or that
   there is none to hold;
 - PodTooLarge: such a pod is not judged at all;
 - AudienceUnavailable, RequiredPolicyMissing: these are the word of the audience's owner, not of a policy.

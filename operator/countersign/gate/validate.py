@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from countersign.api import clock
 from countersign.api.admission import AdmissionRequest, UserInfo
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod, is_mirror
@@ -26,7 +27,7 @@ from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.images.extraction import changed, extract
-from countersign.trust.receipt import Receipt
+from countersign.trust.receipt import CLOCK_SKEW_SECONDS, RECEIPT_MAX_AGE_SECONDS, Receipt
 from countersign.trust.verdicts.findings import Finding
 from countersign.trust.verdicts.verdict import Stage, Verdict, judge
 
@@ -80,9 +81,10 @@ class Validator:
             self._metrics.receipt("used")
         needs = evidence_needs(found.policies, pod, self._state.snapshot.roots)
         evidence = await evidence_for(self._evidence, needs, carried.receipt, found.subject, until)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage, now=now)
         if carried.problem:
-            verdict = _with_tampered_receipt(verdict, request.namespace, carried.problem)
+            verdict = _with_receipt_problem(verdict, request.namespace, carried.problem, clock_difference(pod, now))
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
         return refused or admission(verdict, found.subject, evidence, warn=True)
 
@@ -189,7 +191,20 @@ def _uids(*found: Governed) -> frozenset[str]:
     return frozenset(policy.ref.uid for one in found for policy in one.policies)
 
 
-def _with_tampered_receipt(verdict: Verdict, namespace: str, problem: str) -> Verdict:
+def clock_difference(pod: Pod, now: datetime) -> float:
+    """By how many seconds our clock is ahead of that of the API server, which has just stamped the pod's creation.
+
+    0 where a receipt bears the difference: the time that admission takes is in it, too.
+    """
+    try:
+        ahead = (now - clock.parse(pod.metadata.creation_timestamp or "")).total_seconds()
+    except ValueError:
+        return 0.0
+    # The stamp is in whole seconds.
+    return 0.0 if -CLOCK_SKEW_SECONDS <= ahead <= RECEIPT_MAX_AGE_SECONDS else ahead
+
+
+def _with_receipt_problem(verdict: Verdict, namespace: str, problem: str, clock_ahead: float) -> Verdict:
     """The verdict with one finding more if the pod would get tokens: no grant comes of such a receipt.
 
     The kubelet would wait for the tokens' volumes for ever, so it is better said now.
@@ -208,4 +223,13 @@ def _with_tampered_receipt(verdict: Verdict, namespace: str, problem: str) -> Ve
         remedy="see which admission webhook changes pods after Countersign (reinvocationPolicy: IfNeeded lets "
         "Countersign see the change)",
     )
+    if clock_ahead:
+        way = "ahead of" if clock_ahead > 0 else "behind"
+        finding = msgspec.structs.replace(
+            finding,
+            code="ClockSkew",
+            expected=f"clocks that differ by {CLOCK_SKEW_SECONDS} s at the most",
+            found=f"the gate's clock {abs(clock_ahead):.0f} s {way} the API server's",
+            remedy="set the clocks of the API servers and of the gate's node by NTP; this pod needs no change",
+        )
     return msgspec.structs.replace(verdict, findings=(finding, *verdict.findings))

@@ -35,6 +35,7 @@ ReasonCode = Literal[
     "PodTooPrivileged",
     "EphemeralContainerDenied",
     "ReceiptTampered",
+    "ClockSkew",
     "AudienceUnavailable",
     "RequiredPolicyMissing",
 ]
