@@ -1,7 +1,7 @@
 """`python -m tests.bench [NAME...]`: the named benchmarks, or all of them.
 
-On the control plane alone, services as processes: gate, creation, revocation, leaked-key, introspection, thousand,
-startup, verification, registry-latency, storm, large-attestation. On the real node, services as pods: pods, churn,
+On the control plane alone, services as processes: gate, creation, ends, leaked-key, introspection, scale, startup,
+verification, registry-latency, storm, large-attestation. On the real node, services as pods: pods, churn,
 footprint; these need Linux and root.
 """
 
@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from tests.bench import (
     churn,
     creation,
+    ends,
     footprint,
     gate,
     introspection,
@@ -24,10 +24,9 @@ from tests.bench import (
     leaked_key,
     pod_start,
     registry_latency,
-    revocation,
+    scale,
     startup,
     storm,
-    thousand,
     verification,
 )
 from tests.bench.node_setting import NodeSetting, on_node
@@ -39,15 +38,15 @@ from tests.stack.installation import Installation
 Where = TypeVar("Where")
 
 Say = Callable[[str], None]
-Measure = Callable[[Setting, Say], Table]
-MeasureOnNode = Callable[[NodeSetting, Say], Table]
+Measure = Callable[[Setting, Say], RenderableType]
+MeasureOnNode = Callable[[NodeSetting, Say], RenderableType]
 BENCHMARKS: dict[str, Measure] = {
     "gate": gate.measure,
     "creation": creation.measure,
-    "revocation": revocation.measure,
+    "ends": ends.measure,
     "leaked-key": leaked_key.measure,
     "introspection": introspection.measure,
-    "thousand": thousand.measure,
+    "scale": scale.measure,
     "startup": startup.measure,
     "verification": verification.measure,
     "registry-latency": registry_latency.measure,
@@ -89,7 +88,7 @@ def main(names: list[str]) -> int:
     return 0
 
 
-def _each(measures: Mapping[str, Callable[[Where, Say], Table]], where: Where, console: Console) -> None:
+def _each(measures: Mapping[str, Callable[[Where, Say], RenderableType]], where: Where, console: Console) -> None:
     progress = Console(stderr=True)
     for name, measure in measures.items():
         began = time.perf_counter()
