@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from rich.console import Group
 from rich.table import Table
@@ -61,11 +62,8 @@ def _restarts(setting: Setting, say: Callable[[str], None]) -> list[tuple[str, s
         service = countersign.start_service(name, wait=True, key="", **flags)
         rows.append((f"{name}: start to ready", f"{time.perf_counter() - began:.1f} s"))
         if ended:
-            setting.lab.wait_for(
-                lambda until=over + ended: _in_state(setting, "Revoked") >= until,
-                what="all ends are known",
-                timeout=120,
-            )
+            all_over = partial(_have_ended, setting, over + ended)
+            setting.lab.wait_for(all_over, what="all ends are known", timeout=120)
             rows.append((f"controller: start to the last of {ended} ends", f"{time.perf_counter() - began:.1f} s"))
         time.sleep(5)
         rows.append((f"{name}: memory after that start", f"{resident_mib(service.pid):.0f} MiB"))

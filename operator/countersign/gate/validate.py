@@ -27,7 +27,7 @@ from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.images.extraction import changed, extract
-from countersign.trust.receipt import CLOCK_SKEW_SECONDS, RECEIPT_MAX_AGE_SECONDS, Receipt
+from countersign.trust.receipt import CLOCK_SKEW_SECONDS, UNTIMELY, Receipt
 from countersign.trust.verdicts.findings import Finding
 from countersign.trust.verdicts.verdict import Stage, Verdict, judge
 
@@ -194,14 +194,12 @@ def _uids(*found: Governed) -> frozenset[str]:
 def clock_difference(pod: Pod, now: datetime) -> float:
     """By how many seconds our clock is ahead of that of the API server, which has just stamped the pod's creation.
 
-    0 where a receipt bears the difference: the time that admission takes is in it, too.
+    The stamp is in whole seconds, and what admission has taken since is in it, too.
     """
     try:
-        ahead = (now - clock.parse(pod.metadata.creation_timestamp or "")).total_seconds()
+        return (now - clock.parse(pod.metadata.creation_timestamp or "")).total_seconds()
     except ValueError:
         return 0.0
-    # The stamp is in whole seconds.
-    return 0.0 if -CLOCK_SKEW_SECONDS <= ahead <= RECEIPT_MAX_AGE_SECONDS else ahead
 
 
 def _with_receipt_problem(verdict: Verdict, namespace: str, problem: str, clock_ahead: float) -> Verdict:
@@ -223,7 +221,7 @@ def _with_receipt_problem(verdict: Verdict, namespace: str, problem: str, clock_
         remedy="see which admission webhook changes pods after Countersign (reinvocationPolicy: IfNeeded lets "
         "Countersign see the change)",
     )
-    if clock_ahead:
+    if problem == UNTIMELY and abs(clock_ahead) > CLOCK_SKEW_SECONDS:
         way = "ahead of" if clock_ahead > 0 else "behind"
         finding = msgspec.structs.replace(
             finding,

@@ -21,6 +21,7 @@ from countersign.trust.policies.scope import account_of
 
 VERSION: Final = 1
 RECEIPT_MAX_AGE_SECONDS: Final = 30
+UNTIMELY: Final = f"the receipt was not given within {RECEIPT_MAX_AGE_SECONDS} s before the pod's creation"
 """A pod must be created this soon after its receipt: the longest that a webhook may take (timeoutSeconds)."""
 CLOCK_SKEW_SECONDS: Final = 5
 """How far the clocks of gate and API server may differ. Creation times are whole seconds, too."""
@@ -138,7 +139,7 @@ def mismatch(receipt: Receipt, subject: Subject, now: datetime) -> str | None:
     if _own_labels(receipt.labels) != _own_labels(pod.metadata.labels):
         return "the receipt was given for a pod with other labels"
     if not _is_timely(receipt, pod.metadata, now):
-        return f"the receipt was not given within {RECEIPT_MAX_AGE_SECONDS} s before the pod's creation"
+        return UNTIMELY
     if receipt.spec_hash != spec_hash(pod):
         return "the receipt was given for another pod spec"
     return None
