@@ -21,8 +21,8 @@ from countersign.trust.policies.scope import account_of
 
 VERSION: Final = 1
 RECEIPT_MAX_AGE_SECONDS: Final = 30
-UNTIMELY: Final = f"the receipt was not given within {RECEIPT_MAX_AGE_SECONDS} s before the pod's creation"
 """A pod must be created this soon after its receipt: the longest that a webhook may take (timeoutSeconds)."""
+UNTIMELY: Final = f"the receipt was not given within {RECEIPT_MAX_AGE_SECONDS} s before the pod's creation"
 CLOCK_SKEW_SECONDS: Final = 5
 """How far the clocks of gate and API server may differ. Creation times are whole seconds, too."""
 MAX_GROUPS: Final = 128
