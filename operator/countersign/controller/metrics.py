@@ -61,6 +61,11 @@ class ControllerMetrics:
             ["object"],
             registry=registry,
         )
+        self.webhooks_registered = Gauge(
+            "countersign_controller_webhooks_registered",
+            "1 while this process keeps both webhook configurations, and could read or write them when it last looked.",
+            registry=registry,
+        )
         self.webhooks_fail_closed = Gauge(
             "countersign_controller_webhooks_fail_closed",
             "1 while some webhook entry refuses requests when no gate answers.",

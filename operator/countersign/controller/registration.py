@@ -105,6 +105,7 @@ class Registrar:
                 _log.warning("webhooks not registered, will be tried again", error=str(error))
                 problem = f"The webhook configurations could not be written: {error}"
                 outcome = Registered(False, problem, self.registered.paused)
+            self._metrics.webhooks_registered.set(outcome.written)
             if outcome != self.registered:
                 self.registered = outcome
                 self._changed()

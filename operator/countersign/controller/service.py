@@ -85,6 +85,8 @@ from countersign.runtime.health import HealthServer
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
+from countersign.runtime.tracing.setup import Tracing
+from countersign.runtime.tracing.spans import UNTRACED, Tracer
 from countersign.trust.orders.pause import in_force
 
 FIRST_SWEEP_RETRY_SECONDS: Final = 1.0
@@ -119,6 +121,8 @@ class Controller:
         self._world = World(settings.namespace)
         self._registry = new_registry()
         self._metrics = ControllerMetrics(self._registry)
+        self._tracing = Tracing("countersign-controller", settings.otlp_endpoint, settings.trace_ratio, self._registry)
+        self._tracer: Tracer = UNTRACED
         self._leads: Callable[[], bool] = lambda: False
         self._synced = False
         self._watching: Watching | None = None
@@ -137,6 +141,7 @@ class Controller:
                     settings.health_host, settings.health_port, self._ready, self._live, registry=self._registry
                 )
             )
+            self._tracer = await parts.enter_async_context(self._tracing.started())
             client = await parts.enter_async_context(ApiClient(config, user_agent="countersign-controller"))
             self._compose(client)
             await _until(stop, self._first_sweep(client))
@@ -206,7 +211,7 @@ class Controller:
             later=self._look_again,
             changed=self._status_changed,
         )
-        self._queue = WorkQueue(self._pods.reconcile, workers=settings.workers)
+        self._queue = WorkQueue(self._reconcile, workers=settings.workers)
         metrics.queue_depth(lambda: len(self._queue))
         self._gates = Gates(
             client, gate, metrics,
@@ -424,6 +429,12 @@ class Controller:
 
     def _is_leader(self) -> bool:
         return self._leads()
+
+    async def _reconcile(self, uid: str) -> None:
+        # Nearly every event of a pod asks for nothing: only what was written is worth a trace.
+        with self._tracer.root("controller.reconcile", fruitless=False) as span:
+            span.set({"k8s.pod.uid": uid})
+            await self._pods.reconcile(uid)
 
     def _keys_changed(self) -> None:
         self._policies_changed.set()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from countersign.api import names
 from countersign.api.epoch import check_epoch
+from countersign.runtime.tracing.environment import check_tracing
 
 
 def _identity() -> str:
@@ -62,6 +63,11 @@ class ControllerSettings:
     """Plain HTTP: `/healthz`, `/readyz`, `/metrics`."""
     epoch: str = ""
     """Grants of another epoch (api.epoch) are suspended until judged anew: another name after etcd was restored."""
+    otlp_endpoint: str = ""
+    """OpenTelemetry collector that takes traces over OTLP/HTTP, such as `http://collector:4318`. Empty: the one that
+    `OTEL_EXPORTER_OTLP_ENDPOINT` names; nobody traces where neither is given."""
+    trace_ratio: float = 0.1
+    """Share of the traces that begin here which is kept, 0 to 1. Who sends `traceparent` decides for its own traces."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
@@ -69,6 +75,7 @@ class ControllerSettings:
 
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
+        check_tracing(self.otlp_endpoint, self.trace_ratio)
         if self.scan_requests_per_second < 0 or self.collect_seconds < 0 or self.scan_refresh_seconds <= 0:
             raise ValueError(
                 "scan_requests_per_second and collect_seconds are 0 or more, scan_refresh_seconds more than 0"

@@ -19,6 +19,7 @@ from countersign.cluster.owners import Owned
 from countersign.cluster.resource import CONFIG_MAPS, LEASES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 from countersign.controller.resources import GRANTS, of_kind
 from countersign.controller.world import Account, account_of
+from countersign.runtime.tracing.spans import child
 
 NODE_LEASES: Final = "kube-node-lease"
 """Where kubelets keep their heartbeats (core/v1, NamespaceNodeLease)."""
@@ -53,15 +54,17 @@ class Store:
         meta = ObjectMeta(name=name, namespace=namespace, labels={POD_UID_LABEL: spec.pod.uid})
         body = to_object(WorkloadGrant(metadata=meta, spec=spec))
         try:
-            return msgspec.convert(await self._client.create(GRANTS, body, namespace=namespace), WorkloadGrant)
+            with child("grant.create", _of(namespace, name, spec)):
+                return msgspec.convert(await self._client.create(GRANTS, body, namespace=namespace), WorkloadGrant)
         except AlreadyExistsError as error:
             raise NameTakenError(name) from error
 
     async def write_grant_status(self, grant: WorkloadGrant, status: WorkloadGrantStatus) -> WorkloadGrant:
         """The grant with that status. Raises StaleError if it is not as it was read."""
-        written: WorkloadGrant = await self._write_status(
-            grant, status, {"resourceVersion": grant.metadata.resource_version}
-        )
+        meta = grant.metadata
+        with child("grant.status", _of(meta.namespace, meta.name, grant.spec)) as span:
+            span.set({"countersign.state": status.state or "", "countersign.reason": status.reason})
+            written: WorkloadGrant = await self._write_status(grant, status, {"resourceVersion": meta.resource_version})
         return written
 
     async def write_status(self, resource: CustomResource, status: msgspec.Struct) -> None:
@@ -73,9 +76,10 @@ class Store:
         self.fence()
         meta = grant.metadata
         try:
-            await self._client.delete(
-                GRANTS, meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version
-            )
+            with child("grant.delete", _of(meta.namespace, meta.name, grant.spec)):
+                await self._client.delete(
+                    GRANTS, meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version
+                )
         except NotFoundError:
             return
         except ConflictError as error:
@@ -167,3 +171,15 @@ def explicit(status: msgspec.Struct) -> dict[str, Any]:
         else:
             written[key] = msgspec.to_builtins(value) or None
     return written
+
+
+def _of(namespace: str, name: str, spec: WorkloadGrantSpec) -> dict[str, str]:
+    """The correlation keys of a grant, for its spans."""
+    policies = " ".join(f"{one.kind}/{one.name}" for one in spec.policies)
+    return {
+        "countersign.grant": f"{namespace}/{name}",
+        "countersign.policies": policies,
+        "k8s.namespace.name": namespace,
+        "k8s.pod.name": spec.pod.name,
+        "k8s.pod.uid": spec.pod.uid,
+    }

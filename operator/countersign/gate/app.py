@@ -18,10 +18,11 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from countersign.api.admission import AdmissionRequest, AdmissionReview
-from countersign.gate import answers
+from countersign.gate import answers, traces
 from countersign.gate.answers import Answer
 from countersign.gate.deadline import budget
 from countersign.gate.metrics import GateMetrics
+from countersign.runtime.tracing.spans import UNTRACED, Tracer
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 """A review holds `object` and `oldObject`. The API server takes request bodies of 3 MiB (apiserver,
@@ -58,6 +59,7 @@ class GateApp:
     def __init__(self, routes: Routes, *, ready: Callable[[], bool | str], metrics: GateMetrics) -> None:
         self.draining = False
         """Set at shutdown: each answer then closes its connection, so that clients move to another replica."""
+        self.tracer: Tracer = UNTRACED
         self._ready = ready
         self._metrics = metrics
         self._in_flight = 0
@@ -92,7 +94,10 @@ class GateApp:
             self._in_flight += 1
             started = time.perf_counter()
             try:
-                answer = await _judge(path, handlers, request, budget(http.rel_url.raw_query_string))
+                with self.tracer.root("gate.review", http.headers.get(traces.HEADER, ""), kind="server") as span:
+                    answer = await _judge(path, handlers, request, budget(http.rel_url.raw_query_string))
+                    if span.recorded:
+                        span.set(traces.of_review(path, request, answer))
             finally:
                 self._in_flight -= 1
             self._record(path, request, answer, time.perf_counter() - started)

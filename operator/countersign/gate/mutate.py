@@ -25,6 +25,7 @@ from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
 from countersign.gate.tallies import Tallies
 from countersign.injection.patch import Injection, inject, with_receipt
 from countersign.keys.errors import KeysError
+from countersign.runtime.tracing.spans import child
 from countersign.trust.evidence.abridged import abridged
 from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.evidence.needs import evidence_needs
@@ -75,7 +76,8 @@ class Mutator:
         needs = evidence_needs(found.policies, pod, self._state.snapshot.roots)
         evidence = await evidence_for(self._evidence, needs, None, found.subject, until)
         now = datetime.now(UTC)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=now)
+        with child("gate.judge"):
+            verdict = judge(self._state.snapshot, found.subject, evidence, stage="mutate", now=now)
         # One request comes here once for each webhook entry that covers it, and again when others change the pod; the
         # first time is told by the receipt, which is not there yet.
         if not request.dry_run and not self._receipts.just_given(pod, request.namespace):

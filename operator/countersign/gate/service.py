@@ -39,10 +39,10 @@ from countersign.cluster.owners import ControllerLinks
 from countersign.cluster.resource import PODS
 from countersign.gate.app import GateApp
 from countersign.gate.evidence.examiner import WorkerExaminer
-from countersign.gate.evidence.metrics import EvidenceMetrics
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
 from countersign.gate.evidence.service import EvidenceService
+from countersign.gate.evidence.traced import TracedEvidence
 from countersign.gate.evidence.warmup import PAGE_SIZE, RUNNING, WarmUp
 from countersign.gate.internal import InternalCalls
 from countersign.gate.live import LiveReads
@@ -70,6 +70,7 @@ from countersign.runtime.logs import configure_logging
 from countersign.runtime.memory import return_large_blocks
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
+from countersign.runtime.tracing.setup import Tracing
 
 KEEP_ALIVE_SECONDS: Final = 120.0
 """Longer than the API server keeps an idle connection (90 s, Go's DefaultTransport.IdleConnTimeout): whoever closes
@@ -120,6 +121,7 @@ class Gate:
         self._state = GateState(watches.caches, reads.namespace, system_namespace=settings.namespace)
 
         registry = new_registry()
+        self._tracing = Tracing("countersign-gate", settings.otlp_endpoint, settings.trace_ratio, registry)
         metrics = GateMetrics(registry)
         metrics.watch_age(self._state.age)
         metrics.paused(lambda: self._state.paused(_now()) is not None)
@@ -128,7 +130,7 @@ class Gate:
             insecure_hosts=settings.insecure_registries,
             extra_ca_pem=_pem(settings.registry_ca_files),
         )
-        evidence_metrics = EvidenceMetrics(registry)
+        evidence_metrics = TracedEvidence(registry)
         traffic = Traffic.of(settings.registry_requests, settings.registry_requests_per_host)
         self._registries = RegistryClient(self._transport, traffic=traffic, observer=evidence_metrics)
         self._pull_secrets = LivePullSecrets(reads)
@@ -193,6 +195,7 @@ class Gate:
         return self._health.port
 
     async def __aenter__(self) -> Self:
+        self._app.tracer = await self._stack.enter_async_context(self._tracing.started())
         await self._stack.enter_async_context(self._client)
         await self._stack.enter_async_context(self._transport)
         self._stack.push_async_callback(self._registries.close)

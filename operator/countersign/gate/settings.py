@@ -5,6 +5,7 @@ from pathlib import Path
 
 from countersign.api import names
 from countersign.api.epoch import check_epoch
+from countersign.runtime.tracing.environment import check_tracing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,11 @@ class GateSettings:
     """Registry requests a second that the warm-up may cause at the most."""
     epoch: str = ""
     """No token is minted by a grant of another epoch (api.epoch): another name after etcd was restored."""
+    otlp_endpoint: str = ""
+    """OpenTelemetry collector that takes traces over OTLP/HTTP, such as `http://collector:4318`. Empty: the one that
+    `OTEL_EXPORTER_OTLP_ENDPOINT` names; nobody traces where neither is given."""
+    trace_ratio: float = 0.1
+    """Share of the traces that begin here which is kept, 0 to 1. Who sends `traceparent` decides for its own traces."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
@@ -61,6 +67,7 @@ class GateSettings:
 
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
+        check_tracing(self.otlp_endpoint, self.trace_ratio)
         for name in ("registry_requests", "registry_requests_per_host", "evidence_cache_mib", "evidence_workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")

@@ -25,6 +25,7 @@ from countersign.gate.mirror import as_mirror
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
+from countersign.runtime.tracing.spans import child
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.images.extraction import changed, extract
 from countersign.trust.receipt import CLOCK_SKEW_SECONDS, UNTIMELY, Receipt
@@ -82,7 +83,8 @@ class Validator:
         needs = evidence_needs(found.policies, pod, self._state.snapshot.roots)
         evidence = await evidence_for(self._evidence, needs, carried.receipt, found.subject, until)
         now = datetime.now(UTC)
-        verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage, now=now)
+        with child("gate.judge"):
+            verdict = judge(self._state.snapshot, found.subject, evidence, stage=self._stage, now=now)
         if carried.problem:
             verdict = _with_receipt_problem(verdict, request.namespace, carried.problem, clock_difference(pod, now))
         refused = refusal(verdict, found.subject, unresolved=found.unresolved)
@@ -133,7 +135,8 @@ class Validator:
             if need.image in wanted
         ]
         evidence = await evidence_for(self._evidence, needs, receipt, subject, until)
-        verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage, now=datetime.now(UTC))
+        with child("gate.judge"):
+            verdict = judge(self._state.snapshot, subject, evidence, stage=self._stage, now=datetime.now(UTC))
         findings = tuple(finding for finding in verdict.findings if change.causes(finding))
         verdict = msgspec.structs.replace(verdict, findings=findings)
         refused = refusal(verdict, subject, unresolved=found.unresolved)

@@ -24,6 +24,8 @@ from aiohttp import hdrs, web
 from structlog.typing import FilteringBoundLogger
 
 from countersign.access.use import UNTOLD, Use, use_of
+from countersign.runtime.tracing import context
+from countersign.runtime.tracing.spans import UNTRACED, Tracer, current
 from countersign.verifier.introspection import Answer, Introspection, NoAnswerError
 from countersign.verifier.metrics import VerifierMetrics
 from countersign.verifier.records import Record, Recorder
@@ -69,6 +71,7 @@ class VerifierApp:
     ) -> None:
         self.draining = False
         """Set at shutdown: each answer then closes its connection, so that clients move to another replica."""
+        self.tracer: Tracer = UNTRACED
         self._metrics = metrics
         self._max_in_flight = max_in_flight
         self._read_seconds = read_seconds
@@ -80,7 +83,8 @@ class VerifierApp:
 
     def _serve(self, name: str, endpoint: Endpoint, body: Callable[[Answer], bytes]) -> None:
         async def serve(request: web.Request) -> web.StreamResponse:
-            response = await self._respond(request, name, endpoint, body)
+            with self.tracer.root(f"verifier.{name}", request.headers.get(context.HEADER, ""), kind="server"):
+                response = await self._respond(request, name, endpoint, body)
             if self.draining:
                 response.force_close()
             return response
@@ -114,6 +118,7 @@ class VerifierApp:
 
     def _turn_away(self, status: int, reason: str, body: bytes, retry_after: float | None = None) -> web.Response:
         self._metrics.turned_away(int(status), reason)
+        current().set({"http.response.status_code": int(status), "countersign.reason": reason})
         headers = dict(_HEADERS)
         if retry_after is not None:
             headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(retry_after)))  # whole seconds, RFC 9110 section 10.2.3

@@ -9,6 +9,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from countersign.access.use import Use
+from countersign.runtime.tracing.spans import current
 from countersign.verifier.introspection import Answer
 
 MAX_NOTED: Final = 10_000
@@ -28,6 +29,28 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 Recorder = Callable[[Record], None]
+
+
+def traced(record: Record) -> None:
+    """A Recorder: puts the correlation keys onto the span that is current. Of what strangers ask, the reason only."""
+    span = current()
+    if not span.recorded:
+        return
+    answer, claims = record.answer, record.answer.claims
+    span.set({"countersign.active": answer.active, "countersign.reason": answer.reason})
+    if answer.asker is None:
+        return
+    span.set({"countersign.asker": str(answer.asker), "countersign.grant": answer.grant})
+    if claims is not None:
+        span.set({"countersign.jti": claims.jti, "countersign.audience": " ".join(claims.audiences)})
+    if claims is not None and claims.pod is not None:
+        span.set(
+            {
+                "k8s.namespace.name": claims.namespace,
+                "k8s.pod.name": claims.pod.name,
+                "k8s.pod.uid": claims.pod.uid,
+            }
+        )
 
 
 class DecisionLog:

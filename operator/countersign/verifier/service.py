@@ -47,6 +47,8 @@ from countersign.runtime.listener import listen
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
+from countersign.runtime.tracing.setup import Tracing
+from countersign.runtime.tracing.spans import child
 from countersign.verifier.app import VerifierApp
 from countersign.verifier.askers import Askers
 from countersign.verifier.freshness import Beat, Freshness, Heartbeat
@@ -54,7 +56,7 @@ from countersign.verifier.introspection import Introspection
 from countersign.verifier.limits import RateLimiter
 from countersign.verifier.lookups import PodLookup
 from countersign.verifier.metrics import VerifierMetrics
-from countersign.verifier.records import DecisionLog
+from countersign.verifier.records import DecisionLog, traced
 from countersign.verifier.settings import VerifierSettings
 from countersign.verifier.state import Caches, ClusterState
 from countersign.verifier.tokens import TokenReader
@@ -167,13 +169,14 @@ class Verifier:
             wall=_wall,
         )
         registry = new_registry()
+        self._tracing = Tracing("countersign-verifier", settings.otlp_endpoint, settings.trace_ratio, registry)
         metrics = VerifierMetrics(registry)
         metrics.restore_suspected(lambda: float(heartbeat.rewound))
         metrics.read_at_scrape(
             ages=self.freshness.ages,
             sizes=lambda: {"pods": len(pods.cache), "grants": len(grants_of.cache), "tokens": len(tokens)},
         )
-        self._app = VerifierApp(introspection, metrics, recorders=[DecisionLog()])
+        self._app = VerifierApp(introspection, metrics, recorders=[DecisionLog(), traced])
         self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)
         self._runner = web.AppRunner(self._app.application, access_log=None, shutdown_timeout=10.0)
         self._stack = contextlib.AsyncExitStack()
@@ -185,6 +188,7 @@ class Verifier:
         return self._health.port
 
     async def __aenter__(self) -> "Verifier":
+        self._app.tracer = await self._stack.enter_async_context(self._tracing.started())
         await self._stack.enter_async_context(self._client)
         self._stack.push_async_callback(self._end_tasks)
         await self._stack.enter_async_context(self._health)
@@ -234,18 +238,21 @@ class Verifier:
         return self._state.pod(uid) or await self._pods.find(namespace, name, uid)
 
     async def _read_pod(self, namespace: str, name: str) -> PodView | None:
-        try:
-            found = await self._client.get(PODS, name, PodObject, namespace=namespace, within=LOOKUP_SECONDS)
-        except NotFoundError:
-            return None
+        with child("verifier.pod"):
+            try:
+                found = await self._client.get(PODS, name, PodObject, namespace=namespace, within=LOOKUP_SECONDS)
+            except NotFoundError:
+                return None
         return view(found)
 
     async def _review(self, token: str) -> TokenReviewResult:
-        return await token_review(self._client, token, [names.VERIFIER_AUDIENCE], within=LOOKUP_SECONDS)
+        with child("verifier.tokenreview"):
+            return await token_review(self._client, token, [names.VERIFIER_AUDIENCE], within=LOOKUP_SECONDS)
 
     async def _may_explain(self, user: UserInfo, namespace: str) -> bool:
         attributes = ResourceAttributes("get", WorkloadGrant.PLURAL, names.GROUP, namespace=namespace)
-        return (await access_review(self._client, user, attributes, within=LOOKUP_SECONDS)).allowed
+        with child("verifier.accessreview"):
+            return (await access_review(self._client, user, attributes, within=LOOKUP_SECONDS)).allowed
 
 
 def _watch(client: ApiClient, kind: type[K]) -> Reflector[K, K]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from countersign.api import names
 from countersign.api.epoch import check_epoch
+from countersign.runtime.tracing.environment import check_tracing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,11 @@ class VerifierSettings:
     """After SIGTERM: how long to go on serving while `/readyz` fails, so that endpoints forget this replica first."""
     epoch: str = ""
     """A grant of another epoch (api.epoch) is not active: another name after etcd was restored."""
+    otlp_endpoint: str = ""
+    """OpenTelemetry collector that takes traces over OTLP/HTTP, such as `http://collector:4318`. Empty: the one that
+    `OTEL_EXPORTER_OTLP_ENDPOINT` names; nobody traces where neither is given."""
+    trace_ratio: float = 0.1
+    """Share of the traces that begin here which is kept, 0 to 1. Who sends `traceparent` decides for its own traces."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_json: bool = True
@@ -48,3 +54,4 @@ class VerifierSettings:
 
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
+        check_tracing(self.otlp_endpoint, self.trace_ratio)

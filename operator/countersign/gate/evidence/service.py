@@ -33,6 +33,7 @@ from countersign.registry.client import RegistryClient
 from countersign.registry.errors import RegistryError
 from countersign.registry.fairness import Share
 from countersign.registry.flight import Flights
+from countersign.runtime.tracing.spans import child, happened
 from countersign.trust.evidence.facts import ImageFacts, PlatformConfig, Unverifiable
 from countersign.trust.images.reference import BadReference, ImageReference
 
@@ -139,6 +140,7 @@ class EvidenceService:
             else:
                 answers[request] = remembered
                 self._observe("warm", loop.time() - started)
+                happened("gate.evidence", loop.time() - started, _named(request, "warm"))
         if asked:
             found = await together(*(self._answer(inquiry) for inquiry in asked))
             answers.update(zip((inquiry.request for inquiry in asked), found, strict=True))
@@ -165,10 +167,14 @@ class EvidenceService:
         started = loop.time()
         outcome: Outcome = "unverifiable"
         answer: ImageFacts | Unverifiable
-        try:
-            answer, outcome = await self._from_registry(inquiry)
-        except RegistryError as error:
-            answer = Unverifiable(str(inquiry.request.reference), error.reason, str(error), error.transient)
+        with child("gate.evidence") as span:
+            try:
+                answer, outcome = await self._from_registry(inquiry)
+            except RegistryError as error:
+                answer = Unverifiable(str(inquiry.request.reference), error.reason, str(error), error.transient)
+                span.set({"countersign.reason": error.reason})
+            if span.recorded:
+                span.set(_named(inquiry.request, outcome))
         self._observe(outcome, loop.time() - started)
         return answer
 
@@ -274,6 +280,10 @@ class EvidenceService:
                 raise
             _log.warning("registry cannot answer: what was found out before is used", message=str(error))
             return _Answer(stale.value, "stale", loop.time() - stale.found_at)
+
+
+def _named(request: EvidenceRequest, outcome: Outcome) -> dict[str, str]:
+    return {"countersign.image": str(request.reference), "countersign.outcome": outcome}
 
 
 def _repository(name: str, request: EvidenceRequest) -> ImageReference:
