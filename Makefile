@@ -64,6 +64,8 @@ generate: dev ## Write the CRDs, manifests/ and the pages of commands and values
 	$(BIN)/python -m tests.render manifests
 	$(BIN)/python -m tests.commands docs/commands.md
 	$(BIN)/python -m tests.values docs/values.md
+	$(BIN)/python -m tests.metrics docs/metrics.md
+	$(BIN)/python -m tests.dashboards charts/countersign/dashboards
 	$(BIN)/python -m countersign.cli.policy.suite.schema docs/policy-tests.schema.json
 
 requirements: dev ## Pin the Python packages anew

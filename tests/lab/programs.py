@@ -16,6 +16,8 @@ _KUBERNETES_LDFLAGS = f"-s -w -X k8s.io/component-base/version.gitVersion={KUBER
 _PLAIN_LDFLAGS = "-s -w"
 # Snapshotters that want headers of the machine's, and that no node of the lab uses.
 _CONTAINERD_TAGS = "no_btrfs,no_zfs,no_devmapper"
+# Checks of rules want no service discovery, which would bring the clients of twenty clouds.
+_PROMTOOL_TAGS = "remove_all_sd"
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
 _CNI = "github.com/containernetworking/plugins/plugins"
 OWN_MODULES = "lab.countersign.dev"
@@ -97,6 +99,16 @@ PROGRAMS: dict[str, Program] = {
         ),
         Program("pause", "pause", f"{OWN_MODULES}/pause", _PLAIN_LDFLAGS, 2),
         Program("workload", "workload", f"{OWN_MODULES}/workload", _PLAIN_LDFLAGS, 2),
+        Program("collector", "telemetry", f"{OWN_MODULES}/telemetry", _PLAIN_LDFLAGS, 15),
+        Program("promql", "prometheus", f"{OWN_MODULES}/prometheus", _PLAIN_LDFLAGS, 30),
+        Program(
+            "promtool",
+            "prometheus",
+            "github.com/prometheus/prometheus/cmd/promtool",
+            _PLAIN_LDFLAGS,
+            90,
+            tags=_PROMTOOL_TAGS,
+        ),
     )
 }
 
@@ -106,6 +118,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "cosign": ("cosign",),
     "sigstore": ("fulcio", "timestamp-server", "rekor-server"),
     "workload": ("workload",),
+    "telemetry": ("collector",),
+    "prometheus": ("promql", "promtool"),
     "node": (
         *("kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr"),
         *("bridge", "loopback", "host-local", "pause"),

@@ -88,9 +88,19 @@ spec:
             {{- with $root.Values.epoch }}
             - {{ printf "--epoch=%s" . | quote }}
             {{- end }}
+            {{- with $root.Values.tracing.otlpEndpoint }}
+            - {{ printf "--otlp-endpoint=%s" . | quote }}
+            {{- end }}
+            {{- if or $root.Values.tracing.otlpEndpoint $root.Values.tracing.environmentSecret }}
+            - --trace-ratio={{ $root.Values.tracing.sampleRatio }}
+            {{- end }}
             {{- range .args }}
             - {{ . | quote }}
             {{- end }}
+          {{- with $root.Values.tracing.environmentSecret }}
+          envFrom:
+            - secretRef: {name: {{ . }}}
+          {{- end }}
           ports:
             {{- range .ports }}
             - name: {{ .name }}

@@ -4,9 +4,11 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from countersign.grants.reasons import ActiveReason, RevokedReason, SuspendedReason
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -24,6 +26,10 @@ class ControllerMetrics:
             ["state", "reason"],
             registry=registry,
         )
+        # From the first scrape on, so that `increase` sees the first of each, which is the one to be told of.
+        for state, reasons in (("Active", ActiveReason), ("Suspended", SuspendedReason), ("Revoked", RevokedReason)):
+            for reason in get_args(reasons):
+                self.transitions.labels(state, reason)
         self.reconcile_seconds = Histogram(
             "countersign_controller_reconcile_seconds",
             "Time for one pod, from its turn to the last write.",

@@ -83,7 +83,7 @@ class EvidenceMetrics:
         )
         self._verification_seconds = Histogram(
             "countersign_gate_verification_seconds",
-            "Time of one such search, with all its requests.",
+            "Time of one search for an image's signatures and attestations, with all its requests.",
             buckets=_SECONDS,
             registry=registry,
         )
