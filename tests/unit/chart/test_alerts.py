@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ _METRIC = re.compile(r"\b(countersign_[a-z_]+)(?:\{([^}]*)\})?")
 _PAGE = ROOT / "docs" / "alerts.md"
 
 
+@cache
 def alerts() -> list[dict[str, Any]]:
     (rule,) = [obj for obj in render({"prometheusRule": {"enabled": True}}) if obj["kind"] == "PrometheusRule"]
     return [alert for group in rule["spec"]["groups"] for alert in group["rules"]]

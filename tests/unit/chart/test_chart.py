@@ -49,6 +49,8 @@ EVERYTHING: Object = {
     "networkPolicy": {"enabled": True},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+    "dashboards": {"enabled": True},
+    "tracing": {"otlpEndpoint": "http://collector:4318", "sampleRatio": 0.05, "environmentSecret": "otlp"},
     "priorityClass": {"create": False},
     "topologySpread": {"keys": ["kubernetes.io/hostname"], "whenUnsatisfiable": "DoNotSchedule"},
     "probes": {"liveness": {"initialDelaySeconds": 5, "periodSeconds": 30, "timeoutSeconds": 5, "failureThreshold": 9}},
