@@ -9,6 +9,10 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from countersign.runtime.tracing.environment import Target
+from countersign.runtime.tracing.export import Exporter
+from countersign.runtime.tracing.recording import RecordingTracer
+from countersign.runtime.tracing.spans import Value, child
 from tests.lab import builder
 from tests.lab.collector import GROUP, Collector, Span
 from tests.lab.lab import Lab
@@ -39,6 +43,24 @@ def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> It
         installation.install()
         installation.start_all()
         yield govern(installation)
+
+
+async def test_what_we_write_is_read_by_the_official_definitions(collector: Collector) -> None:
+    counted: dict[str, int] = {}
+    target = Target(f"{collector.url}/v1/traces", gzip=True)
+    told: dict[str, Value] = {"text": "ä" * 300, "yes": True, "no": False, "below": -5, "large": 2**40, "share": 0.25}
+    async with Exporter(target, {"service.name": "encoder"}, "1", counted.__setitem__, delay=60.0) as sink:
+        tracer = RecordingTracer(1.0, sink)
+        for number in range(200):  # more than are encoded at once
+            with tracer.root("written", kind="server") as span, child("below"):
+                span.set(told | {"number": number})
+    spans = [one for one in collector.spans("written") if one.service == "encoder"]
+    assert sorted(int(one.attributes.pop("number")) for one in spans) == list(range(200))
+    expected = told | {"below": "-5", "large": str(2**40)}  # OTLP/JSON writes 64-bit integers as text
+    assert all(one.attributes == expected for one in spans)
+    assert {one.kind for one in spans} == {"SPAN_KIND_SERVER"}
+    parents = {one.parent_id for one in collector.spans("below") if one.service == "encoder"}
+    assert parents == {one.span_id for one in spans}
 
 
 def found(governed: Governed, collector: Collector, name: str, **attributes: str) -> Span:

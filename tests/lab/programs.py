@@ -106,7 +106,7 @@ PROGRAMS: dict[str, Program] = {
             "prometheus",
             "github.com/prometheus/prometheus/cmd/promtool",
             _PLAIN_LDFLAGS,
-            90,
+            130,
             tags=_PROMTOOL_TAGS,
         ),
     )

@@ -31,6 +31,8 @@ FIRST_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 30.0
 FLUSH_SECONDS: Final = 2.0
 """How long an ending process waits for its last spans to be taken."""
+_SLICE: Final = 64
+"""Spans encoded between two turns of the event loop: about a millisecond's work."""
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 
 _log = structlog.get_logger(__name__)
@@ -130,7 +132,11 @@ class Exporter:
 
     async def _post(self, batch: list[Span]) -> None:
         """Raises _RefusedError, or aiohttp.ClientError, OSError or TimeoutError for what may mend."""
-        body = encode(batch, self._resource, self._version)
+        body = b""
+        for start in range(0, len(batch), _SLICE):
+            # Encodings of parts, one behind the other, are the encoding of the whole (protobuf merges messages).
+            body += encode(batch[start : start + _SLICE], self._resource, self._version)
+            await asyncio.sleep(0)
         headers = {"Content-Type": "application/x-protobuf"}
         if self._target.gzip:
             body = gzip.compress(body, 1)

@@ -6,7 +6,7 @@
 
 The current span is a context variable (PEP 567), as in OpenTelemetry: a task that is started inherits it, so that a
 verification in flight belongs to the review that began it, and the layers between need not hand a tracer down. Outside
-of a recorded root `child` costs the look at that variable, some 100 ns.
+of a recorded root `child` costs the look at that variable and an empty context manager, some 300 ns.
 
 Names of attributes are OpenTelemetry's where it has one (`k8s.pod.uid`), else ours (`countersign.grant`). Never a
 token, a credential or a receipt.
