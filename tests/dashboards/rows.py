@@ -151,7 +151,7 @@ USES = Row("Uses", (
     Panel("Use of identities that are over", "Somebody still shows tokens of grants that were ended.",
           [Query(rate("countersign_verifier_decisions_total", "reason",
                       'reason=~"GrantRevoked|Revoked|PodTerminal|PodDeleted"'), "{{reason}}")], "reqps"),
-    Panel("Held in memory", "By a verifier.",
+    Panel("Held in memory", "Objects and tokens that a verifier holds, by kind.",
           [Query(top("countersign_verifier_objects", "kind"), "{{kind}}")]),
 ))  # fmt: skip
 
@@ -172,7 +172,7 @@ CONTROLLER = Row("Controller", (
     Panel("Scan", "Running pods about which a gate is yet to be asked, and what asking costs registries.",
           [Query(top("countersign_controller_scan_waiting"), "waiting"),
            Query(rate("countersign_controller_scan_registry_requests_total"), "requests per second")]),
-    Panel("Calls that a gate did not answer", "By path.",
+    Panel("Calls that a gate did not answer", "The controller asks them for counts and outlooks; by path.",
           [Query(grew("countersign_controller_gate_call_errors_total", "path"), "{{path}}")], warn=1),
 ))  # fmt: skip
 
