@@ -93,7 +93,8 @@ class VerifierApp:
     def _serve(self, respond: Respond, *routes: tuple[str, str]) -> None:
         async def serve(request: web.Request) -> web.StreamResponse:
             response = await self._guarded(request, respond)
-            if self.draining:
+            # A body that was announced and not read would be taken for the next request, or that for the body.
+            if self.draining or not request.content.is_eof():
                 response.force_close()
             return response
 
