@@ -15,6 +15,7 @@ from tests.lab.wheels import WheelError
 from tests.stack import objects, proxies
 from tests.stack.governed import Governed
 from tests.stack.installation import Installation
+from tests.stack.listener import Listener
 from tests.stack.proxies import Projected, Proxy, Upstream
 
 _NUMBERS = itertools.count(1)
@@ -40,10 +41,12 @@ class Hooked(NamedTuple):
 
 
 @contextlib.contextmanager
-def hooked(kind: str, governed: Governed, *, verifier: str = "verifier", asker: str | None = None) -> Iterator[Hooked]:
+def hooked(
+    kind: str, governed: Governed, *, verifier: str = "verifier", listener: Listener | None = None
+) -> Iterator[Hooked]:
     """A running one. Skips the test where the proxy is not to be had.
 
-    `verifier`: the process that it asks. `asker`: its token, by default of the audience's introspector.
+    `verifier`: the process that it asks; or the listener in its place.
     """
     countersign = governed.countersign
     lab = countersign.lab
@@ -52,11 +55,10 @@ def hooked(kind: str, governed: Governed, *, verifier: str = "verifier", asker: 
     volume = Projected(place / "secrets")
     upstream = Upstream()
     try:
-        scene = proxies.scene(
-            place / "etc", volume.folder, governed.audience, countersign.services[verifier].port, upstream
-        )
-        ca = countersign.ca_file("verifier").read_text()
-        volume.write({"token": asker or governed.asker, "ca.crt": ca})
+        port = listener.port if listener else countersign.services[verifier].port
+        ca = listener.ca if listener else countersign.ca_file("verifier").read_text()
+        scene = proxies.scene(place / "etc", volume.folder, governed.audience, port, upstream)
+        volume.write({"token": governed.asker, "ca.crt": ca})
         try:
             proxy = proxies.start(kind, scene, lab.processes)
         except (PackageError, WheelError, BuildError) as error:

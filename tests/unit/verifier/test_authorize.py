@@ -144,7 +144,7 @@ async def test_stale_is_503_and_too_often_429_both_with_retry_after(ask: Ask, wo
 
 
 async def test_a_body_that_was_announced_ends_the_connection(world: World) -> None:
-    # nginx passes the client's Content-Length on unless it is told not to; its next request would be taken for the body.
+    # nginx passes a client's Content-Length on unless told not to; its next request would be taken for the body.
     async with TestServer(world.app.application) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         lines = ["POST /authorize HTTP/1.1", "Host: x", f"Countersign-Asker: {asker_token()}"]
@@ -215,7 +215,8 @@ def test_another_target_is_refused(target: str) -> None:
     "path",
     [
         "/public/../admin", "/public/..", "/./admin", "/.", "/public/%2e%2e/admin", "/public/.%2E/admin",
-        "/public%2f..%2fadmin", "/public\\..\\admin", "/public/..;/admin", "/public/..%3b/admin", "/public%5c..%5cadmin",
+        "/public%2f..%2fadmin", "/public\\..\\admin", "/public/..;/admin", "/public/..%3b/admin",
+        "/public%5c..%5cadmin",
     ],
 )  # fmt: skip
 def test_a_path_that_servers_read_in_different_ways_is_refused(path: str) -> None:
