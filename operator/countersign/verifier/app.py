@@ -3,10 +3,11 @@
     POST /introspect   token=...&token_type_hint=...  ->  200 {"active": true, ...} or exactly {"active": false}
                        source_address, method, path, scope: what the relying party knows of the use (access.use)
     POST /explain      token=...                      ->  200 {"active": ..., "reason": ..., "message": ...}
+    ANY  /authorize    for proxies: see verifier.authorize
 
-The asker shows its own token in `Authorization: Bearer`. RFC 7662 has a 401 for one who does not; here everyone who may
-not know gets the same `{"active": false}` (section 2.2 allows that), so that nobody can tell which it was. A 400 says
-only that the request is no form with one `token`, whoever sent it. 503 and 429 carry `Retry-After`.
+At the first two the asker shows its own token in `Authorization: Bearer`. RFC 7662 has a 401 for one who does not; here
+everyone who may not know gets the same `{"active": false}` (section 2.2 allows that), so that nobody can tell which it
+was. A 400 says only that the request is no form with one `token`, whoever sent it. 503 and 429 carry `Retry-After`.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -26,6 +28,7 @@ from structlog.typing import FilteringBoundLogger
 from countersign.access.use import UNTOLD, Use, use_of
 from countersign.runtime.tracing import context
 from countersign.runtime.tracing.spans import UNTRACED, Tracer, current
+from countersign.verifier import authorize
 from countersign.verifier.introspection import Answer, Introspection, NoAnswerError
 from countersign.verifier.metrics import VerifierMetrics
 from countersign.verifier.records import Record, Recorder
@@ -40,6 +43,8 @@ READ_SECONDS: Final = 5.0
 
 INACTIVE: Final = b'{"active": false}'
 _INVALID: Final = b'{"error": "invalid_request"}'
+_NOT_ACTIVE: Final = b'{"error": "invalid_token"}'
+_DENIED: Final = b'{"error": "access_denied"}'
 _UNAVAILABLE: Final = b'{"error": "temporarily_unavailable"}'
 _FORM: Final = "application/x-www-form-urlencoded"
 _ENCODED: Final = re.compile(rb"[&%+;]")
@@ -50,6 +55,7 @@ _encode = msgspec.json.Encoder().encode
 
 Endpoint = Callable[[str, str, Use], Awaitable[Answer]]
 """The Authorization header, the token, and what is told of its use."""
+Respond = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class _Form(NamedTuple):
@@ -78,43 +84,70 @@ class VerifierApp:
         self._in_flight = 0
         self._recorders = tuple(recorders)
         self.application = web.Application(client_max_size=MAX_BODY_BYTES)
-        self._serve("introspect", introspection.introspect, _introspected)
-        self._serve("explain", introspection.explain, _explained)
+        self._introspection = introspection
+        for name, endpoint, body in (
+            ("introspect", introspection.introspect, _introspected),
+            ("explain", introspection.explain, _explained),
+        ):
+            self._serve(name, partial(self._of_form, name, endpoint, body), (hdrs.METH_POST, f"/{name}"))
+        prefix = authorize.PREFIX
+        self._serve("authorize", self._of_proxy, (hdrs.METH_ANY, prefix), (hdrs.METH_ANY, f"{prefix}/{{path:.*}}"))
 
-    def _serve(self, name: str, endpoint: Endpoint, body: Callable[[Answer], bytes]) -> None:
+    def _serve(self, name: str, respond: Respond, *routes: tuple[str, str]) -> None:
         async def serve(request: web.Request) -> web.StreamResponse:
             with self.tracer.root(f"verifier.{name}", request.headers.get(context.HEADER, ""), kind="server"):
-                response = await self._respond(request, name, endpoint, body)
-            if self.draining:
+                response = await self._guarded(request, respond)
+            # A body that was announced and not read would be taken for the next request, or that for the body.
+            if self.draining or not request.content.is_eof():
                 response.force_close()
             return response
 
-        self.application.router.add_post(f"/{name}", serve)
+        for method, path in routes:
+            self.application.router.add_route(method, path, serve)
 
-    async def _respond(
-        self, request: web.Request, name: str, endpoint: Endpoint, body: Callable[[Answer], bytes]
-    ) -> web.Response:
+    async def _guarded(self, request: web.Request, respond: Respond) -> web.Response:
         if self._in_flight >= self._max_in_flight:
             return self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "Overloaded", _UNAVAILABLE, 1.0)
         self._in_flight += 1
         try:
-            form = await _form(request, self._read_seconds)
-            if form is None:
-                return self._turn_away(HTTPStatus.BAD_REQUEST, "Malformed", _INVALID)
-            started = time.perf_counter()
-            answer = await endpoint(request.headers.get(hdrs.AUTHORIZATION, ""), form.token, form.use)
-            self._record(name, answer, form.use, time.perf_counter() - started)
-            return web.Response(body=body(answer), headers=_HEADERS)
+            return await respond(request)
         except web.HTTPRequestEntityTooLarge:
             return self._turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", _INVALID)
+        except authorize.AmbiguousError as error:
+            _log.debug("ambiguous request", message=str(error))  # any client of a proxy can cause it
+            return self._turn_away(HTTPStatus.FORBIDDEN, "Ambiguous", _INVALID)
         except NoAnswerError as error:
-            _log.info("no answer", endpoint=name, reason=error.reason, message=str(error))
+            _log.info("no answer", endpoint=request.path, reason=error.reason, message=str(error))
             return self._turn_away(error.status, error.reason, _UNAVAILABLE, error.retry_after)
         except Exception:
-            _log.exception("introspection failed", endpoint=name)
+            _log.exception("introspection failed", endpoint=request.path)
             return self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "Defect", _UNAVAILABLE, 1.0)
         finally:
             self._in_flight -= 1
+
+    async def _of_form(
+        self, name: str, endpoint: Endpoint, body: Callable[[Answer], bytes], request: web.Request
+    ) -> web.Response:
+        form = await _form(request, self._read_seconds)
+        if form is None:
+            return self._turn_away(HTTPStatus.BAD_REQUEST, "Malformed", _INVALID)
+        started = time.perf_counter()
+        answer = await endpoint(request.headers.get(hdrs.AUTHORIZATION, ""), form.token, form.use)
+        self._record(name, answer, form.use, time.perf_counter() - started)
+        return web.Response(body=body(answer), headers=_HEADERS)
+
+    async def _of_proxy(self, request: web.Request) -> web.Response:
+        asked = authorize.question(request.method, request.raw_path, request.headers)
+        started = time.perf_counter()
+        answer = await self._introspection.introspect(asked.asker, asked.token, asked.use)
+        answer = authorize.held_to(answer, asked.demanded)
+        self._record("authorize", answer, asked.use, time.perf_counter() - started)
+        if answer.decision is not None and answer.decision.members is not None:
+            return web.Response(headers=_HEADERS | authorize.identity(answer.decision.members))
+        if answer.asker is None:
+            return web.Response(status=HTTPStatus.FORBIDDEN, body=_DENIED, headers=_HEADERS)
+        headers = _HEADERS | {hdrs.WWW_AUTHENTICATE: authorize.challenge(shown=bool(asked.token))}
+        return web.Response(status=HTTPStatus.UNAUTHORIZED, body=_NOT_ACTIVE, headers=headers)
 
     def _turn_away(self, status: int, reason: str, body: bytes, retry_after: float | None = None) -> web.Response:
         self._metrics.turned_away(int(status), reason)
