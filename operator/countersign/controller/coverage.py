@@ -14,7 +14,7 @@ import msgspec
 
 from countersign.api.meta import LabelSelector, SelectorRequirement
 from countersign.api.names import EXEMPT_NAMESPACES
-from countersign.api.policy import ClusterTrustPolicySpec
+from countersign.api.policy import ClusterTrustPolicySpec, ExecResponse
 from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 
@@ -49,19 +49,48 @@ def entered(snapshot: PolicySnapshot, namespaces: Mapping[str, Mapping[str, str]
     Those are where a policy hands out tokens, unless all that may govern its pods say Allow; it fails closed in every
     mode, since modes change nothing for identities. And those where a policy says Deny, as strict as its mode.
     """
-    strict = [policy for policy in snapshot.policies if compiled_policy(policy).settings.exec != "Allow"]
+    strict = [policy for policy in snapshot.policies if _response(policy) != "Allow"]
     reaches = []
     for policy in snapshot.policies:
-        if policy.spec.tokens and any(_may_meet(policy, other) for other in strict):
+        if policy.spec.tokens and _response(policy) == "Allow":
+            reaches += [_meeting(policy, other) for other in strict]
+        elif policy.spec.tokens:
             reaches.append(_always(policy))
-        elif compiled_policy(policy).settings.exec == "Deny":
+        elif _response(policy) == "Deny":
             reaches.append(_by_mode(policy))
     return _merged(snapshot, reaches, namespaces)
 
 
-def _may_meet(one: Policy, other: Policy) -> bool:
-    """Whether both may govern one pod. Which namespaces a cluster policy selects may change at any time."""
-    return one.is_cluster or other.is_cluster or one.ref.namespace == other.ref.namespace
+def _response(policy: Policy) -> ExecResponse:
+    return compiled_policy(policy).settings.exec
+
+
+def _meeting(lax: Policy, strict: Policy) -> _Reach:
+    """Where both may govern one pod. More may be named than that, never less: labels of namespaces change."""
+    spec, other = lax.spec, strict.spec
+    if not isinstance(spec, ClusterTrustPolicySpec):
+        meets = isinstance(other, ClusterTrustPolicySpec) or strict.ref.namespace == lax.ref.namespace
+        return _always(lax) if meets else _Reach((), ())
+    selector = spec.match.namespace_selector
+    if not isinstance(other, ClusterTrustPolicySpec):
+        return _Reach(((_only(selector, [strict.ref.namespace]), True),), _always(lax).names)
+    selectors = []
+    both = _both(selector, other.match.namespace_selector)
+    if both is not None:
+        selectors.append((both, True))
+    if bound := sorted(_bound(other)):
+        selectors.append((_only(selector, bound), True))
+    return _Reach(tuple(selectors), _always(lax).names)
+
+
+def _both(one: LabelSelector, other: LabelSelector) -> LabelSelector | None:
+    """What both select; None if no labels satisfy their matchLabels at once."""
+    if any(other.match_labels.get(key, value) != value for key, value in one.match_labels.items()):
+        return None
+    return LabelSelector(
+        match_labels={**one.match_labels, **other.match_labels},
+        match_expressions=tuple(dict.fromkeys((*one.match_expressions, *other.match_expressions))),
+    )
 
 
 def _merged(

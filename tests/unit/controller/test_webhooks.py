@@ -195,6 +195,20 @@ def test_a_stricter_policy_without_tokens_counts_where_the_tokens_are() -> None:
     assert (guards(given, "team-a"), guards(given, "team-b")) == ([True], [])
 
 
+def test_what_allows_it_is_closed_only_where_a_stricter_policy_may_govern_as_well() -> None:
+    allow = Responses(exec="Allow")
+    lax = cluster_policy(tokens=GIVES, responses=allow, namespaces={"team": "x"})
+    assert entered(only(lax, cluster_policy("other", namespaces={"team": "y"})), {}) == ()
+    zoned = only(lax, cluster_policy("zone", namespaces={"zone": "a"}))
+    assert guards(zoned, "n", {"team": "x", "zone": "a"}) == [True]
+    assert guards(zoned, "n", {"team": "x", "zone": "b"}) == guards(zoned, "n", {"zone": "a"}) == []
+    owned = only(lax, trust_policy(namespace="team-a"))
+    assert (guards(owned, "team-a", {"team": "x"}), guards(owned, "team-b", {"team": "x"})) == ([True], [])
+    bound = Binding(service_accounts=(ServiceAccountBinding(namespace="team-b", name="api"),))
+    binding = only(lax, cluster_policy("base", namespaces={"team": "y"}, binding=bound))
+    assert guards(binding, "team-b", {"team": "x"}) == [True]
+
+
 @pytest.mark.parametrize(("mode", "closed"), [("Enforce", True), ("Warn", False), ("Audit", False)])
 def test_deny_without_tokens_is_as_strict_as_its_mode(mode: str, closed: bool) -> None:
     given = only(cluster_policy(mode=mode, responses=Responses(exec="Deny")))
