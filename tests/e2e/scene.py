@@ -205,8 +205,8 @@ def make_scene(
 ) -> Scene:
     """A fresh one. `containers` receive the token; `policy` are further members of the ClusterTrustPolicy's spec.
 
-    Tests look into pods by exec, which would end what they look at: it is let in, unless `responses` say otherwise (None:
-    nothing is said of them, for a release that knows none).
+    Tests look into pods by exec, which would end what they look at: it is let in, unless `responses` say otherwise.
+    None: nothing is said of them, for a release that knows none.
     """
     name = f"scene-{next(_NUMBERS)}"
     responses = policy.pop("responses", {})

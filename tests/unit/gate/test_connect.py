@@ -88,6 +88,14 @@ async def test_a_grant_that_is_still_to_come_is_ended_too() -> None:
     assert EXEC in scene.orders
 
 
+async def test_a_young_pod_that_was_gone_into_gets_no_token_while_its_grant_is_to_come() -> None:
+    scene = await Scene.meeting()
+    assert (await scene.ask()).reason == "Judged"
+    await scene.enter()
+    scene.bench.revocations.put(Key(build.NAMESPACE, EXEC), "uid-1", "1", scene.orders[EXEC])
+    assert (await scene.ask()).reason == "GrantMissing"
+
+
 @pytest.mark.parametrize("state", ["Active", "Suspended", None])
 async def test_what_is_not_final_may_come_back_and_is_ended(state: GrantState | None) -> None:
     scene = await Scene.meeting()
