@@ -48,7 +48,7 @@ def test_an_exec_gets_in_and_what_it_reads_is_worth_nothing(guarded: Scene) -> N
     pod = guarded.start(guarded.pod("entered"))
     told = kubectl(guarded, "exec", pod, "-c", "app", "--", PROGRAM, "cat", TOKEN_FILE)
     assert told.returncode == 0, told.stderr
-    assert not guarded.ledger.ask(told.stdout).active, "the first use of what was read"
+    guarded.inactive(told.stdout)
     ended(guarded, pod, "exec")
     again = kubectl(guarded, "exec", pod, "-c", "app", "--", PROGRAM, "stat", PROGRAM)
     assert again.returncode == 0, again.stderr
