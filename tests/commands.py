@@ -78,6 +78,9 @@ whole suites of cases: [policy-tests.md](policy-tests.md).
 kubectl exec -n shop api-7d9c -- cat /var/run/secrets/countersign.dev/ledger/token | countersign token check
 ```
 
+Where the policy says `exec: Revoke`, as it does by default, this exec is itself the end of the identity, and the answer
+says so ([exec.md](exec.md)). `countersign explain pod` tells of the grant without going in.
+
 Without `--verifier` the decision is made on this machine, by the verifier's own function, from what the API server
 shows you: the issuer's keys, pod, grant, audience and Revocations. Those that you may not read leave it unknown; the
 verifier's epoch (docs/bad-days.md) is not seen here. To ask

@@ -58,6 +58,11 @@ def test_no_service_asks_for_more_than_it_may(bound: Governed) -> None:
     order = objects.revocation(bound.namespace, {"pod": {"name": replica["metadata"]["name"]}})
     lab.admin.post(collection_path(order), order, expect=201)
     bound.countersign.grant_of(replica, state="Revoked")
+    # Somebody goes into a pod.
+    entered = bound.running()
+    path = f"{bound.pods}/{entered['metadata']['name']}/exec"
+    bound.edit.request("POST", path, query={"command": "sh"})
+    bound.countersign.grant_of(entered, state="Revoked")
     # A restarted controller takes over the Lease, certificates and webhook configurations that are there.
     bound.countersign.stop("controller")
     bound.countersign.start_service("controller")

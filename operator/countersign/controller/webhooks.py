@@ -1,39 +1,33 @@
 """The webhook configurations, worked out from policies, audiences and namespaces. Pure; `registration` writes them.
 
-- Each policy's namespaceSelector is passed through, so that a namespace is covered by its labels at the moment of the
-  request. What selectors cannot say is covered by `kubernetes.io/metadata.name`: TrustPolicies, bound service accounts.
+- The namespaces of an entry are worked out in `coverage`.
 - An entry fails closed only where a policy enforces, and only once the gate has answered (`fail_closed`).
+- Exec, attach and port-forward are asked about where a policy hands out tokens or refuses them (`entered`). These
+  entries fail closed in every mode: with no gate there is nobody who could put an end of the identity on record.
 - While admission is paused the entries about pods fail open, and the configurations remember whether they failed closed
-  before. Those about tokens stay as they are: a pause gives no identity.
-- kube-system & co. and our own namespace are never asked about for pods. Token requests are kept apart by audience
-  alone: nothing of the cluster's own asks for a protected one.
-- Two entries that cover one namespace make the API server call twice, which costs time and changes nothing. So a name
-  is left out where a selector as strict already covers the namespace as it is labelled now.
+  before. Those about tokens and about exec stay as they are: a pause gives no identity, and saves none.
+- Token requests are kept apart by audience alone: nothing of the cluster's own asks for a protected one.
 """
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from countersign.api.audience import ProtectedAudience
-from countersign.api.meta import LabelSelector, SelectorRequirement
-from countersign.api.names import CLOSED_ANNOTATION, EXEMPT_NAMESPACES, POD_ENTRIES, WEBHOOK_CONFIGURATION
-from countersign.api.policy import ClusterTrustPolicySpec
+from countersign.api.meta import LabelSelector
+from countersign.api.names import CLOSED_ANNOTATION, CONNECT_ENTRIES, POD_ENTRIES, WEBHOOK_CONFIGURATION
 from countersign.controller import cel
-from countersign.trust.policies.policy import Policy, PolicySnapshot
+from countersign.controller.coverage import Coverage, coverage, entered
+from countersign.trust.policies.policy import PolicySnapshot
 
-NAME_LABEL: Final = "kubernetes.io/metadata.name"
-"""Set by the API server on every namespace (KEP-2161); nobody can change it."""
 TIMEOUT_SECONDS: Final = 10
 """The API server's default. The gate answers before it, by its own deadline."""
 WARNING_TIMEOUT_SECONDS: Final = 5
 """For templates, where no answer does no harm."""
 AUDIENCES_PER_ENTRY: Final = 500
 """1,000 literals in one matchCondition were accepted by the API server, 5,000 refused (CEL cost and size limits)."""
-MAX_ENTRIES: Final = 32
-"""More distinct selectors than this are covered by one entry without any: each entry is matched on each write."""
 FIELD_MANAGER: Final = "countersign-controller"
 
 Object = dict[str, Any]
@@ -54,13 +48,6 @@ class GateEndpoint(NamedTuple):
             return {"url": self.url.rstrip("/") + path, "caBundle": bundle}
         service = {"namespace": self.namespace, "name": self.service, "path": path, "port": self.port}
         return {"service": service, "caBundle": bundle}
-
-
-class Coverage(NamedTuple):
-    """Namespaces that one entry covers, and whether a request is refused when the gate does not answer."""
-
-    selector: LabelSelector
-    closed: bool
 
 
 def webhook_configurations(
@@ -90,6 +77,10 @@ def webhook_configurations(
     ]
     validating += [_templates(f"templates-{index}.validate", validate, one) for index, one in enumerate(covered)]
     validating += _tokens(validate, snapshot.audiences, fail_closed)
+    validating += [
+        _connect(f"{CONNECT_ENTRIES}{index}.validate", validate, one, fail_closed)
+        for index, one in enumerate(entered(snapshot, namespaces))
+    ]
     return (
         _configuration("MutatingWebhookConfiguration", mutating, remember=fail_closed and paused),
         _configuration("ValidatingWebhookConfiguration", validating, remember=fail_closed and paused),
@@ -117,76 +108,8 @@ def _remembers(configuration: Object) -> bool:
 
 def enforces(snapshot: PolicySnapshot) -> bool:
     """Whether anything at all wants an entry that fails closed."""
-    return any(one.closed for one in coverage(snapshot, {})) or any(_refuses(one) for one in snapshot.audiences)
-
-
-def coverage(snapshot: PolicySnapshot, namespaces: Mapping[str, Mapping[str, str]]) -> tuple[Coverage, ...]:
-    """The namespaces that policies reach, in as few entries as selectors allow. Exempt ones are left out."""
-    exempt = (*EXEMPT_NAMESPACES, snapshot.system_namespace)
-    selectors: dict[bytes, Coverage] = {}
-    names: dict[str, bool] = {}
-    for policy in snapshot.policies:
-        for selector, closed in _selectors(policy):
-            key = msgspec.json.encode(selector, order="deterministic")
-            known = selectors.get(key)
-            selectors[key] = Coverage(selector, closed or (known is not None and known.closed))
-        for name, closed in _names(policy):
-            names[name] = names.get(name, False) or closed
-    for name in list(names):
-        if name in exempt or _is_covered(selectors.values(), name, namespaces.get(name), names[name]):
-            del names[name]
-    entries = [Coverage(_without(one.selector, exempt), one.closed) for _, one in sorted(selectors.items())]
-    for closed in (True, False):
-        chosen = sorted(name for name, is_closed in names.items() if is_closed is closed)
-        if chosen:
-            entries.append(Coverage(_only(LabelSelector(), chosen), closed))
-    if len(entries) > MAX_ENTRIES:
-        return (Coverage(_without(LabelSelector(), exempt), any(one.closed for one in entries)),)
-    return tuple(entries)
-
-
-def _selectors(policy: Policy) -> Iterable[tuple[LabelSelector, bool]]:
-    """A cluster policy's selector, split where modeOverrides make its strictness differ."""
-    spec = policy.spec
-    if not isinstance(spec, ClusterTrustPolicySpec):
-        return
-    selector = spec.match.namespace_selector
-    closed = spec.mode == "Enforce"
-    differing = sorted({o.namespace for o in spec.mode_overrides if (o.mode == "Enforce") is not closed})
-    yield _without(selector, differing), closed
-    if differing:
-        yield _only(selector, differing), not closed
-
-
-def _names(policy: Policy) -> Iterable[tuple[str, bool]]:
-    """Namespaces that a policy reaches by name: its own, or those of the accounts that it binds."""
-    spec = policy.spec
-    if not isinstance(spec, ClusterTrustPolicySpec):
-        yield policy.ref.namespace, spec.mode == "Enforce"
-        return
-    for account in spec.binding.service_accounts:
-        if account.namespace:
-            yield account.namespace, policy.mode_in(account.namespace) == "Enforce"
-
-
-def _is_covered(entries: Iterable[Coverage], name: str, labels: Mapping[str, str] | None, closed: bool) -> bool:
-    if labels is None:
-        return False  # not there yet, or not known: keep it by name
-    known = {**labels, NAME_LABEL: name}
-    return any(entry.selector.matches(known) and (entry.closed or not closed) for entry in entries)
-
-
-def _without(selector: LabelSelector, names: Sequence[str]) -> LabelSelector:
-    return _with_names(selector, "NotIn", names) if names else selector
-
-
-def _only(selector: LabelSelector, names: Sequence[str]) -> LabelSelector:
-    return _with_names(selector, "In", names)
-
-
-def _with_names(selector: LabelSelector, operator: Literal["In", "NotIn"], names: Sequence[str]) -> LabelSelector:
-    clause = SelectorRequirement(key=NAME_LABEL, operator=operator, values=tuple(names))
-    return msgspec.structs.replace(selector, match_expressions=(*selector.match_expressions, clause))
+    covered = (*coverage(snapshot, {}), *entered(snapshot, {}))
+    return any(one.closed for one in covered) or any(_refuses(one) for one in snapshot.audiences)
 
 
 def _pods(name: str, client_config: Object, covered: Coverage, fail_closed: bool) -> Object:
@@ -218,6 +141,16 @@ def _templates(name: str, client_config: Object, covered: Coverage) -> Object:
     entry = _entry(name, client_config, rules, conditions)
     entry["namespaceSelector"] = _selector(covered.selector)
     entry["timeoutSeconds"] = WARNING_TIMEOUT_SECONDS
+    return entry
+
+
+def _connect(name: str, client_config: Object, covered: Coverage, fail_closed: bool) -> Object:
+    """The API server takes no dry run of CONNECT (apiserver endpoints/handlers, ConnectResource)."""
+    rules = [_rule([""], ["v1"], ["pods/exec", "pods/attach", "pods/portforward"], ["CONNECT"])]
+    entry = _entry(name, client_config, rules, {})
+    entry["failurePolicy"] = "Fail" if covered.closed and fail_closed else "Ignore"
+    entry["namespaceSelector"] = _selector(covered.selector)
+    entry["sideEffects"] = "NoneOnDryRun"
     return entry
 
 

@@ -7,6 +7,7 @@ What it must be allowed to do, and no more:
                                     trustexceptions, admissionpauses,
                                     evidenceroots                              list watch
     cluster        countersign.dev  workloadgrants                             get
+    cluster        countersign.dev  revocations                                get create
     cluster        ""               namespaces                                 get list watch
     cluster        ""               pods, serviceaccounts,
                                     replicationcontrollers                     get
@@ -38,6 +39,7 @@ from countersign.cluster.config import load_config
 from countersign.cluster.owners import ControllerLinks
 from countersign.cluster.resource import PODS
 from countersign.gate.app import GateApp
+from countersign.gate.connect import EntryGuard
 from countersign.gate.evidence.examiner import WorkerExaminer
 from countersign.gate.evidence.own_credentials import CredentialsFile
 from countersign.gate.evidence.pull_secrets import LivePullSecrets
@@ -48,6 +50,7 @@ from countersign.gate.internal import InternalCalls
 from countersign.gate.live import LiveReads
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
+from countersign.gate.orders import LiveOrders, Recorder
 from countersign.gate.outlooks import Outlooks
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
@@ -166,10 +169,17 @@ class Gate:
         door = OpenDoor(self._state, told.routes(), metrics, clock=_now)
         tokens = TokenGuard(self._state, subjects, receipts, reads, metrics=metrics, clock=_now, epoch=settings.epoch)
         templates = TemplateAdviser(self._state, subjects, self._evidence)
+        recorder = Recorder(LiveOrders(self._client), settings.namespace)
+        entries = EntryGuard(self._state, subjects, receipts, reads, recorder, clock=_now)
         self._app = GateApp(
             {
                 "/mutate": door.around_mutate(mutator.routes()),
-                "/validate": door.around_validate(validator.routes()) | tokens.routes() | templates.routes(),
+                "/validate": {
+                    **door.around_validate(validator.routes()),
+                    **tokens.routes(),
+                    **templates.routes(),
+                    **entries.routes(),
+                },
             },
             ready=self._judges,
             metrics=metrics,

@@ -45,6 +45,21 @@ class Subjects:
 
         Raises RefuseNow if the namespace or a policy cannot be read.
         """
+        found = await self.plain(pod, namespace, requester, until)
+        subject, policies = found.subject, found.policies
+        if not any(policy.spec.binding.controllers for policy in policies):
+            return found
+        try:
+            links = await self._links.resolve(pod, namespace, min(LINK_SECONDS, _left(until)))
+            unresolved = False
+        except ClusterError as error:
+            _log.warning("controllers cannot be read", namespace=namespace, pod=pod.metadata.name, error=str(error))
+            links, unresolved = UNKNOWN, True
+        subject = msgspec.structs.replace(subject, controller=links.link, controller_known=links.known)
+        return Governed(subject, policies, unresolved)
+
+    async def plain(self, pod: Pod, namespace: str, requester: UserInfo | None, until: float) -> Governed:
+        """The same without the pod's controllers, which no selector asks for. Raises RefuseNow."""
         unreadable = self._state.unreadable(namespace)
         if unreadable:
             raise RefuseNow(
@@ -56,17 +71,7 @@ class Subjects:
             )
         facts = self._state.known_namespace(namespace) or await self._live_namespace(namespace, until)
         subject = Subject(pod=pod, namespace=facts, requester=requester)
-        policies = governing(self._state.snapshot, subject)
-        if not any(policy.spec.binding.controllers for policy in policies):
-            return Governed(subject, policies)
-        try:
-            found = await self._links.resolve(pod, namespace, min(LINK_SECONDS, _left(until)))
-            unresolved = False
-        except ClusterError as error:
-            _log.warning("controllers cannot be read", namespace=namespace, pod=pod.metadata.name, error=str(error))
-            found, unresolved = UNKNOWN, True
-        subject = msgspec.structs.replace(subject, controller=found.link, controller_known=found.known)
-        return Governed(subject, policies, unresolved)
+        return Governed(subject, governing(self._state.snapshot, subject))
 
     async def _live_namespace(self, namespace: str, until: float) -> NamespaceFacts:
         try:

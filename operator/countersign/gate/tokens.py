@@ -27,6 +27,7 @@ from countersign.gate.metrics import GateMetrics
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
+from countersign.grants.entry import ends_instance
 from countersign.grants.judgement import SpentReceipt, judge_instance
 from countersign.grants.naming import grant_name, refused_name
 from countersign.keys.receipts import receipt_hash
@@ -132,12 +133,16 @@ class TokenGuard:
     async def _judged(
         self, request: AdmissionRequest, asked: TokenRequest, pod: Pod, text: str, until: float
     ) -> Judged:
+        snapshot = self._state.snapshot
+        for order in snapshot.revocations:
+            if ends_instance(order, pod, None, snapshot.system_namespace):
+                return Judged(problem=f"Revocation {order.metadata.namespace}/{order.metadata.name} ended its identity")
         carried = self._receipts.signed(pod)
         if carried.receipt is None:
             return Judged(problem=f"its admission receipt does not count: {carried.problem or 'it has none'}")
         found = await self._subjects.of(pod, request.namespace, None, until)
         made = judge_instance(
-            self._state.snapshot,
+            snapshot,
             found.subject,
             SpentReceipt(carried.receipt, receipt_hash(text)),
             asked.metadata.uid,

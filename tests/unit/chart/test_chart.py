@@ -371,6 +371,8 @@ def test_only_the_controller_may_write(objects: list[Object]) -> None:
     for service in ("gate", "verifier"):
         for _, rule in rules(objects, f"countersign-{service}"):
             written = set(rule["verbs"]) - {"get", "list", "watch"}
+            if service == "gate" and rule["resources"] == ["revocations"]:
+                written -= {"create"}  # of whoever goes into a pod, before he is let in
             assert not written or set(rule["resources"]) <= EVENTS_AND_QUESTIONS
 
 
@@ -418,13 +420,18 @@ def test_each_guard_denies_and_fails_closed(objects: list[Object]) -> None:
     policies = of_kind(objects, "ValidatingAdmissionPolicy")
     expected = {"crds", "grants", "minting", "namespace-labels", "owners", "owners-namespaced"}
     expected |= {"exceptions"}
-    expected |= {"pauses", "receipts", "reserved-labels", "revocations"}
+    expected |= {"node-proxy", "pauses", "receipts", "reserved-labels", "revocations"}
     assert {policy["metadata"]["name"] for policy in policies} == {f"countersign-{name}" for name in expected}
     for policy in policies:
         assert policy["spec"]["failurePolicy"] == "Fail"
         binding = bindings[policy["metadata"]["name"]]
         assert binding["validationActions"] == ["Deny"]
         assert ("paramKind" in policy["spec"]) == ("paramRef" in binding)
+
+
+def test_the_guard_of_kubelets_can_be_turned_off() -> None:
+    rendered = render({"guards": {"nodeProxy": False}})
+    assert "node-proxy" not in yaml.safe_dump(of_kind(rendered, "ValidatingAdmissionPolicy"))
 
 
 @pytest.mark.parametrize(("version", "kinds"), [("v1", 2), ("v1beta1", 2), ("off", 0), ("auto", 0)])

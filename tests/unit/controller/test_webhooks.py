@@ -9,16 +9,9 @@ import pytest
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.meta import LabelSelector
-from countersign.api.policy import Binding, ModeOverride, ServiceAccountBinding
-from countersign.controller.webhooks import (
-    AUDIENCES_PER_ENTRY,
-    MAX_ENTRIES,
-    NAME_LABEL,
-    GateEndpoint,
-    coverage,
-    enforces,
-    webhook_configurations,
-)
+from countersign.api.policy import Binding, ModeOverride, Responses, ServiceAccountBinding, TokenSpec
+from countersign.controller.coverage import MAX_ENTRIES, NAME_LABEL, coverage, entered
+from countersign.controller.webhooks import AUDIENCES_PER_ENTRY, GateEndpoint, enforces, webhook_configurations
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 from tests.unit.trust.build import audience, cluster_policy, snapshot, trust_policy
 
@@ -45,6 +38,12 @@ def covers(given: PolicySnapshot, name: str, labels: Mapping[str, str] | None = 
     """For each entry that covers the namespace: whether it fails closed."""
     known = {**(labels or {}), NAME_LABEL: name}
     return [one.closed for one in coverage(given, {}) if one.selector.matches(known)]
+
+
+def guards(given: PolicySnapshot, name: str, labels: Mapping[str, str] | None = None) -> list[bool]:
+    """For each entry about exec that covers the namespace: whether it fails closed."""
+    known = {**(labels or {}), NAME_LABEL: name}
+    return [one.closed for one in entered(given, {}) if one.selector.matches(known)]
 
 
 def protected(text: str, *, mode: str = "Enforce", outage: str = "Allow") -> ProtectedAudience:
@@ -160,6 +159,80 @@ def test_many_audiences_stand_in_several_entries() -> None:
     assert set(entries) == {"tokens-allow-0.validate", "tokens-allow-1.validate"}
     expressions = [entry["matchConditions"][0]["expression"] for entry in entries.values()]
     assert sum(expression.count('"a') for expression in expressions) == AUDIENCES_PER_ENTRY + 1
+
+
+# Exec, attach and port-forward
+
+GIVES = (TokenSpec(name="ledger", audience="ledger.example.com"),)
+
+
+@pytest.mark.parametrize("mode", ["Audit", "Warn", "Enforce"])
+def test_where_tokens_are_handed_out_nobody_goes_in_past_an_absent_gate_in_any_mode(mode: str) -> None:
+    given = only(cluster_policy(mode=mode, tokens=GIVES, namespaces={"team": "x"}))
+    assert (guards(given, "a", {"team": "x"}), guards(given, "a", {"team": "y"})) == ([True], [])
+    assert guards(only(trust_policy(mode=mode, namespace="team-a", tokens=GIVES)), "team-a") == [True]
+    assert enforces(given)
+
+
+def test_mode_overrides_do_not_split_what_is_closed_everywhere() -> None:
+    override = (ModeOverride(namespace="trial", mode="Audit"),)
+    assert [one.closed for one in entered(only(cluster_policy(tokens=GIVES, mode_overrides=override)), {})] == [True]
+
+
+def test_without_a_token_to_lose_nobody_is_asked() -> None:
+    assert entered(only(cluster_policy(), trust_policy()), {}) == ()
+
+
+def test_where_every_policy_allows_it_nobody_is_asked() -> None:
+    allow = Responses(exec="Allow")
+    assert entered(only(cluster_policy(tokens=GIVES, responses=allow)), {}) == ()
+    assert entered(only(trust_policy(tokens=GIVES, responses=allow), trust_policy("b", namespace="other")), {}) == ()
+
+
+def test_a_stricter_policy_without_tokens_counts_where_the_tokens_are() -> None:
+    lax = trust_policy(namespace="team-a", tokens=GIVES, responses=Responses(exec="Allow"))
+    given = only(lax, cluster_policy("base"))
+    assert (guards(given, "team-a"), guards(given, "team-b")) == ([True], [])
+
+
+def test_what_allows_it_is_closed_only_where_a_stricter_policy_may_govern_as_well() -> None:
+    allow = Responses(exec="Allow")
+    lax = cluster_policy(tokens=GIVES, responses=allow, namespaces={"team": "x"})
+    assert entered(only(lax, cluster_policy("other", namespaces={"team": "y"})), {}) == ()
+    zoned = only(lax, cluster_policy("zone", namespaces={"zone": "a"}))
+    assert guards(zoned, "n", {"team": "x", "zone": "a"}) == [True]
+    assert guards(zoned, "n", {"team": "x", "zone": "b"}) == guards(zoned, "n", {"zone": "a"}) == []
+    owned = only(lax, trust_policy(namespace="team-a"))
+    assert (guards(owned, "team-a", {"team": "x"}), guards(owned, "team-b", {"team": "x"})) == ([True], [])
+    bound = Binding(service_accounts=(ServiceAccountBinding(namespace="team-b", name="api"),))
+    binding = only(lax, cluster_policy("base", namespaces={"team": "y"}, binding=bound))
+    assert guards(binding, "team-b", {"team": "x"}) == [True]
+
+
+@pytest.mark.parametrize(("mode", "closed"), [("Enforce", True), ("Warn", False), ("Audit", False)])
+def test_deny_without_tokens_is_as_strict_as_its_mode(mode: str, closed: bool) -> None:
+    given = only(cluster_policy(mode=mode, responses=Responses(exec="Deny")))
+    assert guards(given, "any") == [closed]
+
+
+@pytest.mark.parametrize("namespace", EXEMPT)
+def test_the_clusters_own_namespaces_and_ours_can_always_be_gone_into(namespace: str) -> None:
+    assert guards(only(cluster_policy(tokens=GIVES), trust_policy(namespace=namespace, tokens=GIVES)), namespace) == []
+
+
+def test_the_entry_about_exec_leaves_a_mark_and_says_so() -> None:
+    given = only(cluster_policy(tokens=GIVES))
+    entry = written(given)["connect-0.validate"]
+    assert entry["failurePolicy"] == "Fail"
+    assert entry["sideEffects"] == "NoneOnDryRun"
+    (rule,) = entry["rules"]
+    assert rule["operations"] == ["CONNECT"]
+    assert rule["resources"] == ["pods/exec", "pods/attach", "pods/portforward"]
+    assert written(given, fail_closed=False)["connect-0.validate"]["failurePolicy"] == "Ignore"
+
+
+def test_a_pause_saves_no_identity_of_a_pod_that_is_gone_into() -> None:
+    assert written(only(cluster_policy(tokens=GIVES)), paused=True)["connect-0.validate"]["failurePolicy"] == "Fail"
 
 
 # The shape

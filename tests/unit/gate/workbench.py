@@ -25,13 +25,15 @@ from countersign.api.pod import Pod
 from countersign.api.revocation import Revocation
 from countersign.api.secret import Secret
 from countersign.cluster.cache import Key, WatchCache
-from countersign.cluster.errors import ClusterError
+from countersign.cluster.errors import AlreadyExistsError, ClusterError
 from countersign.cluster.owners import ControllerLinks, Owned
 from countersign.gate.answers import Answer, RefuseNow
 from countersign.gate.app import Asked, Handler
+from countersign.gate.connect import EntryGuard
 from countersign.gate.evidence.service import EvidenceRequest
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.mutate import Mutator
+from countersign.gate.orders import Recorder
 from countersign.gate.outlooks import Outlooks
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
@@ -85,6 +87,11 @@ class Cluster:
         self.owners: dict[tuple[str, str], Owned] = {}
         self.accounts: dict[str, ServiceAccount] = {}
         self.secrets: dict[str, Secret] = {}
+        self.revocations: dict[tuple[str, str], Revocation] = {}
+        self.me = "system:serviceaccount:countersign-system:countersign-gate"
+        self.refuses: Exception | None = None
+        """What a write ends in."""
+        self.stores_all_the_same = False
         self.broken = False
         self.reads: list[str] = []
 
@@ -103,6 +110,22 @@ class Cluster:
     async def namespace(self, name: str, within: float) -> NamespaceFacts | None:
         self._read(f"namespace {name}")
         return None
+
+    async def revocation(self, namespace: str, name: str, within: float) -> Revocation | None:
+        self._read(f"revocation {name}")
+        return self.revocations.get((namespace, name))
+
+    async def create_revocation(self, revocation: Revocation, within: float) -> None:
+        key = (revocation.metadata.namespace, revocation.metadata.name)
+        if key in self.revocations:
+            raise AlreadyExistsError(409, "AlreadyExists", "taken")
+        if self.refuses is None or self.stores_all_the_same:
+            self.revocations[key] = revocation
+        if self.refuses is not None:
+            raise self.refuses
+
+    async def username(self, within: float) -> str:
+        return self.me
 
     def _read(self, what: str) -> None:
         self.reads.append(what)
@@ -163,10 +186,12 @@ class Workbench:
         mutator = Mutator(self.state, subjects, self.registries, receipts, metrics, tallies=self.tallies)
         self._mutate = door.around_mutate(mutator.routes())
         self.outlooks = Outlooks(self.state, subjects, self.registries, receipts, clock)
+        recorder = Recorder(self.cluster, "countersign-system")
         self._validate: dict[Asked, Handler] = {
             **door.around_validate(Validator(self.state, subjects, self.registries, receipts, metrics).routes()),
             **TokenGuard(self.state, subjects, receipts, self.cluster, metrics=metrics, clock=clock).routes(),
             **TemplateAdviser(self.state, subjects, self.registries).routes(),
+            **EntryGuard(self.state, subjects, receipts, self.cluster, recorder, clock=clock).routes(),
         }
 
     def declare(self, *policies: Policy) -> None:

@@ -263,6 +263,17 @@ def test_a_handed_out_audience_in_a_foreign_volume_of_a_live_pod_is_withheld() -
     assert audiences_of(live(injected(volumes=[volume(), volume("mine")]))) == []
 
 
+@pytest.mark.parametrize("stage", ["validate", "live"])
+def test_an_ephemeral_container_beside_the_token_may_not_share_its_holders_processes(stage: Any) -> None:
+    policy = cluster_policy(tokens=(TOKEN,), responses=Responses(ephemeral_container="Report"))
+    debug = container("debug", targetContainerName="api")
+    verdict = judged(snapshot(policy), injected(ephemeralContainers=[debug]), stage=stage)
+    assert "TokenExposed" in denied(verdict)
+    assert audiences_of(verdict) == []
+    apart = container("debug", targetContainerName="other")
+    assert "TokenExposed" not in codes(judged(snapshot(policy), injected(ephemeralContainers=[apart]), stage=stage))
+
+
 def test_a_live_ephemeral_container_with_reach_ends_identity() -> None:
     policy = cluster_policy(tokens=(TOKEN,), responses=Responses(ephemeral_container="Report"))
     debug = container("debug", f"docker.io/debug@{DIGEST}", securityContext={"privileged": True})

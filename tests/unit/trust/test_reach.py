@@ -71,6 +71,11 @@ def test_a_one_shot_order_spares_what_was_born_after_it(target: Target) -> None:
     assert not ends(revocation(target, at=BORN - timedelta(seconds=1)), grant(), SYSTEM)
 
 
+def test_an_order_that_names_the_uid_reaches_that_instance_by_whosever_clock() -> None:
+    order = revocation(Target(pod=here("api-7d9c", "pod-uid")), at=BORN - timedelta(seconds=1))
+    assert ends(order, grant(), SYSTEM)
+
+
 @pytest.mark.parametrize("target", [Target(digest=DIGEST), Target(key_fingerprint=KEY)])
 def test_a_standing_order_reaches_what_was_born_after_it(target: Target) -> None:
     order = revocation(target, at=BORN - timedelta(days=30))

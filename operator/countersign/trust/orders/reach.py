@@ -26,9 +26,12 @@ def ends(revocation: Revocation, grant: WorkloadGrant, system_namespace: str, *,
     if target.signer is not None:
         signer = (target.signer.issuer, target.signer.subject)
         return any(_rests_on(image, lambda one: (one.issuer, one.subject) == signer) for image in grant.spec.images)
+    pod, account = grant.spec.pod, grant.spec.service_account
+    if target.pod is not None and target.pod.uid:
+        # One instance and no other. By the times of two API servers, an order could be older than what it names.
+        return _named(target.pod, revocation, grant, pod.name, pod.uid)
     if not _existed(grant, revocation):
         return False
-    pod, account = grant.spec.pod, grant.spec.service_account
     if target.grant is not None:
         return _named(target.grant, revocation, grant, grant.metadata.name, grant.metadata.uid)
     if target.pod is not None:

@@ -64,6 +64,25 @@ def mount_problems(pod: Pod, token_name: str, receiving: tuple[Container, ...]) 
             )
 
 
+def target_problems(pod: Pod, token_name: str, receiving: tuple[Container, ...]) -> Iterator[Problem]:
+    """Ephemeral containers in the process namespace of a container that holds the token.
+
+    There `/proc/PID/root` leads to its files (kubernetes.io/docs, ephemeral containers; proc(5)), by the rights of the
+    same user alone.
+    """
+    names = {container.name for container in receiving}
+    for container in pod.spec.ephemeral_containers:
+        if container.target_container_name in names:
+            yield Problem(
+                "TokenExposed",
+                f"token {token_name} only in {', '.join(sorted(names)[:3])}",
+                f"ephemeral container {container.name} looks into {container.target_container_name} (--target)",
+                "leave --target out, or debug a copy: kubectl debug --copy-to=NAME --share-processes=false",
+                container.name,
+                container.image,
+            )
+
+
 def clashes(pod: Pod, token: CompiledToken, receiving: tuple[Container, ...]) -> Iterator[Problem]:
     """What the author already uses otherwise: the volume's name, the mount path, the variable."""
     shape, name = token.shape, token.spec.name

@@ -309,6 +309,8 @@ class _Judgement:
 
     def _token_problems(self, token: _PlannedToken) -> Iterator[Problem]:
         yield from exposure.mount_problems(self.pod, token.token.spec.name, token.containers)
+        if self.pod.spec.ephemeral_containers:
+            yield from exposure.target_problems(self.pod, token.token.spec.name, token.containers)
         if self.stage != "live":
             yield from exposure.clashes(self.pod, token.token, token.containers)
 
