@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from countersign.api.audience import ProtectedAudience, ProtectedAudienceStatus
+from countersign.api.clock import format_time
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import condition
 from countersign.api.objects import CustomResource
@@ -45,6 +46,12 @@ class Figures(NamedTuple):
     unknown: int = 0
     """Nobody knows yet, or the registry could not tell."""
     not_injected: int = 0
+    expiring: int = 0
+    """An attestation will soon be too old."""
+    first_end: datetime | None = None
+    """When the first of those will be."""
+    withdrawn: int = 0
+    """Their evidence does not hold any more."""
     reasons: tuple[tuple[str, int], ...] = ()
 
 
@@ -72,11 +79,20 @@ def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
     failing: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     not_injected: Counter[str] = Counter()
+    expiring: Counter[str] = Counter()
+    ends: dict[str, datetime] = {}
+    withdrawn: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for record in records:
         qualification = record.qualification
         if qualification is None or record.track.ended:
             continue
+        if record.evidence is not None:
+            withdrawn.update(record.evidence.withdrawn_for)
+            expiring.update(record.evidence.expiring)
+            end = record.evidence.too_old_at
+            if end is not None:
+                ends.update({uid: min(ends.get(uid, end), end) for uid in record.evidence.expiring})
         words = {word.uid: word for word in record.outlook.words} if record.outlook is not None else {}
         governed.update(qualification.policies)
         for uid in qualification.policies:
@@ -94,6 +110,9 @@ def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
             failing[uid],
             unknown[uid],
             not_injected[uid],
+            expiring[uid],
+            ends.get(uid),
+            withdrawn[uid],
             tuple(sorted(reasons.get(uid, Counter()).items(), key=lambda found: (-found[1], found[0]))[:TOP_REASONS]),
         )
         for uid, total in governed.items()
@@ -127,6 +146,17 @@ def policy_status(
         conditions = with_condition(
             conditions, "ImpactHeld", False, "NothingHeld", "No change waits.", generation=generation, now=now
         )
+    if figures.first_end is not None:
+        first = f"the first at {format_time(figures.first_end)}"
+        message = f"Attestations of {figures.expiring} pods will soon be too old, {first}: attest their images anew."
+        conditions = with_condition(
+            conditions, "EvidenceExpiring", True, "AttestationsAge", message, generation=generation, now=now
+        )
+    elif condition(conditions, "EvidenceExpiring") is not None:
+        conditions = with_condition(
+            conditions, "EvidenceExpiring", False, "NothingExpires", "None will be too old soon.",
+            generation=generation, now=now,
+        )  # fmt: skip
     return PolicyStatus(
         conditions=conditions,
         observed_generation=generation,
@@ -136,6 +166,8 @@ def policy_status(
             failing=figures.failing,
             unknown=figures.unknown,
             not_injected=figures.not_injected,
+            evidence_expiring=figures.expiring,
+            evidence_withdrawn=figures.withdrawn,
         ),
         top_reasons=tuple(ReasonCount(reason=reason, count=count) for reason, count in figures.reasons),
         admissions=admissions,
@@ -269,6 +301,9 @@ class StatusKeeper:
         for state in ("Active", "Suspended", "Revoked", "None"):
             self._metrics.grants.labels(state).set(states[state])
         self._metrics.pods.set(len(self._world.pods))
+        stands = [one.evidence for one in self._world.live() if one.evidence is not None and not one.track.ended]
+        self._metrics.evidence_expiring.set(sum(bool(one.expiring) for one in stands))
+        self._metrics.evidence_withdrawn.set(sum(bool(one.withdrawn) for one in stands))
 
 
 def _ready(judged: PolicyJudgement, registered: Registered) -> tuple[bool, str, str]:

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from countersign.api.gate_calls import OUTLOOK_PATH, TALLIES_PATH, OutlookAnswer, OutlookQuestion, TallyReport
 from countersign.api.pod import Pod
 from countersign.gate.internal import InternalCalls
+from countersign.gate.reverification import Reverification
 from countersign.keys.calls import CallVerifier, sign_call
 from countersign.registry.counting import note_request
 from tests.unit.gate.workbench import KEYS, NOW, Registries, Workbench, pod
@@ -32,7 +33,12 @@ class Gate:
         self.application = web.Application(client_max_size=1024 * 1024)
         verifier = CallVerifier(lambda: KEYS, lambda: NOW)
         InternalCalls(
-            verifier, self.bench.tallies, self.bench.outlooks, ready=lambda: self.ready, rejected=self.rejected.append
+            verifier,
+            self.bench.tallies,
+            self.bench.outlooks,
+            Reverification(self.bench.registries),
+            ready=lambda: self.ready,
+            rejected=self.rejected.append,
         ).add_to(self.application.router)
 
     async def ask(self, client: Client, of: dict[str, Any] | Pod, namespace: str = build.NAMESPACE) -> OutlookAnswer:

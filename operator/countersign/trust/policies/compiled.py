@@ -100,6 +100,14 @@ class CompiledRule:
         self._asks: Final = _asks(self.authorities, self.attestations)
         self._asks_if_listed: Final = _asks((), self.attestations)
 
+    @property
+    def may_turn(self) -> bool:
+        """Whether evidence that does today may not do tomorrow: an attestation grows too old, or a later one counts.
+
+        Nothing else does that. More evidence never refuses what less let in, and what was signed once stays signed.
+        """
+        return any(one.latest or one.max_age is not None for one in self.attestations)
+
     def matches(self, name: str) -> bool:
         """Whether the rule speaks about images of that `registry/repository`."""
         for glob in self.globs:  # noqa: SIM110 - twice as fast as any(), and asked for every image of every pod
@@ -194,6 +202,11 @@ class CompiledPolicy:
     def is_cluster(self) -> bool:
         """Whether it is the cluster's, not a namespace's own."""
         return isinstance(self.spec, ClusterTrustPolicySpec)
+
+    @property
+    def may_turn(self) -> bool:
+        """Whether it has a rule of which that is true."""
+        return any(rule.may_turn for rule in self.rules)
 
     def covers(self, name: str | None) -> bool:
         """Whether some rule speaks about images of that `registry/repository`; None is the name of none."""
