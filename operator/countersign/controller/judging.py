@@ -82,7 +82,7 @@ class Judging:
         self._metrics = metrics
         self._limits = limits
         self._clock = clock
-        self._reverified = reverified or Reverified(refresh=math.inf)
+        self._reverified = Reverified(refresh=math.inf) if reverified is None else reverified
         self._links = ControllerLinks(lookup)
 
     async def survey(self) -> None:
