@@ -46,13 +46,13 @@ class Figures(NamedTuple):
     unknown: int = 0
     """Nobody knows yet, or the registry could not tell."""
     not_injected: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
     expiring: int = 0
     """An attestation will soon be too old."""
     first_end: datetime | None = None
     """When the first of those will be."""
     withdrawn: int = 0
     """Their evidence does not hold any more."""
-    reasons: tuple[tuple[str, int], ...] = ()
 
 
 class Registered(NamedTuple):
@@ -110,10 +110,10 @@ def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
             failing[uid],
             unknown[uid],
             not_injected[uid],
+            tuple(sorted(reasons.get(uid, Counter()).items(), key=lambda found: (-found[1], found[0]))[:TOP_REASONS]),
             expiring[uid],
             ends.get(uid),
             withdrawn[uid],
-            tuple(sorted(reasons.get(uid, Counter()).items(), key=lambda found: (-found[1], found[0]))[:TOP_REASONS]),
         )
         for uid, total in governed.items()
     }

@@ -10,6 +10,7 @@ from countersign.grants.judgement import judge_instance, requalify
 from countersign.grants.lifecycle import next_status, status_after
 from countersign.grants.tracking import first_sight
 from countersign.grants.withdrawal import EvidenceNow, evidence_now, questions
+from countersign.trust.evidence.conditions import condition_name
 from countersign.trust.evidence.facts import Attestation, ImageFacts
 from countersign.trust.policies.policy import DEFAULT_ROOT, Policy, PolicySnapshot, RootFacts
 from tests.unit.grants.build import ACCOUNT_UID, BORN, admitted, at, observed, recorded
@@ -49,7 +50,7 @@ def scanned(*scans: Attestation, root: RootFacts | None = None) -> ImageFacts:
     return build.facts(
         attestations=scans or (scan(),),
         checked_predicates=(build.SCAN,),
-        checked_conditions=(build.condition_name(build.SCAN, CLEAN),),
+        checked_conditions=(condition_name(build.SCAN, CLEAN),),
         checked_roots=((root or build.root()).hash,),
     )
 

@@ -130,12 +130,16 @@ def _places(case: Case) -> tuple[Place, ...]:
 def _signed(case: Case) -> list[RuleEvidence]:
     """Everybody of the rule's authorities who vouches for anything."""
     _, rule, facts, weights = case
-    return [
-        _evidence(case, authority, vouch)
-        for authority in rule.authorities
+    signed = [
+        (authority, vouch)
         for vouch in facts.vouches
+        for authority in rule.signers.naming(vouch)
         if not objection(authority, vouch, facts.image, weights)
     ]
+    if len(signed) > 1:
+        order = {id(authority): place for place, authority in enumerate(rule.authorities)}
+        signed.sort(key=lambda one: order[id(one[0])])
+    return [_evidence(case, authority, vouch) for authority, vouch in signed]
 
 
 def _borne(signed: list[RuleEvidence], places: tuple[Place, ...]) -> list[RuleEvidence]:

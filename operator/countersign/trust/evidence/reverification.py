@@ -73,7 +73,7 @@ def _is_meant(one: Attestation, image: str, rules: Iterable[CompiledRule], weigh
         for rule in rules
         for want in rule.attestations
         if want.predicate_type == one.predicate_type
-        for authority in want.authorities
+        for authority in want.signers.naming(one.vouch)
     )
 
 

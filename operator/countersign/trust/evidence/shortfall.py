@@ -62,10 +62,12 @@ def unsigned(case: Case, digest: str) -> Problem:
     vouches = [vouch for vouch in facts.vouches if signed_digest(vouch, facts) == digest]
     against: list[_Against] = [
         (found, authority, vouch)
-        for authority in rule.authorities
         for vouch in vouches
+        for authority in rule.signers.naming(vouch)
         if (found := objection(authority, vouch, facts.image, case.weights))
     ]
+    named = {id(vouch) for _, _, vouch in against}
+    against += [("Stranger", rule.authorities[0], vouch) for vouch in vouches if id(vouch) not in named]
     told = _objected(expected, where, against, case)
     if told is not None:
         return told
