@@ -591,7 +591,7 @@ class PolicyStatus(Model, frozen=True, kw_only=True):
     conditions: Annotated[
         tuple[Condition, ...],
         doc(
-            "Accepted (well-formed, no conflict), ResolvedRefs (audiences exist and allow it), Ready, ImpactHeld.",
+            "Accepted (well-formed, no conflict), ResolvedRefs (audiences exist and allow it), Ready, ImpactHeld, EvidenceExpiring.",
             max_length=16,
             map_keys=("type",),
         ),
