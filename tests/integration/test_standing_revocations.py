@@ -40,11 +40,12 @@ def test_a_standing_order_ends_what_rests_on_it_and_refuses_what_comes_after(
 ) -> None:
     governed = govern(countersign)
     lab = governed.lab
-    target = {
-        "digest": lambda: {"digest": governed.image.digest},
-        "keyFingerprint": lambda: {"keyFingerprint": pem_fingerprint(governed.key.public_pem) or ""},
-        "signer": lambda: by_identity(governed),
-    }[what]()
+    if what == "digest":
+        target: objects.Object = {"digest": governed.image.digest}
+    elif what == "keyFingerprint":
+        target = {"keyFingerprint": pem_fingerprint(governed.key.public_pem) or ""}
+    else:
+        target = by_identity(governed)
     pods = [governed.running() for _ in range(REPLICAS)]
     tokens = [governed.token(pod) for pod in pods]
     assert all(governed.active(token) for token in tokens)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -70,10 +70,10 @@ class Judging:
         *,
         clock: Callable[[], datetime],
         reverified: Reverified | None = None,
-        withdrawn: Callable[[PodRecord, EvidenceNow], None] = lambda _record, _found: None,
+        turned: Callable[[PodRecord, bool], None] = lambda _record, _withdrawn: None,
     ) -> None:
-        """`withdrawn` is told once of evidence that does not hold any more."""
-        self._withdrawn = withdrawn
+        """`turned` is told of a pod whose evidence stands otherwise now, and whether it was withdrawn just now."""
+        self._turned = turned
         self.impacts: Mapping[str, impact.Impact] = {}
         self._weighed: PolicySnapshot | None = None
         """The snapshot that `impacts` is about."""
@@ -186,9 +186,9 @@ class Judging:
         before, record.evidence = record.evidence, None
         if record.qualification is not None and record.qualification.may_turn:
             self._weigh_evidence(record, grant, subject, found, now)
-        found_now = record.evidence
-        if found_now is not None and found_now.withdrawn and not (before is not None and before.withdrawn):
-            self._withdrawn(record, found_now)
+        was, stands = _telling(before), _telling(record.evidence)
+        if was != stands:
+            self._turned(record, bool(stands.withdrawn) and not was.withdrawn)
         record.judged = True
 
     def _weigh_evidence(
@@ -259,6 +259,18 @@ class Judging:
             record.controller = (link, known)
         link, known = record.controller
         return msgspec.structs.replace(subject, controller=link, controller_known=known)
+
+
+class _Telling(NamedTuple):
+    """What people are told of evidence."""
+
+    withdrawn: str = ""
+    expiring: frozenset[str] = frozenset()
+    withdrawn_for: frozenset[str] = frozenset()
+
+
+def _telling(found: EvidenceNow | None) -> _Telling:
+    return _Telling() if found is None else _Telling(found.withdrawn, found.expiring, found.withdrawn_for)
 
 
 def _key_of(grant: WorkloadGrant, record: PodRecord) -> str:

@@ -85,7 +85,6 @@ from countersign.controller.workqueue import WorkQueue
 from countersign.controller.world import PodRecord, Touched, World
 from countersign.grants.impact import Limits
 from countersign.grants.reasons import REMEDIES
-from countersign.grants.withdrawal import EvidenceNow
 from countersign.runtime.health import HealthServer
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
@@ -201,7 +200,7 @@ class Controller:
         self._reverified = Reverified(refresh=settings.scan_refresh_seconds)
         self._judging = Judging(
             world, self._store, self._keys, metrics, limits,
-            clock=_now, reverified=self._reverified, withdrawn=self._evidence_withdrawn,
+            clock=_now, reverified=self._reverified, turned=self._evidence_turned,
         )  # fmt: skip
         self._pods = PodReconciler(
             world,
@@ -362,9 +361,13 @@ class Controller:
         self._queue.add(uid)
         self._statuses.changed()
 
-    def _evidence_withdrawn(self, record: PodRecord, found: EvidenceNow) -> None:
-        """Where it is only reported, this is all that people hear of it: an end or a suspension tells itself."""
-        if found.qualification.settings.evidence_withdrawn != "Report" or not self._leading:
+    def _evidence_turned(self, record: PodRecord, withdrawn: bool) -> None:
+        """It stands in statuses. Where it is only reported, an Event tells it; an end or a suspension has its own."""
+        if not self._leading:
+            return
+        self._statuses.changed()
+        found = record.evidence
+        if not withdrawn or found is None or found.qualification.settings.evidence_withdrawn != "Report":
             return
         self._metrics.evidence_reported.inc()
         track = record.track

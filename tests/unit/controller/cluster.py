@@ -141,7 +141,7 @@ class Cluster:
         self.judging = Judging(
             self.world, self.store, self, metrics, self._limits,
             clock=lambda: self.now, reverified=self.reverified,
-            withdrawn=lambda record, _: self.withdrawn.append(record.track.uid),
+            turned=lambda record, withdrawn: self.withdrawn.append(record.track.uid) if withdrawn else None,
         )  # fmt: skip
         self.reconciler = PodReconciler(
             self.world, self.store, self.judging, self, metrics,
