@@ -1,5 +1,5 @@
 """A standing Revocation ends every grant that rests on what it names, at the verifier and on record, and refuses what
-comes after. How long that takes stands in the log of the run (`-s`); `tests/bench/revocation.py` measures it."""
+comes after. How long that takes stands in the log of the run (`-s`); `tests/bench/ends.py` measures it."""
 
 from __future__ import annotations
 

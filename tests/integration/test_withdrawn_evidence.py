@@ -55,6 +55,7 @@ class Scanned:
         lab.cosign.sign(self.registry, self.image, self.key)
         for clean in scans:
             self.scan(clean=clean)
+        self.responses = {"evidenceWithdrawn": want.pop("response", "Suspend")}
         self.want = {"select": "Latest", "maxAgeSeconds": 3600, **want}
         self.audience = f"{self.name}.example.com"
         stack.declare(objects.protected_audience(self.name, self.audience), self.policy())
@@ -80,8 +81,9 @@ class Scanned:
             ],
         }
         return objects.cluster_policy(
-            self.name, namespaces={"governed-by": self.name}, images=[rule], tokens=[objects.token(self.audience)]
-        )
+            self.name, namespaces={"governed-by": self.name}, images=[rule], tokens=[objects.token(self.audience)],
+            responses=self.responses,
+        )  # fmt: skip
 
     def scan(self, *, clean: bool) -> None:
         """The scanner attests what it has found, with a timestamp of now."""
@@ -152,6 +154,23 @@ def test_a_later_scan_that_fails_suspends_and_a_good_one_restores(scanned: Any) 
     assert one.image.digest in found["status"]["message"]
     one.scan(clean=True)
     one.grant("Active", "QualifiesAgain", timeout=60)
+
+
+def test_where_it_is_only_reported_one_event_tells_it(scanned: Any) -> None:
+    one: Scanned = scanned(response="Report")
+    one.grant("Active")
+    one.scan(clean=False)
+
+    def events() -> list[objects.Object]:
+        found = one.lab.admin.get(f"/apis/events.k8s.io/v1/namespaces/{one.name}/events").body["items"]
+        return [event for event in found if event["reason"] == "EvidenceWithdrawn"]
+
+    (event,) = one.lab.wait_for(events, what="the Event is there", timeout=30)
+    assert event["regarding"]["uid"] == one.pod["metadata"]["uid"]
+    assert "AttestationFailed" in event["note"]
+    one.looked()
+    one.grant("Active")
+    assert len(events()) == 1
 
 
 def test_a_registry_that_stands_still_changes_nothing(scanned: Any) -> None:
