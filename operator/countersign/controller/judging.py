@@ -27,7 +27,8 @@ from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
 from countersign.grants.withdrawal import EvidenceNow, evidence_now, questions
 from countersign.keys.receipts import ReceiptVerifier, resting_key
-from countersign.trust.evidence.reverification import Inquiry
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.evidence.reverification import Inquiry, with_later
 from countersign.trust.orders.exceptions import over
 from countersign.trust.pods.subject import ControllerLink, Subject
 from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot
@@ -216,6 +217,12 @@ class Judging:
         )  # fmt: skip
         record.evidence, record.qualification = found, found.qualification
         self._reverified.judged(uid, withdrawn=bool(found.withdrawn), too_old_at=found.too_old_at, now=now)
+
+    def facts_of(self, uid: str, receipt: Receipt) -> dict[str, ImageFacts]:
+        """What its receipt says of a pod's images, and gates have found out since, by image string."""
+        known = self._reverified.known(uid)
+        later = {image: known.get(f"{facts.image}@{facts.digest}") for image, facts in receipt.images.items()}
+        return {image: with_later(facts, later[image]) for image, facts in receipt.images.items()}
 
     def revoked_key(self, grant: WorkloadGrant, record: PodRecord) -> str:
         """Id of the receipt key that the grant rests on, if that key is revoked; else empty."""

@@ -75,6 +75,11 @@ class Reverified:
         known = ((image, self._entries[one].facts) for image, one in inquiries.items())
         return {image: facts for image, facts in known if facts is not None}
 
+    def known(self, uid: str) -> dict[str, ImageFacts]:
+        """What is known of its images, by `registry/repository@digest`."""
+        entries = ((one.need.image, self._entries[one].facts) for one in self._of_pod.get(uid, ()))
+        return {image: facts for image, facts in entries if facts is not None}
+
     def forget(self, uid: str) -> None:
         """Ask for this pod no more."""
         for one in self._of_pod.pop(uid, ()):

@@ -121,6 +121,7 @@ class Reverifier:
             record, grant = self._world.pods.get(uid), self._judging.judged_grant(uid)
             if record is None or record.gone or record.track.ended or grant is None:
                 continue
+            record.outlook = None  # it was worked out by what was known before
             try:
                 await self._judging.judge(record, grant)
             except (ClusterError, NotYetError) as error:

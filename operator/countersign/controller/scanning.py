@@ -164,7 +164,7 @@ class Scanner:
         subject = await self._judging.with_controller(subject, record, grant)
         subject = subject if receipt is None else as_admitted(receipt, subject)
         needs = evidence_needs(policies, recreated(subject.pod, admitted=receipt is not None), snapshot.roots)
-        evidence, complete = known(needs, receipt.images if receipt is not None else {})
+        evidence, complete = known(needs, self._judging.facts_of(uid, receipt) if receipt is not None else {})
         verdict = outlook(snapshot, subject, evidence, self._clock(), admitted=receipt is not None)
         words = tuple(
             Word(one.policy.uid, one.outcome, one.reasons, one.not_injected) for one in weigh(verdict, subject)

@@ -25,9 +25,10 @@ from countersign.api.meta import UTCTime
 from countersign.grants.impact import loses
 from countersign.grants.judgement import qualification
 from countersign.grants.lifecycle import Qualification
-from countersign.trust.evidence.facts import ImageFacts, joined
+from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.evidence.image_evidence import Ages
 from countersign.trust.evidence.needs import EvidenceNeed, needs_compiled
+from countersign.trust.evidence.reverification import with_later
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.policy import PolicySnapshot
@@ -95,7 +96,7 @@ def evidence_now(
     stays = EvidenceNow(qualification=admitted, good_until=status.evidence_good_until)
     if loses(grant, admitted):
         return stays  # the policies of now are against it whatever became of its evidence
-    images = {image: _joined(facts, found.get(image)) for image, facts in receipt.images.items()}
+    images = {image: with_later(facts, found.get(image)) for image, facts in receipt.images.items()}
     verdict = judge(snapshot, as_admitted(receipt, live), images, stage="live", now=now)
     current = qualification(verdict)
     ages = _ages(verdict)
@@ -146,12 +147,6 @@ def _bounded(found: EvidenceNow) -> EvidenceNow:
     if found.qualification.settings.evidence_withdrawn != "Report":
         return found
     return msgspec.structs.replace(found, good_until=None)
-
-
-def _joined(receipts: ImageFacts, found: ImageFacts | None) -> ImageFacts:
-    if found is None or (found.image, found.digest) != (receipts.image, receipts.digest):
-        return receipts
-    return joined(receipts, found)
 
 
 def _looking_again(qualified: Qualification, moments: Collection[datetime], now: datetime) -> Qualification:

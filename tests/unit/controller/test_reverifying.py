@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from countersign.api.pod import Pod
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.pacing import UNANSWERED_SECONDS, Pace
 from countersign.controller.reverified import SOON_SECONDS, UNKNOWN_SECONDS, Reverified
 from countersign.controller.reverifying import Reverifier
+from countersign.controller.scanning import Scanner
 from countersign.grants.impact import Limits
 from countersign.trust.evidence.facts import Attestation, ImageFacts
 from countersign.trust.evidence.needs import EvidenceNeed
@@ -200,6 +202,31 @@ async def test_a_controller_that_restarts_does_not_suspend_what_was_attested_ane
     scene.later(END + 5)
     await scene.cluster.restart()
     assert scene.cluster.state("a") == ("Active", "Admitted")
+
+
+async def test_the_figures_of_policies_go_by_what_was_found_out_since() -> None:
+    scene = Scene()
+    await scene.admit("a")
+    scanner = Scanner(
+        scene.cluster.world, scene.cluster.judging, _nobody, scene.metrics, pace=Pace(0), refresh=3600.0,
+        clock=lambda: scene.cluster.now, changed=lambda: None,
+    )  # fmt: skip
+
+    async def outcome() -> str:
+        await scanner.judge_due()
+        found = scene.cluster.world.pods["a"].outlook
+        assert found is not None
+        return found.words[0].outcome
+
+    scene.later(END + 100)
+    assert await outcome() == "wouldDeny"
+    scene.answer = scene.facts(scene.scan(), scene.scan(END))
+    await scene.look()
+    assert await outcome() == "allowed"
+
+
+async def _nobody(namespace: str, pod: Pod) -> None:
+    raise AssertionError((namespace, pod.metadata.name))
 
 
 async def test_the_brake_counts_what_nobody_has_looked_at_yet() -> None:

@@ -67,6 +67,13 @@ def grown(before: ImageFacts | None, found: ImageFacts, index: CompiledSnapshot,
     return msgspec.structs.replace(both, vouches=(), attestations=kept)
 
 
+def with_later(receipts: ImageFacts, found: ImageFacts | None) -> ImageFacts:
+    """A receipt's facts with what was found out since, if that is about the same image."""
+    if found is None or (found.image, found.digest) != (receipts.image, receipts.digest):
+        return receipts
+    return joined(receipts, found)
+
+
 def _is_meant(one: Attestation, image: str, rules: Iterable[CompiledRule], weights: Weights) -> bool:
     return any(
         not objection(authority, one.vouch, image, weights)
