@@ -165,7 +165,7 @@ def test_where_it_is_only_reported_one_event_tells_it(scanned: Any) -> None:
         found = one.lab.admin.get(f"/apis/events.k8s.io/v1/namespaces/{one.name}/events").body["items"]
         return [event for event in found if event["reason"] == "EvidenceWithdrawn"]
 
-    (event,) = one.lab.wait_for(events, what="the Event is there", timeout=30)
+    (event,) = one.lab.wait_for(lambda: events() or None, what="the Event is there", timeout=30)
     assert event["regarding"]["uid"] == one.pod["metadata"]["uid"]
     assert "AttestationFailed" in event["note"]
     one.looked()
