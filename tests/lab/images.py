@@ -151,6 +151,10 @@ class Repository:
         """Descriptors of what refers to this digest, where the registry has the referrers API."""
         return list(self._http.get(f"/v2/{self.name}/referrers/{digest}", expect=200).body["manifests"] or [])
 
+    def delete(self, digest: str) -> None:
+        """Delete a manifest, as whoever may write to the registry can."""
+        self._http.delete(f"/v2/{self.name}/manifests/{digest}", expect=202)
+
     def tags(self) -> list[str]:
         """All tags, those of signatures included."""
         return list(self._http.get(f"/v2/{self.name}/tags/list", expect=200).body.get("tags") or [])

@@ -1,6 +1,7 @@
 """What the controller asks a gate, besides the reviews of the API server: JSON by POST, on the gate's own TLS port.
 
-Who may ask is told by `keys.calls`. Answers hold numbers and reason codes, and nothing of what a registry said.
+Who may ask is told by `keys.calls`. Answers hold numbers, reason codes and, where evidence is asked for, facts about
+images as they stand in receipts; nothing else of what a registry said.
 """
 
 from typing import Final, Literal
@@ -14,6 +15,8 @@ TALLIES_PATH: Final = "/internal/tallies"
 """No body; answers TallyReport."""
 OUTLOOK_PATH: Final = "/internal/outlook"
 """OutlookQuestion; answers OutlookAnswer, or 503 if it cannot be told now."""
+EVIDENCE_PATH: Final = "/internal/evidence"
+"""`trust.evidence.reverification.EvidenceQuestion`; answers its EvidenceAnswer, or 503 likewise."""
 
 
 class _Call(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

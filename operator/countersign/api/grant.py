@@ -168,6 +168,14 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
             map_keys=("uid",),
         ),
     ] = ()
+    evidence_good_until: Annotated[
+        UTCTime | None,
+        doc(
+            "Until when its evidence was known to hold: the first attestation that its policies ask for grows too old "
+            "then. A time that is past: it does not hold, until it was verified anew. Absent: time alone ends nothing.",
+            string_format="date-time",
+        ),
+    ] = None
     conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
 
 

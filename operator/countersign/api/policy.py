@@ -533,6 +533,17 @@ class PodCounts(Model, frozen=True, kw_only=True):
         int, doc("Governed pods of which that is not known: no registry was asked yet, or it could not tell.")
     ] = 0
     not_injected: Annotated[int, doc("Governed pods that would be given tokens but were created without them.")] = 0
+    evidence_expiring: Annotated[
+        int,
+        doc(
+            "Governed pods with an attestation that this policy asks for and that will soon be too old: less than a tenth "
+            "of maxAgeSeconds is left, and no newer one was found."
+        ),
+    ] = 0
+    evidence_withdrawn: Annotated[
+        int,
+        doc("Governed pods whose evidence does not hold any more for this policy: too old, or a later one fails."),
+    ] = 0
 
 
 class ReasonCount(Model, frozen=True, kw_only=True):
@@ -580,7 +591,7 @@ class PolicyStatus(Model, frozen=True, kw_only=True):
     conditions: Annotated[
         tuple[Condition, ...],
         doc(
-            "Accepted (well-formed, no conflict), ResolvedRefs (audiences exist and allow it), Ready, ImpactHeld.",
+            "Accepted (well-formed, no conflict), ResolvedRefs (audiences exist and allow it), Ready, ImpactHeld, EvidenceExpiring.",
             max_length=16,
             map_keys=("type",),
         ),

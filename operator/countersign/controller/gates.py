@@ -18,7 +18,14 @@ import msgspec
 import structlog
 from yarl import URL
 
-from countersign.api.gate_calls import OUTLOOK_PATH, TALLIES_PATH, OutlookAnswer, OutlookQuestion, TallyReport
+from countersign.api.gate_calls import (
+    EVIDENCE_PATH,
+    OUTLOOK_PATH,
+    TALLIES_PATH,
+    OutlookAnswer,
+    OutlookQuestion,
+    TallyReport,
+)
 from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import ClusterError
@@ -28,9 +35,10 @@ from countersign.controller.webhooks import GateEndpoint
 from countersign.keys.calls import sign_call
 from countersign.keys.errors import KeysError
 from countersign.keys.receipt_keys import ReceiptKeys
+from countersign.trust.evidence.reverification import EvidenceAnswer, EvidenceQuestion
 
 TALLY_SECONDS: Final = 5.0
-OUTLOOK_SECONDS: Final = 30.0
+QUESTION_SECONDS: Final = 30.0
 """Longer than a gate takes for an answer (`gate.internal`)."""
 MAX_GATES: Final = 64
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
@@ -110,12 +118,20 @@ class Gates:
 
     async def outlook(self, namespace: str, pod: Pod) -> OutlookAnswer | None:
         """What one of the gates says of a pod; None: none answers now."""
+        return await self._any(OUTLOOK_PATH, OutlookQuestion(namespace=namespace, pod=pod), OutlookAnswer)
+
+    async def evidence(self, question: EvidenceQuestion) -> EvidenceAnswer | None:
+        """What one of the gates finds out about an image; None: none answers now."""
+        return await self._any(EVIDENCE_PATH, question, EvidenceAnswer)
+
+    async def _any(self, path: str, question: msgspec.Struct, into: type[T]) -> T | None:
+        """The answer of the first gate that gives one, beginning with another one each time."""
         targets = await self._targets()
         self._turn += 1
-        body = msgspec.json.encode(OutlookQuestion(namespace=namespace, pod=pod))
+        body = msgspec.json.encode(question)
         for offset in range(len(targets)):
             target = targets[(self._turn + offset) % len(targets)]
-            answer = await self._call(target, OUTLOOK_PATH, body, OutlookAnswer, OUTLOOK_SECONDS)
+            answer = await self._call(target, path, body, into, QUESTION_SECONDS)
             if answer is not None:
                 return answer
         return None

@@ -4,11 +4,12 @@ A change of policy is judged for every pod before it suspends any (`survey`), be
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -20,13 +21,19 @@ from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import ControllerLinks, OwnerLookup
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.receipts import UnknownKeyError, present, remember
+from countersign.controller.reverified import Reverified
 from countersign.controller.world import PodRecord, World
 from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
+from countersign.grants.withdrawal import EvidenceNow, evidence_now, questions
 from countersign.keys.receipts import ReceiptVerifier, resting_key
+from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.evidence.reverification import Inquiry, with_later
 from countersign.trust.orders.exceptions import over
 from countersign.trust.pods.subject import ControllerLink, Subject
 from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot
+from countersign.trust.policies.scope import DEFAULT_ACCOUNT
+from countersign.trust.receipt import Receipt
 
 LINK_SECONDS: Final = 5.0
 """For the whole chain of a pod's controllers."""
@@ -63,7 +70,11 @@ class Judging:
         limits: impact.Limits,
         *,
         clock: Callable[[], datetime],
+        reverified: Reverified | None = None,
+        turned: Callable[[PodRecord, bool], None] = lambda _record, _withdrawn: None,
     ) -> None:
+        """`turned` is told of a pod whose evidence stands otherwise now, and whether it was withdrawn just now."""
+        self._turned = turned
         self.impacts: Mapping[str, impact.Impact] = {}
         self._weighed: PolicySnapshot | None = None
         """The snapshot that `impacts` is about."""
@@ -72,6 +83,7 @@ class Judging:
         self._metrics = metrics
         self._limits = limits
         self._clock = clock
+        self._reverified = Reverified(refresh=math.inf) if reverified is None else reverified
         self._links = ControllerLinks(lookup)
 
     async def survey(self) -> None:
@@ -109,14 +121,25 @@ class Judging:
                 continue
             if self.exception_over(grant):
                 continue  # no policy's doing, and nothing that could wait
-            if impact.loses(grant, record.qualification):
-                for uid in impact.blamed(grant, record.qualification, policies):
+            qualified = record.qualification
+            if record.evidence is not None and record.evidence.feared is not None:
+                qualified = record.evidence.feared
+            if impact.loses(grant, qualified):
+                for uid in impact.blamed(grant, qualified, policies):
                     losing.setdefault(uid, set()).add(pod_uid)
         before, self.impacts = self.impacts, impact.weigh(losing, active, policies, self._limits)
         for uid, found in self.impacts.items():
             if found.held and not (uid in before and before[uid].held):
                 _log.warning("impact held", policy=str(found.policy), losing=found.losing, active=found.active)
         self._metrics.impact_held.set(sum(one.held for one in self.impacts.values()))
+
+    def weigh_again(self) -> bool:
+        """Count anew what the policies would suspend, since evidence was found out; whether other ones are held now."""
+        if self._world.snapshot() is not self._weighed:
+            return False  # the survey is still to come
+        before = {uid for uid, one in self.impacts.items() if one.held}
+        self.weigh()
+        return before != {uid for uid, one in self.impacts.items() if one.held}
 
     def subject(self, pod: Pod) -> Subject:
         """The pod as it can be judged without any call. Raises NotYetError if its namespace is not known yet."""
@@ -128,8 +151,11 @@ class Judging:
 
     def is_judged(self, record: PodRecord) -> bool:
         """Whether its qualification is of the policies, the pod and the time of now."""
-        until = record.qualification.until if record.qualification is not None else None
-        return record.judged and (until is None or self._clock() < until)
+        qualified = record.qualification
+        if not record.judged or (qualified is not None and qualified.may_turn and record.evidence is None):
+            return False
+        until = qualified.until if qualified is not None else None
+        return until is None or self._clock() < until
 
     def exception_over(self, grant: WorkloadGrant) -> str:
         """Name of an exception that the grant rests on and that is over; else empty."""
@@ -156,8 +182,47 @@ class Judging:
         pod = record.pod()
         subject = await self.with_controller(self.subject(pod), record, grant)
         found = remember(pod, grant.spec.pod.receipt_hash)
-        record.qualification = requalify(self._world.snapshot(), subject, found, self._clock())
+        snapshot, now = self._world.snapshot(), self._clock()
+        record.qualification = requalify(snapshot, subject, found, now)
+        before, record.evidence = record.evidence, None
+        if record.qualification is not None and record.qualification.may_turn:
+            self._weigh_evidence(record, grant, subject, found, now)
+        was, stands = _telling(before), _telling(record.evidence)
+        if was != stands:
+            self._turned(record, bool(stands.withdrawn) and not was.withdrawn)
         record.judged = True
+
+    def _weigh_evidence(
+        self, record: PodRecord, grant: WorkloadGrant, subject: Subject, receipt: Receipt | None, now: datetime
+    ) -> None:
+        """How the evidence stands now, by what gates have found out besides. From here on they are asked about it."""
+        assert record.qualification is not None  # noqa: S101 - the caller's condition
+        if receipt is None:
+            record.evidence = EvidenceNow(qualification=record.qualification)
+            return
+        uid, snapshot, spec = record.track.uid, self._world.snapshot(), subject.pod.spec
+        inquiries = {
+            image: Inquiry(
+                namespace=subject.namespace.name,
+                service_account=spec.service_account_name or DEFAULT_ACCOUNT,
+                pull_secrets=tuple(one.name for one in spec.image_pull_secrets if one.name),
+                need=need,
+            )
+            for image, need in questions(snapshot, subject, receipt).items()
+        }
+        known = self._reverified.found(uid, inquiries)
+        found = evidence_now(
+            snapshot, subject, receipt,
+            admitted=record.qualification, grant=grant, asked=inquiries, found=known, now=now,
+        )  # fmt: skip
+        record.evidence, record.qualification = found, found.qualification
+        self._reverified.judged(uid, withdrawn=bool(found.withdrawn), too_old_at=found.too_old_at, now=now)
+
+    def facts_of(self, uid: str, receipt: Receipt) -> dict[str, ImageFacts]:
+        """What its receipt says of a pod's images, and gates have found out since, by image string."""
+        known = self._reverified.known(uid)
+        later = {image: known.get(f"{facts.image}@{facts.digest}") for image, facts in receipt.images.items()}
+        return {image: with_later(facts, later[image]) for image, facts in receipt.images.items()}
 
     def revoked_key(self, grant: WorkloadGrant, record: PodRecord) -> str:
         """Id of the receipt key that the grant rests on, if that key is revoked; else empty."""
@@ -201,6 +266,18 @@ class Judging:
             record.controller = (link, known)
         link, known = record.controller
         return msgspec.structs.replace(subject, controller=link, controller_known=known)
+
+
+class _Telling(NamedTuple):
+    """What people are told of evidence."""
+
+    withdrawn: str = ""
+    expiring: frozenset[str] = frozenset()
+    withdrawn_for: frozenset[str] = frozenset()
+
+
+def _telling(found: EvidenceNow | None) -> _Telling:
+    return _Telling() if found is None else _Telling(found.withdrawn, found.expiring, found.withdrawn_for)
 
 
 def _key_of(grant: WorkloadGrant, record: PodRecord) -> str:

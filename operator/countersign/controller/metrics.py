@@ -97,6 +97,33 @@ class ControllerMetrics:
             "Running pods about which a gate is yet to be asked.",
             registry=registry,
         )
+        self.reverifications = Counter(
+            "countersign_controller_reverifications",
+            "Questions to gates whether the evidence of running pods still holds, by outcome: definite, unknown (the "
+            "registry could not tell) or unanswered (no gate did).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.reverify_due = Gauge(
+            "countersign_controller_reverifications_due",
+            "Such questions that are due. Above 0 for long: the rate is too low for the images that run.",
+            registry=registry,
+        )
+        self.evidence_withdrawn = Gauge(
+            "countersign_controller_evidence_withdrawn",
+            "Running pods whose evidence does not hold any more.",
+            registry=registry,
+        )
+        self.evidence_expiring = Gauge(
+            "countersign_controller_evidence_expiring",
+            "Running pods with an attestation that will soon be too old: a tenth of maxAgeSeconds is left.",
+            registry=registry,
+        )
+        self.evidence_reported = Counter(
+            "countersign_controller_evidence_reported",
+            "Times that evidence of a pod was found not to hold where the response is Report.",
+            registry=registry,
+        )
         self.gate_call_errors = Counter(
             "countersign_controller_gate_call_errors", "Calls that a gate did not answer.", ["path"], registry=registry
         )

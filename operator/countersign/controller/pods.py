@@ -11,8 +11,10 @@ from typing import Final, Protocol
 
 import msgspec
 import structlog
+from msgspec import UNSET, UnsetType
 
 from countersign.api.grant import GrantException, GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
+from countersign.api.meta import UTCTime
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.node import Node
 from countersign.api.pod import Pod
@@ -217,6 +219,7 @@ class PodReconciler:
             record,
             epoch=self._epoch if seen.reconfirmed else None,
             exceptions=rested_on(grant, seen),
+            evidence_good_until=seen.evidence_good_until if seen.qualification is not None else UNSET,
         )
         if is_pending(grant, seen) and not seen.gone and record is not None:
             self._later(grant.spec.pod.uid, self._contact.pause(record.track.node_name))
@@ -244,6 +247,7 @@ class PodReconciler:
             return seen  # it is over whatever else holds, and every call would cost time
         if not self._judging.is_judged(record):
             await self._judging.judge(record, grant)
+        evidence = record.evidence
         namespace, account = grant.metadata.namespace, grant.spec.service_account.name
         live: str | None = grant.spec.service_account.uid
         known = self._world.accounts.get((namespace, account))
@@ -260,6 +264,8 @@ class PodReconciler:
             receipt_key_revoked=self._judging.revoked_key(grant, record),
             exception_over=self._judging.exception_over(grant),
             held=self._judging.is_held(grant, record),
+            evidence_withdrawn=evidence.withdrawn if evidence is not None else "",
+            evidence_good_until=evidence.good_until if evidence is not None else None,
         )
 
     async def _reconfirmed(self, grant: WorkloadGrant, record: PodRecord) -> bool:
@@ -317,9 +323,13 @@ class PodReconciler:
         *,
         epoch: str | None = None,
         exceptions: tuple[GrantException, ...] | None = None,
+        evidence_good_until: UTCTime | UnsetType | None = UNSET,
     ) -> None:
         track = record.track if record else None
-        status = status_after(grant.status, transition, track, self._clock(), epoch=epoch, exceptions=exceptions)
+        status = status_after(
+            grant.status, transition, track, self._clock(),
+            epoch=epoch, exceptions=exceptions, evidence_good_until=evidence_good_until,
+        )  # fmt: skip
         if status == grant.status:
             return
         try:

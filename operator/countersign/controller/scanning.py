@@ -21,6 +21,7 @@ from countersign.controller.judging import Judging, NotYetError
 from countersign.controller.keeping import woken
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.outlook import Basis, Outlook, Word
+from countersign.controller.pacing import Pace
 from countersign.controller.receipts import remember
 from countersign.controller.world import PodRecord, World
 from countersign.trust.evidence.needs import evidence_needs
@@ -35,10 +36,6 @@ IDLE_SECONDS: Final = 30.0
 """How often to look for pods that are due, whatever happened."""
 PAUSE_SECONDS: Final = 0.5
 """Between two looks through all pods, however much happens."""
-GAP_SECONDS: Final = 0.1
-"""Between two questions: a gate has admissions to judge."""
-UNANSWERED_SECONDS: Final = 10.0
-"""After a question that no gate has answered."""
 UNKNOWN_SECONDS: Final = 300.0
 """When to ask again about a pod of which the registry could not tell."""
 BATCH: Final = 10
@@ -60,27 +57,24 @@ class Scanner:
         ask: Ask,
         metrics: ControllerMetrics,
         *,
-        rate: float,
+        pace: Pace,
         refresh: float,
         clock: Callable[[], datetime],
         changed: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`rate`: requests to registries per second, on average; 0: no gate is asked. `refresh`: seconds after which a
-        pod is asked about again.
-        """
+        """`refresh`: seconds after which a pod is asked about again."""
         self._world = world
         self._judging = judging
         self._ask = ask
         self._metrics = metrics
-        self._rate = rate
+        self._pace = pace
         self._refresh = refresh
         self._clock = clock
         self._changed = changed
         self._monotonic = monotonic
         self._wake = asyncio.Event()
         self._waiting: dict[str, None] = {}
-        self._not_before = 0.0
 
     def wake(self) -> None:
         """Pods or policies may be others now."""
@@ -92,7 +86,7 @@ class Scanner:
             self._wake.clear()
             await self.judge_due()
             while self._waiting:
-                delay = self._not_before - self._monotonic()
+                delay = self._pace.delay()
                 if delay > 0 and await woken(self._wake, delay):
                     break
                 await self.ask_next()
@@ -130,10 +124,10 @@ class Scanner:
         now = self._monotonic()
         if answer is None:
             self._waiting[uid] = None
-            self._not_before = now + UNANSWERED_SECONDS
+            self._pace.unanswered()
             return
         self._metrics.scan_requests.inc(answer.registry_requests)
-        self._not_before = now + max(GAP_SECONDS, answer.registry_requests / self._rate)
+        self._pace.spend(answer.registry_requests)
         if record.outlook is not held:
             return  # the pod or the policies changed meanwhile: it is judged anew, and asked about if need be
         words = tuple(Word(one.uid, one.outcome, one.reasons, one.not_injected) for one in answer.policies)
@@ -170,13 +164,13 @@ class Scanner:
         subject = await self._judging.with_controller(subject, record, grant)
         subject = subject if receipt is None else as_admitted(receipt, subject)
         needs = evidence_needs(policies, recreated(subject.pod, admitted=receipt is not None), snapshot.roots)
-        evidence, complete = known(needs, receipt.images if receipt is not None else {})
+        evidence, complete = known(needs, self._judging.facts_of(uid, receipt) if receipt is not None else {})
         verdict = outlook(snapshot, subject, evidence, self._clock(), admitted=receipt is not None)
         words = tuple(
             Word(one.policy.uid, one.outcome, one.reasons, one.not_injected) for one in weigh(verdict, subject)
         )
         unknown = any(word.outcome == "unknown" for word in words)
-        if not complete and unknown and self._rate > 0:
+        if not complete and unknown and self._pace.rate > 0:
             self._waiting.setdefault(uid)
             if same and held is not None:
                 words = held.words  # what was said of it stands until it is said anew

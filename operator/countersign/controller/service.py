@@ -68,9 +68,12 @@ from countersign.controller.gates import Gates
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.ownership import Owners
+from countersign.controller.pacing import Pace
 from countersign.controller.pausing import PauseKeeper
 from countersign.controller.pods import PodReconciler
 from countersign.controller.registration import Registrar
+from countersign.controller.reverified import Reverified
+from countersign.controller.reverifying import Reverifier
 from countersign.controller.scanning import Scanner
 from countersign.controller.settings import ControllerSettings
 from countersign.controller.statuses import Registered, StatusKeeper
@@ -79,8 +82,9 @@ from countersign.controller.sweeping import RestoredError, sweep
 from countersign.controller.watching import Sighting, Watching
 from countersign.controller.webhooks import GateEndpoint
 from countersign.controller.workqueue import WorkQueue
-from countersign.controller.world import Touched, World
+from countersign.controller.world import PodRecord, Touched, World
 from countersign.grants.impact import Limits
+from countersign.grants.reasons import REMEDIES
 from countersign.runtime.health import HealthServer
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
@@ -198,7 +202,11 @@ class Controller:
         )
         self._events = EventRecorder(client, "countersign.dev/controller", self._identity())
         limits = Limits(settings.impact_grants, settings.impact_share)
-        self._judging = Judging(world, self._store, self._keys, metrics, limits, clock=_now)
+        self._reverified = Reverified(refresh=settings.scan_refresh_seconds)
+        self._judging = Judging(
+            world, self._store, self._keys, metrics, limits,
+            clock=_now, reverified=self._reverified, turned=self._evidence_turned,
+        )  # fmt: skip
         self._pods = PodReconciler(
             world,
             self._store,
@@ -224,10 +232,15 @@ class Controller:
             clock=_now,
             changed=self._status_grew,
         )
+        pace = Pace(settings.scan_requests_per_second)
         self._scanner = Scanner(
             world, self._judging, self._gates.outlook, metrics,
-            rate=settings.scan_requests_per_second, refresh=settings.scan_refresh_seconds, clock=_now,
-            changed=self._status_grew,
+            pace=pace, refresh=settings.scan_refresh_seconds, clock=_now, changed=self._status_grew,
+        )  # fmt: skip
+        self._reverifier = Reverifier(
+            world, self._judging, self._reverified, self._gates.evidence,
+            pace=pace, metrics=metrics, refresh=settings.scan_refresh_seconds,
+            requeue=self._work_on, everybody=self._everybody,
         )  # fmt: skip
         self._statuses = StatusKeeper(
             world,
@@ -311,6 +324,7 @@ class Controller:
             self._statuses.run(),
             self._pauses.run(),
             self._scanner.run(),
+            self._reverifier.run(),
             self._roots.run(),
             self._exceptions.run(),
         ]
@@ -340,10 +354,31 @@ class Controller:
     async def _survey(self) -> None:
         self._policies_changed.clear()
         await self._judging.survey()
+        self._everybody()
+        self._exceptions.wake()
+
+    def _everybody(self) -> None:
         for uid in self._world.everyone():
             self._queue.add(uid)
         self._status_changed()
-        self._exceptions.wake()
+
+    def _work_on(self, uid: str) -> None:
+        self._queue.add(uid)
+        self._statuses.changed()
+
+    def _evidence_turned(self, record: PodRecord, withdrawn: bool) -> None:
+        """It stands in statuses. Where it is only reported, an Event tells it; an end or a suspension has its own."""
+        if not self._leading:
+            return
+        self._statuses.changed()
+        found = record.evidence
+        if not withdrawn or found is None or found.qualification.settings.evidence_withdrawn != "Report":
+            return
+        self._metrics.evidence_reported.inc()
+        track = record.track
+        pod = ObjectReference("v1", "Pod", track.name, track.namespace, track.uid)
+        note = f"Its evidence does not hold any more. {found.withdrawn} {REMEDIES['EvidenceWithdrawn']}"
+        self._events.emit(pod, "Warning", "EvidenceWithdrawn", note, action="Report")
 
     async def _first_sweep(self, client: ApiClient) -> None:
         """List everything once. Until the CRDs are there, and the API server answers, there is nothing to do."""
@@ -410,6 +445,7 @@ class Controller:
         self._statuses.changed()
         self._pauses.wake()
         self._scanner.wake()
+        self._reverifier.wake()
         self._exceptions.wake()
 
     def _status_grew(self) -> None:

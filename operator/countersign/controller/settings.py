@@ -43,10 +43,11 @@ class ControllerSettings:
     grant_retention_seconds: int = 86400
     """How long a final grant outlives its pod."""
     scan_requests_per_second: float = 2.0
-    """Requests to registries, on average, by which gates find out what would become of running pods if they were made
-    now. 0: none."""
+    """Requests to registries, on average, by which gates verify attestations of running pods again, and find out what
+    would become of pods without a receipt if they were made now. 0: none."""
     scan_refresh_seconds: float = 3600.0
-    """How long what a registry said of a running pod is believed, in the figures of policies."""
+    """How long what a registry said of a running pod is believed: its evidence is verified again that often, and sooner
+    before an attestation grows too old."""
     collect_seconds: float = 10.0
     """How often gates are asked for what they counted of new pods. 0: never."""
     publish_seconds: float = 60.0

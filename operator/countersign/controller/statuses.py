@@ -1,6 +1,6 @@
 """The status of policies, audiences and orders: worked out from what is known, written where it differs.
 
-Pure: `policy_status`, `audience_status`, `revocation_status`, `counts`. `StatusKeeper` applies them, at most once in
+Pure: `policy_status`, `audience_status`, `revocation_status`. `StatusKeeper` applies them, at most once in
 PAUSE_SECONDS however much happens.
 """
 
@@ -14,15 +14,17 @@ import msgspec
 import structlog
 
 from countersign.api.audience import ProtectedAudience, ProtectedAudienceStatus
+from countersign.api.clock import format_time
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import condition
 from countersign.api.objects import CustomResource
 from countersign.api.policy import AdmissionCounts, PodCounts, PolicyStatus, ReasonCount
 from countersign.api.revocation import Revocation, RevocationStatus
 from countersign.cluster.errors import ClusterError
+from countersign.controller.figures import Figures, counts
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import StaleError
-from countersign.controller.world import AnyPolicyResource, PodRecord, World
+from countersign.controller.world import AnyPolicyResource, World
 from countersign.grants.conditions import with_condition
 from countersign.grants.impact import Impact, hold_message
 from countersign.trust.orders.reach import ends
@@ -31,21 +33,8 @@ from countersign.trust.policies.policy import NamespaceFacts
 from countersign.trust.policies.profiles import effective
 
 PAUSE_SECONDS: Final = 1.0
-TOP_REASONS: Final = 5
 
 _log = structlog.get_logger(__name__)
-
-
-class Figures(NamedTuple):
-    """How the running pods stand with one policy."""
-
-    governed: int = 0
-    failing: int = 0
-    """Would be refused if they were created now, were the policy's mode Enforce."""
-    unknown: int = 0
-    """Nobody knows yet, or the registry could not tell."""
-    not_injected: int = 0
-    reasons: tuple[tuple[str, int], ...] = ()
 
 
 class Registered(NamedTuple):
@@ -64,40 +53,6 @@ class StatusStore(Protocol):
 
     async def write_status(self, resource: CustomResource, status: msgspec.Struct) -> None:
         """Raises StaleError if the object is gone."""
-
-
-def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
-    """The figures of each policy, by its UID."""
-    governed: Counter[str] = Counter()
-    failing: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
-    not_injected: Counter[str] = Counter()
-    reasons: dict[str, Counter[str]] = {}
-    for record in records:
-        qualification = record.qualification
-        if qualification is None or record.track.ended:
-            continue
-        words = {word.uid: word for word in record.outlook.words} if record.outlook is not None else {}
-        governed.update(qualification.policies)
-        for uid in qualification.policies:
-            word = words.get(uid)
-            if word is None or word.outcome == "unknown":
-                unknown[uid] += 1
-            elif word.outcome == "wouldDeny":
-                failing[uid] += 1
-                reasons.setdefault(uid, Counter()).update(word.reasons)
-            if word is not None and word.not_injected:
-                not_injected[uid] += 1
-    return {
-        uid: Figures(
-            total,
-            failing[uid],
-            unknown[uid],
-            not_injected[uid],
-            tuple(sorted(reasons.get(uid, Counter()).items(), key=lambda found: (-found[1], found[0]))[:TOP_REASONS]),
-        )
-        for uid, total in governed.items()
-    }
 
 
 def policy_status(
@@ -127,6 +82,17 @@ def policy_status(
         conditions = with_condition(
             conditions, "ImpactHeld", False, "NothingHeld", "No change waits.", generation=generation, now=now
         )
+    if figures.first_end is not None:
+        first = f"the first at {format_time(figures.first_end)}"
+        message = f"Attestations of {figures.expiring} pods will soon be too old, {first}: attest their images anew."
+        conditions = with_condition(
+            conditions, "EvidenceExpiring", True, "AttestationsAge", message, generation=generation, now=now
+        )
+    elif condition(conditions, "EvidenceExpiring") is not None:
+        conditions = with_condition(
+            conditions, "EvidenceExpiring", False, "NothingExpires", "None will be too old soon.",
+            generation=generation, now=now,
+        )  # fmt: skip
     return PolicyStatus(
         conditions=conditions,
         observed_generation=generation,
@@ -136,6 +102,8 @@ def policy_status(
             failing=figures.failing,
             unknown=figures.unknown,
             not_injected=figures.not_injected,
+            evidence_expiring=figures.expiring,
+            evidence_withdrawn=figures.withdrawn,
         ),
         top_reasons=tuple(ReasonCount(reason=reason, count=count) for reason, count in figures.reasons),
         admissions=admissions,
@@ -269,6 +237,9 @@ class StatusKeeper:
         for state in ("Active", "Suspended", "Revoked", "None"):
             self._metrics.grants.labels(state).set(states[state])
         self._metrics.pods.set(len(self._world.pods))
+        stands = [one.evidence for one in self._world.live() if one.evidence is not None and not one.track.ended]
+        self._metrics.evidence_expiring.set(sum(bool(one.expiring) for one in stands))
+        self._metrics.evidence_withdrawn.set(sum(bool(one.withdrawn) for one in stands))
 
 
 def _ready(judged: PolicyJudgement, registered: Registered) -> tuple[bool, str, str]:

@@ -25,6 +25,7 @@ from countersign.controller.watching import Sighting
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.tracking import PodTrack, first_sight, sighted
+from countersign.grants.withdrawal import EvidenceNow
 from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.pods.subject import ControllerLink
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
@@ -76,6 +77,7 @@ class PodRecord:
         "body",
         "bound_to",
         "controller",
+        "evidence",
         "final",
         "fresh",
         "gone",
@@ -97,6 +99,8 @@ class PodRecord:
         """Whether `qualification` is of the policies and the pod of now."""
         self.qualification: Qualification | None = None
         """None once judged: no policy governs it."""
+        self.evidence: EvidenceNow | None = None
+        """How its evidence stands, if it can turn; None: it cannot, or nobody has looked since the pod changed."""
         self.outlook: Outlook | None = None
         """What would become of it if it were created now; None: not looked at yet, or not since it changed."""
         self.final: Transition | None = None

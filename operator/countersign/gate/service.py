@@ -54,6 +54,7 @@ from countersign.gate.orders import LiveOrders, Recorder
 from countersign.gate.outlooks import Outlooks
 from countersign.gate.paused import OpenDoor
 from countersign.gate.receipts import Receipts
+from countersign.gate.reverification import Reverification
 from countersign.gate.settings import GateSettings
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects
@@ -186,7 +187,8 @@ class Gate:
         )
         outlooks = Outlooks(self._state, subjects, self._evidence, receipts, _now)
         calls = CallVerifier(lambda: self._secrets.verifier.keys, _now)
-        InternalCalls(calls, tallies, outlooks, ready=self._judges, rejected=metrics.rejected).add_to(
+        verifying = Reverification(self._evidence)
+        InternalCalls(calls, tallies, outlooks, verifying, ready=self._judges, rejected=metrics.rejected).add_to(
             self._app.application.router
         )
         self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)

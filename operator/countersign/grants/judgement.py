@@ -37,6 +37,7 @@ from countersign.trust.evidence.image_evidence import RuleEvidence
 from countersign.trust.images.reference import BadReference, ImageReference
 from countersign.trust.pods.spec_hash import spec_hash
 from countersign.trust.pods.subject import Subject
+from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.policy import PolicySnapshot
 from countersign.trust.policies.scope import governing
 from countersign.trust.receipt import Receipt, as_admitted, mismatch
@@ -173,6 +174,7 @@ def qualification(verdict: Verdict) -> Qualification:
         tokens=tokens if verdict.qualifies else (),
         settings=verdict.settings,
         exceptions=_exceptions(verdict),
+        may_turn=any(compiled_policy(policy).may_turn for policy in verdict.governed),
     )
 
 

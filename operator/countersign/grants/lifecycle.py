@@ -17,6 +17,7 @@ import msgspec
 
 from countersign.api import clock
 from countersign.api.grant import GrantException, GrantState, GrantToken, WorkloadGrant, WorkloadGrantStatus
+from countersign.api.meta import UTCTime
 from countersign.grants.conditions import bounded, with_condition
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, lost_at
@@ -53,11 +54,18 @@ class Qualification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     settings: Settings = SERVICE
     exceptions: tuple[GrantException, ...] = ()
     """TrustExceptions that waive some of the findings."""
+    may_turn: bool = False
+    """Evidence that does today may not do tomorrow (`grants.withdrawal`)."""
+    look_again: datetime | None = None
+    """When an attestation grows old, or too old; None: time alone does nothing to its evidence."""
 
     @property
     def until(self) -> datetime | None:
-        """When it must be judged anew, since an exception that counts here is over; None: it stands."""
-        return min((clock.parse(one.expires_at) for one in self.exceptions), default=None)
+        """When it must be judged anew, since an exception that counts here, or evidence, is over; None: it stands."""
+        moments = [clock.parse(one.expires_at) for one in self.exceptions]
+        if self.look_again is not None:
+            moments.append(self.look_again)
+        return min(moments, default=None)
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +98,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """How what runs was seen to differ from what was admitted (grants.drift), for people; empty: it does not."""
     evidence_withdrawn: str = ""
     """What of the evidence does not hold any more, for people; empty: it holds, or nobody could tell."""
+    evidence_good_until: UTCTime | None = None
+    """What the grant's status should say of that (`grants.withdrawal`)."""
     misuse: str = ""
     """How a token of it was misused (access.misuse), for people; empty: none was."""
     held: bool = False
@@ -247,16 +257,19 @@ def status_after(
     *,
     epoch: str | None = None,
     exceptions: tuple[GrantException, ...] | None = None,
+    evidence_good_until: UTCTime | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> WorkloadGrantStatus:
     """The status with the transition carried out and the pod's generation noted as far as it was seen.
 
     `epoch`: the one in which it was judged to the end; None: it was not. `exceptions`: what `rested_on` says; None: as
-    they were.
+    they were. `evidence_good_until`: UNSET: as it was.
     """
     seen = max(status.pod_generation, track.writes if track else 0)
     judged_in = status.epoch if epoch is None else epoch
     if exceptions is not None:
         status = msgspec.structs.replace(status, exceptions=exceptions)
+    if evidence_good_until is not msgspec.UNSET:
+        status = msgspec.structs.replace(status, evidence_good_until=evidence_good_until)
     if transition is None:
         return msgspec.structs.replace(status, pod_generation=seen, epoch=judged_in)
     conditions = with_condition(

@@ -249,12 +249,19 @@ def test_without_governed_namespaces_the_gate_is_not_tried() -> None:
         ([{"type": "Ready", "status": "False"}], ["Ready=False"]),
         ([{"type": "Ready", "status": "True"}, {"type": "ImpactHeld", "status": "True"}], ["ImpactHeld=True"]),
         ([{"type": "Ready", "status": "True"}, {"type": "ImpactHeld", "status": "False"}], []),
+        ([{"type": "Ready", "status": "True"}, {"type": "EvidenceExpiring", "status": "False"}], []),
     ],
 )
 def test_trouble_of_a_policy_is_told_once(conditions: list[dict[str, str]], found: list[str]) -> None:
     checks = list(policies.policies(FakeCluster(objects(policy(conditions=conditions))), SYSTEM))
     assert [check.found.split()[0] for check in checks if check.result == "fail"] == found
     assert [check.check for check in checks] == (["ClusterTrustPolicy baseline"] if found else ["policies"])
+
+
+def test_evidence_that_runs_out_is_a_warning() -> None:
+    expiring = policy(conditions=[{"type": "Ready", "status": "True"}, {"type": "EvidenceExpiring", "status": "True"}])
+    check = only(policies.policies(FakeCluster(objects(expiring)), SYSTEM))
+    assert (check.result, check.found.split()[0]) == ("warn", "EvidenceExpiring=True")
 
 
 def test_a_policy_that_the_controller_has_not_seen_is_told() -> None:

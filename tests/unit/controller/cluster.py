@@ -24,16 +24,18 @@ from countersign.cluster.owners import Owned
 from countersign.controller.judging import Judging
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.pods import PodReconciler
+from countersign.controller.reverified import Reverified
 from countersign.controller.store import NameTakenError, StaleError
 from countersign.controller.watching import Sighting
 from countersign.controller.world import Account, Touched, World
 from countersign.grants.impact import DEFAULT_LIMITS, Limits
 from countersign.keys.receipt_keys import ReceiptKeys, plan_receipt_keys
 from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
+from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 from countersign.trust.receipt import encode
 from tests.unit.grants.build import ACCOUNT_UID, BORN, admitted, changed, live, stamp
-from tests.unit.trust.build import LABELS, NAMESPACE, cluster_policy, token
+from tests.unit.trust.build import LABELS, NAMESPACE, PINNED, cluster_policy, token
 
 GOOD = cluster_policy(tokens=(token(),))
 
@@ -118,6 +120,7 @@ class Cluster:
         self.accounts = {(NAMESPACE, "api"): Account(ACCOUNT_UID, stamp(-60))}
         self.events: list[tuple[str, str, str]] = []
         self.later: dict[str, float] = {}
+        self.withdrawn: list[str] = []
         self.key_ring = plan_receipt_keys(None, datetime(2026, 1, 1, tzinfo=UTC)) or ReceiptKeys(())
         self.receipts = ReceiptVerifier(self.key_ring)
         self.refreshes = 0
@@ -134,7 +137,12 @@ class Cluster:
         """A controller that knows nothing but what the store holds."""
         self.world = World("countersign-system")
         metrics = ControllerMetrics(CollectorRegistry())
-        self.judging = Judging(self.world, self.store, self, metrics, self._limits, clock=lambda: self.now)
+        self.reverified = Reverified(refresh=3600.0, monotonic=self._seconds)
+        self.judging = Judging(
+            self.world, self.store, self, metrics, self._limits,
+            clock=lambda: self.now, reverified=self.reverified,
+            turned=lambda record, withdrawn: self.withdrawn.append(record.track.uid) if withdrawn else None,
+        )  # fmt: skip
         self.reconciler = PodReconciler(
             self.world, self.store, self.judging, self, metrics,
             retention=timedelta(days=1), epoch=self.epoch, clock=lambda: self.now, later=self.later.__setitem__,
@@ -161,6 +169,9 @@ class Cluster:
             self.see(seen)
         self.world.listed = True
         await self.survey()
+
+    def _seconds(self) -> float:
+        return (self.now - BORN).total_seconds()
 
     # Protocols: keys and events
 
@@ -217,9 +228,18 @@ class Cluster:
             self.see(msgspec.structs.replace(one, metadata=meta))
         self.given = msgspec.structs.replace(self.given, exceptions=exceptions)
 
-    def admit(self, uid: str = "pod-uid", *, nonce: str = "", signer: ReceiptKeys | None = None) -> Pod:
+    def admit(
+        self,
+        uid: str = "pod-uid",
+        *,
+        nonce: str = "",
+        signer: ReceiptKeys | None = None,
+        found: ImageFacts | None = None,
+        image: str = PINNED,
+    ) -> Pod:
         """A pod through the gate: injected, with a signed receipt."""
-        subject, spent = admitted(self.given, live(uid), nonce=nonce or uid)
+        given = msgspec.structs.replace(self.given, roots=self.world.known_roots())
+        subject, spent = admitted(given, live(uid, image=image), nonce=nonce or uid, found=found)
         text = ReceiptSigner(signer or self.key_ring, lambda: BORN).sign(encode(spent.receipt))
         return self.store_pod(changed(subject.pod, name=uid, annotations={RECEIPT_ANNOTATION: text}))
 

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from countersign.api.gate_calls import OutlookAnswer, PolicyOutlook
 from countersign.api.pod import Pod
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.scanning import UNANSWERED_SECONDS, UNKNOWN_SECONDS, Scanner
+from countersign.controller.pacing import UNANSWERED_SECONDS, Pace
+from countersign.controller.scanning import UNKNOWN_SECONDS, Scanner
 from countersign.trust.verdicts.outlook import Outcome
 from tests.unit.controller.cluster import GOOD, Cluster, resource_of
 from tests.unit.grants.build import changed
@@ -32,9 +33,11 @@ class Scene:
         self.while_asking: Callable[[], None] = lambda: None
         self.grew = 0
         self.metrics = ControllerMetrics(CollectorRegistry())
+        self.pace = Pace(rate, monotonic=lambda: self.time)
         self.scanner = Scanner(
             self.cluster.world, self.cluster.judging, self._answer, self.metrics,
-            rate=rate, refresh=3600.0, clock=lambda: self.cluster.now, changed=self._grow, monotonic=lambda: self.time,
+            pace=self.pace, refresh=3600.0, clock=lambda: self.cluster.now,
+            changed=self._grow, monotonic=lambda: self.time,
         )  # fmt: skip
 
     async def _answer(self, namespace: str, pod: Pod) -> OutlookAnswer | None:
@@ -64,7 +67,7 @@ class Scene:
 
     @property
     def not_before(self) -> float:
-        return self.scanner._not_before - self.time
+        return self.pace.delay()
 
     def words(self, uid: str) -> list[tuple[str, tuple[str, ...]]]:
         found = self.cluster.world.pods[uid].outlook
@@ -156,7 +159,7 @@ async def test_the_next_question_waits_until_the_requests_are_within_the_rate() 
     scene.requests = 7
     await scene.scanner.ask_next()
     assert scene.not_before == pytest.approx(3.5)
-    scene.requests = 0
+    scene.requests, scene.time = 0, scene.time + 3.5
     await scene.scanner.ask_next()
     assert 0 < scene.not_before < 1, "a gate has other work, too"
 

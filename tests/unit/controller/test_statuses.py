@@ -8,23 +8,23 @@ from prometheus_client import CollectorRegistry
 from countersign.api.meta import Condition, ObjectMeta, condition
 from countersign.api.policy import PodCounts, PolicyStatus
 from countersign.api.revocation import NamespaceTarget, ObjectTarget
+from countersign.controller.figures import Figures, counts
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.outlook import Basis, Outlook, Word
 from countersign.controller.statuses import (
-    Figures,
     Registered,
     StatusKeeper,
     audience_status,
-    counts,
     policy_status,
     revocation_status,
 )
 from countersign.controller.store import StaleError, explicit
 from countersign.grants.impact import Impact
+from countersign.grants.withdrawal import EvidenceNow
 from countersign.trust.policies.composition import accept
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 from tests.unit.controller.cluster import GOOD, Cluster, resource_of
-from tests.unit.grants.build import BORN, at, changed
+from tests.unit.grants.build import BORN, at, changed, stamp
 from tests.unit.trust.build import audience, revocation
 
 IN_FORCE = Registered(True)
@@ -70,6 +70,34 @@ def test_a_held_change_is_told_and_then_told_to_be_over() -> None:
     held = status_of(GOOD, impact=Impact(GOOD.ref, 12, 12, held=True))
     assert reason(held, "ImpactHeld") == ("True", "TooManyGrants")
     assert reason(status_of(GOOD, before=held), "ImpactHeld") == ("False", "NothingHeld")
+
+
+def test_evidence_that_runs_out_is_told_with_its_first_end_and_then_told_to_be_over() -> None:
+    expiring = status_of(GOOD, figures=Figures(3, expiring=2, first_end=BORN, withdrawn=1))
+    assert reason(expiring, "EvidenceExpiring") == ("True", "AttestationsAge")
+    found = condition(expiring.conditions, "EvidenceExpiring")
+    assert found is not None
+    assert "2 pods" in found.message
+    assert stamp(0) in found.message
+    assert expiring.pods is not None
+    assert (expiring.pods.evidence_expiring, expiring.pods.evidence_withdrawn) == (2, 1)
+    assert reason(status_of(GOOD, before=expiring), "EvidenceExpiring") == ("False", "NothingExpires")
+
+
+async def test_evidence_is_counted_by_the_policy_that_asks_for_it() -> None:
+    cluster = Cluster()
+    cluster.admit("ending")
+    cluster.admit("over")
+    await cluster.survey()
+    for uid, members in (
+        ("ending", {"expiring": frozenset({GOOD.ref.uid}), "too_old_at": BORN}),
+        ("over", {"withdrawn": "too old", "withdrawn_for": frozenset({GOOD.ref.uid})}),
+    ):
+        record = cluster.world.pods[uid]
+        assert record.qualification is not None
+        record.evidence = EvidenceNow(qualification=record.qualification, **members)
+    (figures,) = counts(cluster.world.live()).values()
+    assert (figures.expiring, figures.first_end, figures.withdrawn) == (1, BORN, 1)
 
 
 def test_the_same_again_is_the_same_status() -> None:
@@ -182,7 +210,14 @@ def test_a_status_is_written_with_nulls_for_what_is_empty_and_zeros_for_numbers(
         "conditions": None,
         "observedGeneration": 0,
         "effective": None,
-        "pods": {"governed": 2, "failing": 0, "unknown": 0, "notInjected": 0},
+        "pods": {
+            "governed": 2,
+            "failing": 0,
+            "unknown": 0,
+            "notInjected": 0,
+            "evidenceExpiring": 0,
+            "evidenceWithdrawn": 0,
+        },
         "topReasons": None,
         "admissions": None,
     }

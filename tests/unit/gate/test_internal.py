@@ -11,11 +11,21 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from countersign.api.gate_calls import OUTLOOK_PATH, TALLIES_PATH, OutlookAnswer, OutlookQuestion, TallyReport
+from countersign.api.gate_calls import (
+    EVIDENCE_PATH,
+    OUTLOOK_PATH,
+    TALLIES_PATH,
+    OutlookAnswer,
+    OutlookQuestion,
+    TallyReport,
+)
 from countersign.api.pod import Pod
 from countersign.gate.internal import InternalCalls
+from countersign.gate.reverification import Reverification
 from countersign.keys.calls import CallVerifier, sign_call
 from countersign.registry.counting import note_request
+from countersign.trust.evidence.needs import EvidenceNeed
+from countersign.trust.evidence.reverification import EvidenceAnswer, EvidenceQuestion, Inquiry
 from tests.unit.gate.workbench import KEYS, NOW, Registries, Workbench, pod
 from tests.unit.trust import build
 
@@ -32,7 +42,12 @@ class Gate:
         self.application = web.Application(client_max_size=1024 * 1024)
         verifier = CallVerifier(lambda: KEYS, lambda: NOW)
         InternalCalls(
-            verifier, self.bench.tallies, self.bench.outlooks, ready=lambda: self.ready, rejected=self.rejected.append
+            verifier,
+            self.bench.tallies,
+            self.bench.outlooks,
+            Reverification(self.bench.registries),
+            ready=lambda: self.ready,
+            rejected=self.rejected.append,
         ).add_to(self.application.router)
 
     async def ask(self, client: Client, of: dict[str, Any] | Pod, namespace: str = build.NAMESPACE) -> OutlookAnswer:
@@ -67,7 +82,7 @@ async def test_counts_are_told_to_the_controller(gate: Gate, client: Client) -> 
     assert found.tally.gate == gate.bench.tallies.gate
 
 
-@pytest.mark.parametrize("path", [TALLIES_PATH, OUTLOOK_PATH])
+@pytest.mark.parametrize("path", [TALLIES_PATH, OUTLOOK_PATH, EVIDENCE_PATH])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x"}, signed("/internal/other", b"")])
 async def test_strangers_are_told_nothing(gate: Gate, client: Client, path: str, headers: dict[str, str]) -> None:
     answer = await client.post(path, data=b"", headers=headers)
@@ -150,3 +165,38 @@ async def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
     body = b"x" * (2 * 1024 * 1024)
     answer = await client.post(OUTLOOK_PATH, data=io.BytesIO(body), headers=signed(OUTLOOK_PATH, body))
     assert answer.status == 413
+
+
+async def verify(client: Client, image: str = f"{build.REPOSITORY}@{build.DIGEST}", **members: Any) -> EvidenceAnswer:
+    need = EvidenceNeed(image=image, keys=(build.key(),), fingerprints=(build.fingerprint(),))
+    inquiry = Inquiry(namespace=build.NAMESPACE, service_account="api", need=need)
+    body = msgspec.json.encode(EvidenceQuestion(inquiry=inquiry, max_age_seconds=members.pop("max_age_seconds", 60)))
+    answer = await client.post(EVIDENCE_PATH, data=body, headers=signed(EVIDENCE_PATH, body))
+    assert answer.status == 200, answer.status
+    return msgspec.json.decode(await answer.read(), type=EvidenceAnswer)
+
+
+async def test_evidence_of_a_running_image_is_found_out_anew(gate: Gate, client: Client) -> None:
+    found = await verify(client)
+    assert found.facts is not None
+    assert found.facts.digest == build.DIGEST
+    (asked,) = gate.bench.registries.requests
+    assert (asked.stale_seconds, asked.max_age_seconds) == (0, 60)
+
+
+async def test_what_was_found_out_before_an_outage_is_no_answer(gate: Gate, client: Client) -> None:
+    image = f"{build.REPOSITORY}@{build.DIGEST}"
+    gate.bench.registries.found[image] = build.facts(stale_seconds=9)
+    found = await verify(client)
+    assert (found.facts, found.reason) == (None, "RegistryUnavailable")
+    gate.bench.registries.found[image] = build.unverifiable(reason="RateLimited")
+    found = await verify(client)
+    assert (found.facts, found.reason) == (None, "RateLimited")
+
+
+async def test_a_question_about_no_image_gets_an_error(client: Client) -> None:
+    need = EvidenceNeed(image="no image::")
+    inquiry = Inquiry(namespace="payments", service_account="api", need=need)
+    body = msgspec.json.encode(EvidenceQuestion(inquiry=inquiry, max_age_seconds=60))
+    answer = await client.post(EVIDENCE_PATH, data=body, headers=signed(EVIDENCE_PATH, body))
+    assert answer.status == 400

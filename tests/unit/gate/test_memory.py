@@ -17,6 +17,14 @@ def test_a_fact_is_fresh_for_its_time_and_stale_for_as_long_as_the_asker_allows(
     assert memory.stale("key", 100.0 + MAX_STALE_SECONDS, 10 * MAX_STALE_SECONDS) is None
 
 
+def test_who_wants_it_younger_is_given_nothing_older() -> None:
+    memory: Memory[str, str] = Memory(1_000_000)
+    memory.put("key", "value", 100.0, seconds=600.0)
+    assert memory.fresh("key", 159.9, max_age=60.0) == "value"
+    assert memory.fresh("key", 160.0, max_age=60.0) is None
+    assert memory.fresh("key", 160.0) == "value", "an admission need not"
+
+
 def test_what_does_not_last_is_never_stale() -> None:
     memory: Memory[str, str] = Memory(1_000_000)
     memory.put("key", "value", 0.0, seconds=10.0, lasting=False)

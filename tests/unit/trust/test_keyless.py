@@ -10,12 +10,16 @@ import pytest
 from countersign.api.image_rule import Authority, KeylessIdentity
 from countersign.trust.evidence.facts import Vouch
 from countersign.trust.evidence.image_evidence import RuleEvidence
-from countersign.trust.policies.policy import PolicySnapshot, RootFacts
+from countersign.trust.evidence.signers import Weights, objection
+from countersign.trust.orders.standing import Standing
+from countersign.trust.policies.authorities import AuthorityIndex, CompiledAuthority
+from countersign.trust.policies.policy import DEFAULT_ROOT, PolicySnapshot, RootFacts
 from countersign.trust.verdicts.denial import message
 from countersign.trust.verdicts.findings import Finding
 from tests.unit.trust.build import (
     ANCHORS,
     ISSUER,
+    REPOSITORY,
     ROOT_HASH,
     SIGNED_AT,
     TAGGED,
@@ -284,3 +288,24 @@ def test_a_revoked_signer_is_that_issuers_that_subject_and_nobody_else() -> None
 def test_facts_without_an_anchored_root_count_for_nobody() -> None:
     empty = {"public-good": RootFacts("", frozenset())}
     assert not passes(keyless(), certified(), roots=empty)
+
+
+def test_an_index_leaves_nobody_out_whom_an_authority_may_mean() -> None:
+    authorities = [
+        CompiledAuthority(one)
+        for one in (
+            keyed("old", 1, 2),
+            keyless("exact"),
+            keyless("pattern", KeylessIdentity(issuer=ISSUER, subject_reg_exp=".*release.*")),
+            keyless(
+                "both", KeylessIdentity(issuer=ISSUER, subject="x"), KeylessIdentity(issuer_reg_exp=".*", subject="x")
+            ),
+            keyed("new", 2),
+        )
+    ]
+    index = AuthorityIndex(authorities)
+    weights = Weights(Standing(), {DEFAULT_ROOT: root()}, 0.0)
+    for one in (vouch(1), vouch(2), vouch(3), certified(), certified("x"), certified("x", "https://other.example.com")):
+        named = list(index.naming(one))
+        meant = [each for each in authorities if objection(each, one, REPOSITORY, weights) != "Stranger"]
+        assert [each for each in named if each in meant] == meant, "in their order, too"

@@ -9,8 +9,11 @@ from countersign.api.meta import Condition
 from countersign.api.names import EXEMPT_NAMESPACES
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.cli.cluster.paths import collection
-from countersign.cli.diagnosis.check import Check, Cluster
+from countersign.cli.diagnosis.check import Check, Cluster, Result
 
+EVIDENCE_EXPIRING: Final = "EvidenceExpiring"
+TROUBLE_WHEN_TRUE: Final = ("ImpactHeld", EVIDENCE_EXPIRING)
+"""Conditions that tell of trouble when they hold; of all others it is when they do not."""
 SHOWN: Final = 10
 """Names that are listed before the rest is counted."""
 
@@ -34,7 +37,8 @@ def policies(cluster: Cluster, _system_namespace: str) -> Iterator[Check]:
         troubled += bool(trouble)
         for one in trouble:
             found = f"{one.type}={one.status} {one.reason}: {one.message}"
-            yield Check(name, "fail", found, f"kubectl describe {resource.KIND.lower()} {meta.name}")
+            result: Result = "warn" if one.type == EVIDENCE_EXPIRING else "fail"
+            yield Check(name, result, found, f"kubectl describe {resource.KIND.lower()} {meta.name}")
     if not troubled:
         yield Check("policies", "ok", f"{len(resources)} policies and audiences, none with trouble")
 
@@ -68,7 +72,6 @@ def governed_namespaces(cluster: Cluster, system_namespace: str) -> list[str]:
 
 
 def _trouble(conditions: tuple[Condition, ...]) -> list[Condition]:
-    # ImpactHeld is the one condition that is trouble when it holds.
-    bad = [one for one in conditions if one.status == ("True" if one.type == "ImpactHeld" else "False")]
+    bad = [one for one in conditions if one.status == ("True" if one.type in TROUBLE_WHEN_TRUE else "False")]
     # Ready only repeats what another one says.
     return [one for one in bad if one.type != "Ready"] or bad

@@ -53,6 +53,19 @@ async def evidence_for(
 
 def request_for(need: EvidenceNeed, pod: Pod, namespace: str) -> EvidenceRequest:
     """The need as a question of this pod's, with its credentials."""
+    secrets = tuple([reference.name for reference in pod.spec.image_pull_secrets if reference.name])
+    return request_of(need, namespace, pod.spec.service_account_name or DEFAULT_ACCOUNT, secrets)
+
+
+def request_of(
+    need: EvidenceNeed,
+    namespace: str,
+    service_account: str,
+    pull_secrets: tuple[str, ...],
+    *,
+    max_age_seconds: float | None = None,
+) -> EvidenceRequest:
+    """The need as a question of such pods. Raises BadReference if its image is none."""
     return EvidenceRequest(
         reference=_parse_reference(need.image),
         keys=_keys(need.keys),
@@ -62,9 +75,10 @@ def request_for(need: EvidenceNeed, pod: Pod, namespace: str) -> EvidenceRequest
         repositories=need.repositories,
         want_config=need.want_config,
         stale_seconds=need.stale_seconds,
+        max_age_seconds=max_age_seconds,
         namespace=namespace,
-        service_account=pod.spec.service_account_name or DEFAULT_ACCOUNT,
-        pull_secrets=tuple([reference.name for reference in pod.spec.image_pull_secrets if reference.name]),
+        service_account=service_account,
+        pull_secrets=pull_secrets,
     )
 
 

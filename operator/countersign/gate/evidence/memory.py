@@ -45,10 +45,12 @@ class Memory(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def fresh(self, key: K, now: float) -> V | None:
-        """What counts without asking."""
+    def fresh(self, key: K, now: float, *, max_age: float | None = None) -> V | None:
+        """What counts without asking, unless it was found out longer ago than so many seconds."""
         entry = self._entries.get(key)
         if entry is None or entry.fresh_until <= now:
+            return None
+        if max_age is not None and entry.remembered.found_at + max_age <= now:
             return None
         self._entries.move_to_end(key)
         return entry.remembered.value

@@ -26,6 +26,8 @@ class EvidenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     want_config: bool = False
     stale_seconds: int = 0
     """How old what was found out may be while the registry cannot answer."""
+    max_age_seconds: float | None = None
+    """How long ago what is remembered may have been found out; None: as long as it is fresh (`Lifetimes`)."""
     namespace: str
     service_account: str
     pull_secrets: tuple[str, ...] = ()

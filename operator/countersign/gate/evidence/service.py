@@ -158,7 +158,7 @@ class EvidenceService:
         scoped = Scoped(digest, request.reference.name, inquiry.asker.scope)
         found: Found | None = Found()
         if request.wants_signatures:
-            found = self._found.fresh(inquiry.question(scoped), now)
+            found = self._found.fresh(inquiry.question(scoped), now, max_age=request.max_age_seconds)
         configs = self._configs.fresh(scoped, now) if request.wants_configs else ()
         return facts_of(inquiry, digest, found, configs) if found is not None and configs is not None else None
 
@@ -240,7 +240,9 @@ class EvidenceService:
             self._found.put(question, found, loop.time(), seconds=seconds, lasting=something and found.sure)
             return found
 
-        return await self._remembered_or_asked(self._found, self._seeking, question, inquiry, seek)
+        return await self._remembered_or_asked(
+            self._found, self._seeking, question, inquiry, seek, max_age=request.max_age_seconds
+        )
 
     async def _configured(self, inquiry: Inquiry, scoped: Scoped) -> _Answer[tuple[PlatformConfig, ...]]:
         request = inquiry.request
@@ -263,10 +265,14 @@ class EvidenceService:
         key: K,
         inquiry: Inquiry,
         work: Callable[[Share], Awaitable[V]],
+        *,
+        max_age: float | None = None,
     ) -> _Answer[V]:
-        """From memory if it is fresh; else by the work, which remembers; else, if that failed for a while, stale."""
+        """From memory if it is fresh, and no older than `max_age`; else by the work, which remembers; else, if that
+        failed for a while, stale.
+        """
         loop = asyncio.get_running_loop()
-        remembered = memory.fresh(key, loop.time())
+        remembered = memory.fresh(key, loop.time(), max_age=max_age)
         if remembered is not None:
             return _Answer(remembered, "warm")
         deadline, allowed = inquiry.asker.deadline, float(inquiry.request.stale_seconds)

@@ -70,11 +70,11 @@ def _brief(vouch: Vouch, asked: frozenset[str]) -> Vouch:
 
 
 def _vouching(rule: CompiledRule, facts: ImageFacts, weights: Weights) -> Iterable[Vouch]:
-    for authority in rule.authorities:
-        signers: dict[str, set[str]] = {}
-        for vouch in facts.vouches:
+    signers: dict[tuple[int, str], set[str]] = {}
+    for vouch in facts.vouches:
+        for authority in rule.signers.naming(vouch):
             if not objection(authority, vouch, facts.image, weights) and _is_new(
-                vouch, signers.setdefault(signed_digest(vouch, facts), set())
+                vouch, signers.setdefault((id(authority), signed_digest(vouch, facts)), set())
             ):
                 yield vouch
 

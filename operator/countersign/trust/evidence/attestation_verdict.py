@@ -52,13 +52,17 @@ def attested(
     for attestation in facts.attestations:
         if attestation.predicate_type != want.predicate_type or signed_digest(attestation.vouch, facts) != digest:
             continue
-        for authority in want.authorities:
+        named = False
+        for authority in want.signers.naming(attestation.vouch):
+            named = True
             found = objection(authority, attestation.vouch, facts.image, weights)
             if found:
                 objections.append((found, authority, attestation))
             else:
                 time = trusted_time(authority, attestation.vouch, weights)
                 candidates.append(Candidate(authority, attestation, time))
+        if not named and want.authorities:
+            objections.append(("Stranger", want.authorities[0], attestation))
     if want.latest:
         latest = max((one.signed_at for one in candidates if one.signed_at is not None), default=None)
         if latest is None:

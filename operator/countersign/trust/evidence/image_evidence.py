@@ -15,6 +15,15 @@ Evidence = Mapping[str, ImageFacts | Unverifiable]
 """By the image's text as it stands in the pod."""
 
 
+class Ages(NamedTuple):
+    """When an attestation, with all others that do as well, grows too old. In whole seconds since the epoch."""
+
+    too_old_at: int
+    """The first second in which it does not do any more."""
+    old_at: int
+    """A tenth of `maxAgeSeconds` before: when to tell people."""
+
+
 class RuleEvidence(NamedTuple):
     """Why a rule held for an image."""
 
@@ -32,6 +41,8 @@ class RuleEvidence(NamedTuple):
     predicate_type: str = ""
     signed_digest: str = ""
     """What was signed, where it is not the image's own digest: the manifest of a platform."""
+    ages: Ages | None = None
+    """When the attestation grows too old; None: it never does."""
 
 
 class ImageEvidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,9 +4,9 @@ A rule holds by a listed digest or by one authority that vouches, and by each at
 believed only about the very image that the pod names, and stale ones only as long as the policy says.
 """
 
-from countersign.trust.evidence.attestation_verdict import Shortcoming, attested
+from countersign.trust.evidence.attestation_verdict import Candidate, Shortcoming, attested
 from countersign.trust.evidence.facts import ImageFacts, Vouch
-from countersign.trust.evidence.image_evidence import Case, KnownImage, RuleEvidence, signed_digest
+from countersign.trust.evidence.image_evidence import Ages, Case, KnownImage, RuleEvidence, signed_digest
 from countersign.trust.evidence.shortfall import unanswered, unattested, unknown_platforms, unsigned
 from countersign.trust.evidence.signers import Weights, objection
 from countersign.trust.policies.authorities import CompiledAuthority
@@ -130,12 +130,16 @@ def _places(case: Case) -> tuple[Place, ...]:
 def _signed(case: Case) -> list[RuleEvidence]:
     """Everybody of the rule's authorities who vouches for anything."""
     _, rule, facts, weights = case
-    return [
-        _evidence(case, authority, vouch)
-        for authority in rule.authorities
+    signed = [
+        (authority, vouch)
         for vouch in facts.vouches
+        for authority in rule.signers.naming(vouch)
         if not objection(authority, vouch, facts.image, weights)
     ]
+    if len(signed) > 1:
+        order = {id(authority): place for place, authority in enumerate(rule.authorities)}
+        signed.sort(key=lambda one: order[id(one[0])])
+    return [_evidence(case, authority, vouch) for authority, vouch in signed]
 
 
 def _borne(signed: list[RuleEvidence], places: tuple[Place, ...]) -> list[RuleEvidence]:
@@ -157,10 +161,20 @@ def _attested(case: Case, want: CompiledAttestation, places: tuple[Place, ...]) 
             if isinstance(found, Shortcoming):
                 lacking.append(_of_attestation(unattested(case, want, digest, found), want))
                 break
-            evidence += [_evidence(case, one.authority, one.attestation.vouch, want) for one in found]
+            ages = _ages(want, found)
+            evidence += [_evidence(case, one.authority, one.attestation.vouch, want, ages) for one in found]
         else:
             return evidence
     return lacking[0]
+
+
+def _ages(want: CompiledAttestation, found: tuple[Candidate, ...]) -> Ages | None:
+    """The same for all that do: `Any` goes by the youngest, and those of `Latest` are of one time."""
+    signed_at = max((one.signed_at for one in found if one.signed_at is not None), default=None)
+    if want.max_age is None or signed_at is None:
+        return None
+    end = signed_at + want.max_age + 1  # at that age to the second it still does
+    return Ages(end, end - want.max_age // 10)
 
 
 def _of_attestation(problem: Problem, want: CompiledAttestation) -> Problem:
@@ -170,7 +184,11 @@ def _of_attestation(problem: Problem, want: CompiledAttestation) -> Problem:
 
 
 def _evidence(
-    case: Case, authority: CompiledAuthority, vouch: Vouch, want: CompiledAttestation | None = None
+    case: Case,
+    authority: CompiledAuthority,
+    vouch: Vouch,
+    want: CompiledAttestation | None = None,
+    ages: Ages | None = None,
 ) -> RuleEvidence:
     identity = vouch.identity
     return RuleEvidence(
@@ -184,4 +202,5 @@ def _evidence(
         want.name if want is not None else "",
         want.predicate_type if want is not None else "",
         signed_digest(vouch, case.facts),
+        ages,
     )

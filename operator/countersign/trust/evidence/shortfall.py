@@ -7,6 +7,7 @@ before every definite no: an image is called unsigned only where that is known.
 from collections.abc import Iterable
 from typing import Final
 
+from countersign.api.clock import format_time, from_seconds
 from countersign.trust.evidence.attestation_verdict import Flaw, Shortcoming
 from countersign.trust.evidence.facts import ImageFacts, Vouch
 from countersign.trust.evidence.image_evidence import Case, KnownImage, signed_digest
@@ -61,10 +62,12 @@ def unsigned(case: Case, digest: str) -> Problem:
     vouches = [vouch for vouch in facts.vouches if signed_digest(vouch, facts) == digest]
     against: list[_Against] = [
         (found, authority, vouch)
-        for authority in rule.authorities
         for vouch in vouches
+        for authority in rule.signers.naming(vouch)
         if (found := objection(authority, vouch, facts.image, case.weights))
     ]
+    named = {id(vouch) for _, _, vouch in against}
+    against += [("Stranger", rule.authorities[0], vouch) for vouch in vouches if id(vouch) not in named]
     told = _objected(expected, where, against, case)
     if told is not None:
         return told
@@ -90,7 +93,7 @@ def unattested(case: Case, want: CompiledAttestation, digest: str, short: Shortc
     expected = f"attestation {want.name} ({want.predicate_type}) by {by} (rule {rule.name})"
     where = _where(facts, digest)
     if short.flaw is not None:
-        return _flawed(expected, where, want, short.flaw, case.weights.found_at)
+        return _flawed(expected, where, want, short.flaw)
     against: list[_Against] = [(found, authority, one.vouch) for found, authority, one in short.objections]
     told = _objected(expected, where, against, case)
     if told is not None:
@@ -240,7 +243,7 @@ def _root_missing(expected: str, name: str) -> Problem:
     return Problem("EvidenceRootMissing", expected, f"no EvidenceRoot {name}, by which signers are known", remedy)
 
 
-def _flawed(expected: str, where: str, want: CompiledAttestation, flaw: Flaw, found_at: float) -> Problem:
+def _flawed(expected: str, where: str, want: CompiledAttestation, flaw: Flaw) -> Problem:
     one = flaw.candidate
     if flaw.condition is not None:
         condition = flaw.condition
@@ -256,6 +259,6 @@ def _flawed(expected: str, where: str, want: CompiledAttestation, flaw: Flaw, fo
         needs = "maxAgeSeconds" if want.max_age is not None else "select Latest"
         found = f"{where}one by {signer(one.attestation.vouch)} without a trusted time, which {needs} needs"
         return Problem("AttestationTooOld", expected, found, remedy)
-    age = int(found_at - one.signed_at)
-    found = f"{where}one that is {age} s old; maxAgeSeconds is {want.max_age}"
+    # The time and not the age, so that the same fault is told in the same words whenever it is asked about.
+    found = f"{where}one of {format_time(from_seconds(one.signed_at))}; maxAgeSeconds is {want.max_age}"
     return Problem("AttestationTooOld", expected, found, remedy)

@@ -1,10 +1,10 @@
 """Authorities, ready to be asked about many signatures: keys by their names, identities with their expressions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from countersign.api.image_rule import Authority, KeylessIdentity, Proof
-from countersign.trust.evidence.facts import Identity, ProofKind
+from countersign.trust.evidence.facts import Identity, ProofKind, Vouch
 from countersign.trust.evidence.fingerprints import pem_fingerprint
 from countersign.trust.policies.patterns import Pattern
 from countersign.trust.policies.policy import DEFAULT_ROOT
@@ -59,6 +59,11 @@ class CompiledIdentity:
             if not fits:
                 return f"{name} is {found[name][:80]}, not {wanted[:80]}"
         return ""
+
+    @property
+    def exact(self) -> tuple[str, str] | None:
+        """Issuer and subject where both are named and nothing else can be meant; None: expressions say who."""
+        return (self._issuer, self._subject) if self._issuer and self._subject else None
 
     @property
     def expressions(self) -> int:
@@ -134,3 +139,39 @@ class CompiledAuthority:
                 if pem_fingerprint(pem) is None:
                     return "a key is not a PEM block of type PUBLIC KEY"
         return next((problem for identity in self.identities for problem in identity.problems()), "")
+
+
+class AuthorityIndex:
+    """Several authorities, by whom they name: hundreds of them are not asked one by one about hundreds of signatures.
+
+    Whoever is left out is a stranger to the authority: neither one of its keys, nor an issuer and subject of its.
+    """
+
+    __slots__ = ("_all", "_by_expression", "_by_identity", "_by_key")
+
+    def __init__(self, authorities: Iterable[CompiledAuthority]) -> None:
+        self._all: Final = tuple(authorities)
+        self._by_key: Final[dict[str, list[int]]] = {}
+        self._by_identity: Final[dict[tuple[str, str], list[int]]] = {}
+        by_expression: list[int] = []
+        for place, authority in enumerate(self._all):
+            for fingerprint in authority.fingerprints:
+                self._by_key.setdefault(fingerprint, []).append(place)
+            exact = {one.exact for one in authority.identities}
+            if None in exact:
+                by_expression.append(place)
+                continue
+            for identity in exact:
+                if identity is not None:
+                    self._by_identity.setdefault(identity, []).append(place)
+        self._by_expression: Final = tuple(by_expression)
+
+    def naming(self, vouch: Vouch) -> Iterator[CompiledAuthority]:
+        """Those that may mean whoever vouches, in their order."""
+        identity = vouch.identity
+        if identity is None:
+            places: Iterable[int] = self._by_key.get(vouch.key_fingerprint, ())
+        else:
+            named = self._by_identity.get((identity.issuer, identity.subject), ())
+            places = sorted((*named, *self._by_expression)) if self._by_expression else named
+        return (self._all[place] for place in places)

@@ -16,7 +16,7 @@ from countersign.trust.images.globs import Glob
 from countersign.trust.orders.exceptions import ExceptionIndex
 from countersign.trust.orders.standing import StandingIndex
 from countersign.trust.pods.tokens import token_shape
-from countersign.trust.policies.authorities import CompiledAuthority
+from countersign.trust.policies.authorities import AuthorityIndex, CompiledAuthority
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 from countersign.trust.policies.profiles import settings_of
 
@@ -42,12 +42,13 @@ class CompiledCondition(NamedTuple):
 class CompiledAttestation:
     """An attestation that an image must have."""
 
-    __slots__ = ("authorities", "conditions", "latest", "max_age", "name", "predicate_type")
+    __slots__ = ("authorities", "conditions", "latest", "max_age", "name", "predicate_type", "signers")
 
     def __init__(self, rule: AttestationRule, known: Mapping[str, CompiledAuthority]) -> None:
         self.name: Final = rule.name
         self.predicate_type: Final = rule.predicate_type
         self.authorities: Final = tuple(known[name] for name in rule.authorities if name in known)
+        self.signers: Final = AuthorityIndex(self.authorities)
         self.latest: Final = rule.select == "Latest"
         self.max_age: Final = rule.max_age_seconds
         self.conditions: Final = tuple(
@@ -85,6 +86,7 @@ class CompiledRule:
         "name",
         "repository",
         "signature_on",
+        "signers",
     )
 
     def __init__(self, rule: ImageRule) -> None:
@@ -92,6 +94,7 @@ class CompiledRule:
         self.globs: Final = tuple(Glob(text) for text in rule.globs)
         self.digests: Final = frozenset(rule.digests)
         self.authorities: Final = tuple(CompiledAuthority(authority) for authority in rule.authorities)
+        self.signers: Final = AuthorityIndex(self.authorities)
         self.attestors: Final = tuple(CompiledAuthority(authority) for authority in rule.attestors)
         known = {authority.name: authority for authority in (*self.attestors, *self.authorities)}
         self.attestations: Final = tuple(CompiledAttestation(one, known) for one in rule.attestations)
@@ -99,6 +102,14 @@ class CompiledRule:
         self.repository: Final = rule.signature_repository
         self._asks: Final = _asks(self.authorities, self.attestations)
         self._asks_if_listed: Final = _asks((), self.attestations)
+
+    @property
+    def may_turn(self) -> bool:
+        """Whether evidence that does today may not do tomorrow: an attestation grows too old, or a later one counts.
+
+        Nothing else does that. More evidence never refuses what less let in, and what was signed once stays signed.
+        """
+        return any(one.latest or one.max_age is not None for one in self.attestations)
 
     def matches(self, name: str) -> bool:
         """Whether the rule speaks about images of that `registry/repository`."""
@@ -194,6 +205,11 @@ class CompiledPolicy:
     def is_cluster(self) -> bool:
         """Whether it is the cluster's, not a namespace's own."""
         return isinstance(self.spec, ClusterTrustPolicySpec)
+
+    @property
+    def may_turn(self) -> bool:
+        """Whether it has a rule of which that is true."""
+        return any(rule.may_turn for rule in self.rules)
 
     def covers(self, name: str | None) -> bool:
         """Whether some rule speaks about images of that `registry/repository`; None is the name of none."""
