@@ -100,6 +100,23 @@ class ControllerMetrics:
         self.gate_call_errors = Counter(
             "countersign_controller_gate_call_errors", "Calls that a gate did not answer.", ["path"], registry=registry
         )
+        self.verifier_call_errors = Counter(
+            "countersign_controller_verifier_call_errors",
+            "Calls that a verifier did not answer.",
+            ["path"],
+            registry=registry,
+        )
+        self.misuse = Counter(
+            "countersign_controller_misuse",
+            "Misuse of a grant's tokens that was found, by kind (docs/misuse.md).",
+            ["kind"],
+            registry=registry,
+        )
+        self.use_writes = Counter(
+            "countersign_controller_use_writes",
+            "Writes of a grant for nothing but how its tokens are used.",
+            registry=registry,
+        )
         self._root_age = Gauge(
             "countersign_evidence_root_age_seconds",
             "Time since ConfigMap or mirror last confirmed the content of an EvidenceRoot.",

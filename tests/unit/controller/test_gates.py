@@ -24,7 +24,8 @@ from countersign.api.gate_calls import (
 )
 from countersign.api.policy import GateTally
 from countersign.cluster.client import ApiClient
-from countersign.controller.gates import MAX_ANSWER_BYTES, SERVICE_LABEL, Gates
+from countersign.controller.calling import MAX_ANSWER_BYTES, SERVICE_LABEL
+from countersign.controller.gates import Gates
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.webhooks import GateEndpoint
 from countersign.keys.authority import AuthoritySet, issue, new_authority
