@@ -69,7 +69,7 @@ def test_what_is_no_use_of_a_verified_token_does_not_count(record: Any) -> None:
 def test_a_token_without_a_pod_does_not_count() -> None:
     seen = Seen()
     record = answered("TokenNotPodBound")
-    claims = msgspec.structs.replace(record.answer.claims, pod=None)
+    claims = cases.claims(pod=None)
     seen.at(1, msgspec.structs.replace(record, answer=msgspec.structs.replace(record.answer, claims=claims)))
     assert seen.all() == []
 
@@ -114,7 +114,7 @@ def test_who_knows_is_told_only_what_has_changed() -> None:
 
 def test_more_of_the_same_is_told_seldom_and_news_at_once() -> None:
     seen = Seen()
-    cursor = {}
+    cursor: dict[str, int] = {}
 
     def news(seconds: float, record: Any) -> bool:
         seen.at(seconds, record)
