@@ -171,15 +171,20 @@ class Verifier:
             clock=clock,
             wall=_wall,
         )
+        uses = Uses(_wall())
         registry = new_registry()
         self._tracing = Tracing("countersign-verifier", settings.otlp_endpoint, settings.trace_ratio, registry)
         metrics = VerifierMetrics(registry)
         metrics.restore_suspected(lambda: float(heartbeat.rewound))
         metrics.read_at_scrape(
             ages=self.freshness.ages,
-            sizes=lambda: {"pods": len(pods.cache), "grants": len(grants_of.cache), "tokens": len(tokens)},
+            sizes=lambda: {
+                "pods": len(pods.cache),
+                "grants": len(grants_of.cache),
+                "tokens": len(tokens),
+                "uses": len(uses),
+            },
         )
-        uses = Uses(_wall())
         self._app = VerifierApp(introspection, metrics, recorders=[DecisionLog(), traced, uses])
         calls = InternalCalls(askers, uses, namespace=ours, turned_away=metrics.turned_away)
         calls.add_to(self._app.application.router)
