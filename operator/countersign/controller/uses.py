@@ -92,7 +92,7 @@ class UseKeeper:
             await self.collect()
             now = asyncio.get_running_loop().time()
             if now >= compare_at:
-                self.compare()
+                await self.compare()
                 compare_at = now + COMPARE_SECONDS
             await asyncio.sleep(every)
 
@@ -113,18 +113,24 @@ class UseKeeper:
             if index % BATCH == 0:
                 await asyncio.sleep(0)
 
-    def compare(self) -> None:
+    async def compare(self) -> None:
         """Compare each pod with its replicas, and let go of those that have no grant any more."""
         for known in (self._uses, self._ended):
             for uid in [uid for uid in known if not self._world.grants_of(uid)]:
                 known.pop(uid)
         groups: dict[str, list[Replica]] = {}
-        for grant in self._world.grants.values():
-            if grant.spec.controller is not None and grant.spec.tokens:
-                groups.setdefault(grant.spec.controller.uid, []).append(self._replica(grant))
+        grants = [grant for grant in self._world.grants.values() if grant.spec.controller is not None]
+        # Who may hold one audience only can be unlike nobody who holds as much.
+        several = {_controller(grant) for grant in grants if len(grant.spec.tokens) > 1}
+        for index, grant in enumerate(grants):
+            if _controller(grant) in several:
+                groups.setdefault(_controller(grant), []).append(self._replica(grant))
+            if index % BATCH == 0:
+                await asyncio.sleep(0)
         now = self._clock().timestamp()
-        before, self._unlike = self._unlike, {}
+        unlike: dict[str, Finding] = {}
         for replicas in groups.values():
+            await asyncio.sleep(0)
             users = Counter(audience for one in replicas for audience in one.used)
             for one in replicas:
                 alone = {audience for audience in one.used if users[audience] == 1}
@@ -133,8 +139,9 @@ class UseKeeper:
                 uses = [use for use in self._by_audience(one.uid) if use.audience in alone]
                 finding = unlike_siblings(one, uses, replicas, now, self._limits)
                 if finding is not None:
-                    self._unlike[one.uid] = finding
-        for uid in self._unlike.keys() - before.keys():
+                    unlike[one.uid] = finding
+        before, self._unlike = self._unlike, unlike
+        for uid in unlike.keys() - before.keys():
             self._wake_if_due(uid)
 
     # For reconciling
@@ -269,6 +276,10 @@ class UseKeeper:
 
     def _every(self, uid: str) -> float:
         return self._record_seconds * (1 + SPREAD * (zlib.crc32(uid.encode()) % 64) / 64)
+
+
+def _controller(grant: WorkloadGrant) -> str:
+    return grant.spec.controller.uid if grant.spec.controller is not None else ""
 
 
 def _entry(found: Finding) -> GrantMisuse:

@@ -384,7 +384,7 @@ async def replicated(count: int) -> Cluster:
 
 async def compare(cluster: Cluster, seconds: float) -> None:
     cluster.now = at(seconds)
-    cluster.uses.compare()
+    await cluster.uses.compare()
     woken, cluster.woken[:] = list(cluster.woken), []
     for uid in woken:
         await cluster.settle(uid)
