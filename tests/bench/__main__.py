@@ -2,13 +2,14 @@
 
 On the control plane alone, services as processes: gate, creation, ends, leaked-key, introspection, scale, startup,
 verification, registry-latency, storm, large-attestation. On the real node, services as pods: pods, churn,
-footprint; these need Linux and root.
+footprint; these need Linux and root. In this one process: uses.
 """
 
 import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
@@ -27,6 +28,7 @@ from tests.bench import (
     scale,
     startup,
     storm,
+    uses,
     verification,
 )
 from tests.bench.node_setting import NodeSetting, on_node
@@ -60,11 +62,12 @@ ON_NODE: dict[str, MeasureOnNode] = {
     "footprint": footprint.measure,
 }
 """The footprint last: it leaves the cluster full."""
+ALONE: dict[str, Callable[[Say], RenderableType]] = {"uses": uses.measure}
 
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks and print their tables."""
-    known = (*BENCHMARKS, *ON_NODE)
+    known = (*BENCHMARKS, *ON_NODE, *ALONE)
     unknown = [name for name in names if name not in known]
     console = Console(width=None if sys.stdout.isatty() else 150)
     if unknown:
@@ -78,6 +81,7 @@ def main(names: list[str]) -> int:
             countersign.stop("verifier")
             countersign.start_service("verifier", asker_rate="0")
             _each({name: one for name, one in BENCHMARKS.items() if name in chosen}, setting, console)
+    _each({name: partial(_alone, one) for name, one in ALONE.items() if name in chosen}, None, console)
     if any(name in ON_NODE for name in chosen):
         if why_not := requirements.missing():
             console.print(f"not measured: {', '.join(name for name in ON_NODE if name in chosen)}: {why_not}")
@@ -86,6 +90,10 @@ def main(names: list[str]) -> int:
                 _each({name: one for name, one in ON_NODE.items() if name in chosen}, node_setting, console)
     console.print(f"{platform.machine()}, Python {platform.python_version()}, one machine, TLS everywhere")
     return 0
+
+
+def _alone(measure: Callable[[Say], RenderableType], _nowhere: None, say: Say) -> RenderableType:
+    return measure(say)
 
 
 def _each(measures: Mapping[str, Callable[[Where, Say], RenderableType]], where: Where, console: Console) -> None:

@@ -201,6 +201,7 @@ def make_scene(
     tokens: Sequence[Object] | None = None,
     containers: Sequence[str] = ("app",),
     labels: Mapping[str, str] | None = None,
+    audience_spec: Mapping[str, Any] | None = None,
     **policy: Any,
 ) -> Scene:
     """A fresh one. `containers` receive the token; `policy` are further members of the ClusterTrustPolicy's spec.
@@ -230,7 +231,9 @@ def make_scene(
         tokens=given,
         **policy,
     )
-    declared = objects.protected_audience(name, audience, introspectors=[(ledger.namespace, "api")])
+    declared = objects.protected_audience(
+        name, audience, introspectors=[(ledger.namespace, "api")], **(audience_spec or {})
+    )
     declare(cluster, declared, stated)
     return Scene(
         cluster, release, ledger, store, cosign, name, audience, stated, key, image, unsigned, developer

@@ -42,7 +42,14 @@ def grants(lab: Lab, kinds: None, namespace: str) -> str:
     _put(
         controller, grant(namespace, "api", audiences=["ledger.example.com", "mail.example.com"]), "Active", "Admitted"
     )
-    _put(controller, grant(namespace, "job", owner="=cmd()", digest="sha256:" + "00" * 32), "Revoked", "Completed")
+    job = grant(namespace, "job", owner="=cmd()", digest="sha256:" + "00" * 32)
+    used = {
+        "uses": {"lastUsedAt": "2026-01-01T00:00:00Z", "refused": 1},
+        "misuse": [
+            {"kind": "UsedAfterEnd", "audience": "mail.example.com", "at": "2026-01-01T00:05:00Z", "message": "late"}
+        ],
+    }
+    _put(controller, job, "Revoked", "Completed", **used)
     return namespace
 
 
@@ -70,10 +77,10 @@ def _served(lab: Lab, path: str) -> bool:
     return lab.admin.get(path).ok
 
 
-def _put(client: HttpClient, obj: Object, state: str, reason: str) -> None:
+def _put(client: HttpClient, obj: Object, state: str, reason: str, **more: Any) -> None:
     path = f"{OURS}/namespaces/{obj['metadata']['namespace']}/workloadgrants"
     client.post(path, obj, expect=201)
-    status = {"status": {"state": state, "reason": reason, "changedAt": "2026-01-01T00:00:00Z"}}
+    status = {"status": {"state": state, "reason": reason, "changedAt": "2026-01-01T00:00:00Z", **more}}
     answer = client.patch(f"{path}/{obj['metadata']['name']}/status", status)
     assert answer.ok, answer
 
@@ -89,7 +96,7 @@ def test_grants_are_listed_as_a_table(lab: Lab, grants: str) -> None:
     assert result.exit_code == 0, result.output
     header, *lines = result.stdout.splitlines()
     assert header.split() == [
-        "NAMESPACE", "NAME", "POD", "STATE", "REASON", "AUDIENCES", "OWNER", "ACCOUNT", "CREATED",
+        "NAMESPACE", "NAME", "POD", "STATE", "REASON", "AUDIENCES", "OWNER", "ACCOUNT", "LASTUSED", "CREATED",
     ]  # fmt: skip
     api, job = sorted(lines)
     assert "ledger.example.com, mail.example.com" in api
@@ -108,6 +115,7 @@ def test_grants_are_listed_as_a_table(lab: Lab, grants: str) -> None:
         ("--pod=uid-job", ["wg-job"]),
         (f"--digest={DIGEST}", ["wg-api"]),
         ("--reason=Completed", ["wg-job"]),
+        ("--misused", ["wg-job"]),
     ],
 )
 def test_grants_are_filtered(lab: Lab, grants: str, filter_: str, names: list[str]) -> None:

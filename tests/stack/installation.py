@@ -136,6 +136,9 @@ class Installation:
                 "identity": [key or "controller"],
                 "gate-url": [f"https://127.0.0.1:{self._ports['gate']}"],
                 "certificate-names": ["127.0.0.1"],
+                "verifier-url": [f"https://127.0.0.1:{self._ports['verifier']}"],
+                "verifier-token-file": [str(self._verifier_token())],
+                "use-collect-seconds": ["0.5"],
             }
         else:
             options |= {"host": ["127.0.0.1"], "port": [str(port)]}
@@ -239,6 +242,15 @@ class Installation:
             probe, what=f"a grant of pod {meta['name']} in state {state}", timeout=timeout
         )
         return found
+
+    def _verifier_token(self) -> Path:
+        """The controller's own token for the verifiers, which in a cluster the kubelet keeps fresh."""
+        file = self.lab.folder / "controller-verifier-token"
+        token = self.lab.service_account_token(
+            self.namespace, "countersign-controller", audience=VERIFIER_AUDIENCE, expiration_seconds=86400
+        )
+        file.write_text(token)
+        return file
 
     # Relying parties
 

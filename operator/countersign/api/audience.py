@@ -57,6 +57,9 @@ class Introspector(Model, frozen=True, kw_only=True):
     name: Annotated[str, doc("Name of the account.", min_length=1, max_length=253)]
 
 
+SourceAddresses = Literal["Ignored", "Steady", "Direct"]
+
+
 class ProtectedAudienceSpec(Model, frozen=True, kw_only=True):
     """Specification of a ProtectedAudience."""
 
@@ -100,6 +103,14 @@ class ProtectedAudienceSpec(Model, frozen=True, kw_only=True):
             "(for relying parties that validate offline; workloads lose their token within one lifetime)."
         ),
     ] = "Allow"
+    source_addresses: Annotated[
+        SourceAddresses,
+        doc(
+            "What the source addresses are worth that relying parties tell. Direct: they see each pod's own address. Steady: they "
+            "see one address for each pod at a time, such as its node's. Ignored: proxies, meshes or NAT may change "
+            "them at any time, so no misuse is concluded from them."
+        ),
+    ] = "Ignored"
 
 
 class ProtectedAudienceStatus(Model, frozen=True, kw_only=True):

@@ -143,6 +143,57 @@ class GrantException(Model, frozen=True, kw_only=True):
     ] = ()
 
 
+class VerifierRefusals(Model, frozen=True, kw_only=True):
+    """How often one verifier has refused tokens of the instance since that verifier started. Such numbers only grow."""
+
+    verifier: Annotated[
+        str, doc("Name that the verifier's process gave itself: when it started, and something random.", max_length=64)
+    ]
+    count: Annotated[int, doc("Refused uses.")] = 0
+
+
+class GrantUses(Model, frozen=True, kw_only=True):
+    """How the instance's tokens are used, as relying parties ask. Coalesced: while they are used it lags a while behind."""
+
+    first_used_at: Annotated[
+        UTCTime | None, doc("First use that was accepted, as far as it was seen.", string_format="date-time")
+    ] = None
+    last_used_at: Annotated[UTCTime | None, doc("Last use that was accepted.", string_format="date-time")] = None
+    audiences: Annotated[
+        tuple[str, ...],
+        doc("Audiences for which tokens were used and accepted.", max_length=64, item_max_length=253, unique=True),
+    ] = ()
+    refused: Annotated[int, doc("Uses that were refused.")] = 0
+    last_refused_at: Annotated[UTCTime | None, doc("Last use that was refused.", string_format="date-time")] = None
+    last_refused_reason: Annotated[str, doc("Why that one was refused: a stable reason code.", max_length=64)] = ""
+    refused_by: Annotated[
+        tuple[VerifierRefusals, ...],
+        doc("Refused uses by verifier: `refused` is their sum.", max_length=8, map_keys=("verifier",)),
+    ] = ()
+    earlier: Annotated[
+        VerifierRefusals | None,
+        doc("Of verifiers that are no longer listed, together; `verifier` is the latest of them."),
+    ] = None
+
+
+MisuseKind = Literal["UsedAfterEnd", "OtherAddress", "TwoAddresses", "UnlikeSiblings"]
+
+
+class GrantMisuse(Model, frozen=True, kw_only=True):
+    """A misuse of the instance's tokens, as it was first found."""
+
+    kind: Annotated[
+        MisuseKind,
+        doc(
+            "UsedAfterEnd: after the pod had ended. OtherAddress: from an address that is not the pod's. TwoAddresses: from "
+            "two addresses in turn. UnlikeSiblings: for an audience that none of the pod's replicas uses."
+        ),
+    ]
+    audience: Annotated[str, doc("Audience of the token.", max_length=253)]
+    at: Annotated[UTCTime, doc("When the token was so used.", string_format="date-time")]
+    message: Annotated[str, doc("What was expected and what was found.", max_length=1024)]
+
+
 class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
     """Whether the instance is trusted now. No state (not judged to the end yet) is not Active."""
 
@@ -176,6 +227,11 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
             string_format="date-time",
         ),
     ] = None
+    uses: Annotated[GrantUses | None, doc("How its tokens are used; absent: no use was seen.")] = None
+    misuse: Annotated[
+        tuple[GrantMisuse, ...],
+        doc("How its tokens were misused; one entry of each kind.", max_length=8, map_keys=("kind",)),
+    ] = ()
     conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
 
 
@@ -203,6 +259,8 @@ class WorkloadGrant(Model, frozen=True, kw_only=True):
         Column("Owner", "string", ".spec.owner", "Who answers for it"),
         Column("Account", "string", ".spec.serviceAccount.name", "Service account", 1),
         Column("Expires", "string", ".spec.expiresAt", "End of its lifetime", 1),
+        Column("Last-Used", "date", ".status.uses.lastUsedAt", "Last accepted use of a token, as last recorded", 1),
+        Column("Misuse", "string", ".status.misuse[*].kind", "How its tokens were misused", 1),
         Column("Age", "date", ".metadata.creationTimestamp", "When it was made"),
     )
 

@@ -215,6 +215,7 @@ class ContainerStatus(Model, frozen=True, kw_only=True):
     image: str = ""
     image_id: str = msgspec.field(name="imageID", default="")
     state: ContainerState | None = None
+    restart_count: int = 0
 
 
 PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown", ""]
@@ -228,11 +229,18 @@ class PodCondition(Model, frozen=True, kw_only=True):
     last_transition_time: UTCTime | None = None
 
 
+class PodIP(Model, frozen=True, kw_only=True):
+    """One address of the pod on the cluster's network."""
+
+    ip: str = ""
+
+
 class PodStatus(Model, frozen=True, kw_only=True):
     """The part of a pod's status that we follow."""
 
     phase: PodPhase = ""
     reason: str = ""
+    pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
     conditions: tuple[PodCondition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Protocol, Self
 from uuid import uuid4
 
 import msgspec
@@ -68,6 +68,13 @@ class _Occurrence(NamedTuple):
     reason: str
     note: str
     action: str
+
+
+class Events(Protocol):
+    """Where people are told (`EventRecorder`)."""
+
+    def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
+        """Fire and forget."""
 
 
 class EventRecorder:

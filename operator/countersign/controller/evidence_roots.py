@@ -17,11 +17,10 @@ from countersign.api.clock import format_time, parse
 from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, EvidenceRootStatus, source_of
 from countersign.api.meta import condition
 from countersign.api.names import API_VERSION
-from countersign.cluster.events import ObjectReference, Urgency
+from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.fetching import Attempt
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pods import Events
 from countersign.controller.statuses import StatusStore
 from countersign.controller.store import StaleError
 from countersign.controller.world import World

@@ -18,10 +18,9 @@ from countersign.api.exception import ExceptionPolicyRef, TrustException, TrustE
 from countersign.api.meta import condition
 from countersign.api.names import API_VERSION
 from countersign.api.policy import TrustPolicy
-from countersign.cluster.events import ObjectReference, Urgency
+from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pods import Events
 from countersign.controller.statuses import PAUSE_SECONDS, StatusStore
 from countersign.controller.store import StaleError
 from countersign.controller.world import World

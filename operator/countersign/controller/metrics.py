@@ -8,6 +8,7 @@ from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from countersign.api.grant import MisuseKind
 from countersign.grants.reasons import ActiveReason, RevokedReason, SuspendedReason
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -126,6 +127,25 @@ class ControllerMetrics:
         )
         self.gate_call_errors = Counter(
             "countersign_controller_gate_call_errors", "Calls that a gate did not answer.", ["path"], registry=registry
+        )
+        self.verifier_call_errors = Counter(
+            "countersign_controller_verifier_call_errors",
+            "Calls that a verifier did not answer.",
+            ["path"],
+            registry=registry,
+        )
+        self.misuse = Counter(
+            "countersign_controller_misuse",
+            "Misuse of a grant's tokens that was found, by kind (docs/misuse.md).",
+            ["kind"],
+            registry=registry,
+        )
+        for kind in get_args(MisuseKind):
+            self.misuse.labels(kind)  # at zero from the start: what first appears as 1 is no increase to Prometheus
+        self.use_writes = Counter(
+            "countersign_controller_use_writes",
+            "Writes of a grant for nothing but how its tokens are used.",
+            registry=registry,
         )
         self._root_age = Gauge(
             "countersign_evidence_root_age_seconds",

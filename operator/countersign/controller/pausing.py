@@ -15,10 +15,9 @@ from countersign.api.clock import format_time
 from countersign.api.meta import condition
 from countersign.api.names import API_VERSION
 from countersign.api.pause import AdmissionPause, AdmissionPauseStatus
-from countersign.cluster.events import ObjectReference, Urgency
+from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pods import Events
 from countersign.controller.statuses import Registered, StatusStore
 from countersign.controller.store import StaleError
 from countersign.controller.world import World

@@ -18,12 +18,13 @@ from countersign.api.meta import UTCTime
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.node import Node
 from countersign.api.pod import Pod
-from countersign.cluster.events import ObjectReference, Urgency
+from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.cluster.owners import OwnerLookup
 from countersign.controller.contact import NodeContact
 from countersign.controller.judging import Judging, NotYetError
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import NameTakenError, StaleError
+from countersign.controller.uses import UseKeeper
 from countersign.controller.watching import Sighting, slim
 from countersign.controller.world import Account, PodRecord, World
 from countersign.grants.collection import collectable_at
@@ -86,13 +87,6 @@ class GrantStore(OwnerLookup, Protocol):
         """resourceVersion of a node's Lease, live; None: there is none."""
 
 
-class Events(Protocol):
-    """Where people are told (`cluster.events.EventRecorder`)."""
-
-    def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
-        """Fire and forget."""
-
-
 class PodReconciler:
     """Follows pods. `later` plans another look at a pod in so many seconds; `changed` is told of each grant written."""
 
@@ -104,6 +98,7 @@ class PodReconciler:
         events: Events,
         metrics: ControllerMetrics,
         *,
+        uses: UseKeeper,
         retention: timedelta,
         epoch: str,
         clock: Callable[[], datetime],
@@ -115,6 +110,7 @@ class PodReconciler:
         self._judging = judging
         self._events = events
         self._metrics = metrics
+        self._uses = uses
         self._retention = retention
         self._epoch = epoch
         self._contact = NodeContact(store.node_lease, time.monotonic)
@@ -200,7 +196,7 @@ class PodReconciler:
         if grant.status.state == "Revoked":
             if record is not None and record.final is None:
                 record.final = final_transition(grant)
-            await self._collect(grant, record)
+            await self._collect(await self._record_uses(grant, record), record)
             return
         if grant.status.state is None and is_refused(grant.metadata.name) and record is not None and not record.gone:
             refusal = await self._refusal_again(grant, record)
@@ -263,6 +259,7 @@ class PodReconciler:
             reconfirmed=await self._reconfirmed(grant, record),
             receipt_key_revoked=self._judging.revoked_key(grant, record),
             exception_over=self._judging.exception_over(grant),
+            misuse=self._uses.misuse(grant, record),
             held=self._judging.is_held(grant, record),
             evidence_withdrawn=evidence.withdrawn if evidence is not None else "",
             evidence_good_until=evidence.good_until if evidence is not None else None,
@@ -330,18 +327,38 @@ class PodReconciler:
             grant.status, transition, track, self._clock(),
             epoch=epoch, exceptions=exceptions, evidence_good_until=evidence_good_until,
         )  # fmt: skip
+        if transition is None and status == grant.status:
+            await self._record_uses(grant, record)
+            return
+        status = self._uses.recorded(grant, status, record)
         if status == grant.status:
             return
-        try:
-            written = await self._store.write_grant_status(grant, status)
-        except StaleError:
-            await self._reread(grant)
-            raise
+        written = await self._write(grant, status)
         self._learn(written)
+        self._uses.written(grant, written, record)
         if transition is not None:
             if transition.state == "Revoked" and record is not None:
                 record.final = transition
             self._tell(grant, transition, record)
+
+    async def _record_uses(self, grant: WorkloadGrant, record: PodRecord | None) -> WorkloadGrant:
+        """Write how its tokens are used, if that is due. Its state stays as it is, whatever it is."""
+        status = self._uses.recorded(grant, grant.status, record)
+        if status == grant.status:
+            return grant
+        written = await self._write(grant, status)
+        self._metrics.use_writes.inc()
+        # No figure in anybody's status depends on it.
+        self._world.see(Sighting(written, gone=False, listed=False))
+        self._uses.written(grant, written, record)
+        return written
+
+    async def _write(self, grant: WorkloadGrant, status: WorkloadGrantStatus) -> WorkloadGrant:
+        try:
+            return await self._store.write_grant_status(grant, status)
+        except StaleError:
+            await self._reread(grant)
+            raise
 
     async def _collect(self, grant: WorkloadGrant, record: PodRecord | None) -> None:
         exists = record is not None and not record.gone

@@ -52,6 +52,7 @@ import structlog
 from countersign.api import names
 from countersign.api.meta import OwnerReference
 from countersign.api.secret import Secret
+from countersign.api.verifier_calls import UsesReport
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.errors import ClusterError
@@ -60,6 +61,7 @@ from countersign.cluster.lease import LeaseElector
 from countersign.cluster.resource import SECRETS
 from countersign.cluster.watch import Reflector
 from countersign.controller.admissions import AdmissionCollector
+from countersign.controller.calling import Where
 from countersign.controller.certificates import KeyKeeper, service_names
 from countersign.controller.evidence_roots import RootKeeper
 from countersign.controller.exceptions import ExceptionKeeper
@@ -79,6 +81,8 @@ from countersign.controller.settings import ControllerSettings
 from countersign.controller.statuses import Registered, StatusKeeper
 from countersign.controller.store import Store
 from countersign.controller.sweeping import RestoredError, sweep
+from countersign.controller.uses import UseKeeper
+from countersign.controller.verifiers import Verifiers
 from countersign.controller.watching import Sighting, Watching
 from countersign.controller.webhooks import GateEndpoint
 from countersign.controller.workqueue import WorkQueue
@@ -207,12 +211,19 @@ class Controller:
             world, self._store, self._keys, metrics, limits,
             clock=_now, reverified=self._reverified, turned=self._evidence_turned,
         )  # fmt: skip
+        self._verifiers = self._verifier_calls(client)
+        self._uses = UseKeeper(
+            world, self._events, metrics,
+            ask=self._verifiers.uses if self._verifiers else _nobody, record_seconds=settings.use_record_seconds,
+            clock=_now, wake=lambda uid: self._queue.add(uid),  # noqa: PLW0108 - the queue is made below
+        )  # fmt: skip
         self._pods = PodReconciler(
             world,
             self._store,
             self._judging,
             self._events,
             metrics,
+            uses=self._uses,
             retention=timedelta(seconds=settings.grant_retention_seconds),
             epoch=settings.epoch,
             clock=_now,
@@ -264,6 +275,15 @@ class Controller:
         self._roots = RootKeeper(world, self._store, fetcher, self._events, metrics, clock=_now)
 
         self._exceptions = ExceptionKeeper(world, self._store, self._events, metrics, clock=_now)
+
+    def _verifier_calls(self, client: ApiClient) -> Verifiers | None:
+        settings = self._settings
+        if settings.verifier_token_file is None or not settings.use_collect_seconds:
+            return None
+        return Verifiers(
+            client, Where(settings.namespace, settings.verifier_service, settings.verifier_url), self._metrics,
+            ca_bundle=lambda: self._keys.ca_bundle, token_file=settings.verifier_token_file,
+        )  # fmt: skip
 
     async def _stand_by(self, client: ApiClient, stop: asyncio.Event, parts: AsyncExitStack) -> None:
         """Wait for the Lease, then lead until `stop`."""
@@ -330,6 +350,9 @@ class Controller:
         ]
         if self._settings.collect_seconds:
             work.append(self._admissions.run(self._settings.collect_seconds))
+        if self._verifiers is not None:
+            await parts.enter_async_context(self._verifiers)
+            work.append(self._uses.run(self._settings.use_collect_seconds))
         if self._settings.register_webhooks:
             work.append(self._registrar.run())
         tasks = [asyncio.ensure_future(one) for one in work]
@@ -495,6 +518,10 @@ class Controller:
         if self._watching is None or self._watching.is_alive(KOPF_LIMIT_SECONDS):
             return True
         return "the watches stand still"
+
+
+async def _nobody() -> list[UsesReport]:
+    return []
 
 
 async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:

@@ -29,7 +29,12 @@ class ControllerSettings:
     gate_url: str = ""
     """https URL of the gate, where the API server cannot use a Service (a gate outside the cluster)."""
     verifier_service: str = "countersign-verifier"
-    """Service of the verifier, for its certificate's names."""
+    """Service of the verifier, for its certificate's names, and where its replicas are found."""
+    verifier_url: str = ""
+    """https URL of the verifier, where the controller cannot use its Service (a verifier outside the cluster)."""
+    verifier_token_file: Path | None = None
+    """File with a token of the controller's own account and the audience verifier.countersign.dev, by which verifiers
+    tell it how tokens are used. None: they are not asked."""
     certificate_names: tuple[str, ...] = ()
     """DNS names or IP addresses that gate's and verifier's certificates name besides their Services."""
     cluster_domain: str = "cluster.local"
@@ -52,6 +57,10 @@ class ControllerSettings:
     """How often gates are asked for what they counted of new pods. 0: never."""
     publish_seconds: float = 60.0
     """How long the counts of new pods in a policy's status stay as they are, at least."""
+    use_collect_seconds: float = 5.0
+    """How often verifiers are asked how tokens are used. 0: never."""
+    use_record_seconds: float = 600.0
+    """A grant's status is written at most so often for its uses alone, first ones and misuse aside."""
     sweep_seconds: float = 60.0
     """How often everything is listed and compared, whatever the watches said."""
     certificate_check_seconds: float = 5.0
@@ -81,3 +90,5 @@ class ControllerSettings:
             raise ValueError(
                 "scan_requests_per_second and collect_seconds are 0 or more, scan_refresh_seconds more than 0"
             )
+        if self.use_collect_seconds < 0 or self.use_record_seconds <= 0:
+            raise ValueError("use_collect_seconds is 0 or more, use_record_seconds more than 0")

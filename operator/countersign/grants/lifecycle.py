@@ -29,6 +29,8 @@ MAX_IMAGES: Final = 64
 MAX_IMAGE: Final = 512
 MAX_CONTAINER: Final = 80
 """Bounds of WorkloadGrant.spec.images (api.grant)."""
+DRAINED: Final = "The pod is being deleted, and the time that its policy leaves it is over."
+"""The message of a grant that ended before its pod did."""
 
 
 class PolicyFinding(NamedTuple):
@@ -160,7 +162,7 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
         return None
     drained = drain_end(track, seen.qualification)
     if drained is not None and drained <= now:
-        return _revoked("Deleted", "The pod is being deleted, and the time that its policy leaves it is over.")
+        return _revoked("Deleted", DRAINED)
     changed = track.image_change or _changed_since_grant(grant, track)
     if changed:
         return _revoked("ImageChanged", f"Not what was admitted: {changed}.")

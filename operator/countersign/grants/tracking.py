@@ -19,6 +19,8 @@ from countersign.trust.images.extraction import extract
 
 MAX_UNSEEN_WRITES: Final = 1
 """Writes of the spec that may go unseen between two sightings. One more could have been there and back."""
+MAX_ADDRESSES: Final = 16
+"""Addresses that are kept; of more, those that were seen last."""
 
 
 class PodTrack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -47,6 +49,8 @@ class PodTrack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     deletion_timestamp: str | None = None
     """When its grace period is over (metadata.deletionTimestamp); None while it is not being deleted."""
     deletion_grace_seconds: int = 0
+    addresses: tuple[str, ...] = ()
+    """Every address that it was seen to have: a sandbox made anew may get another one."""
 
 
 def first_sight(pod: Pod) -> PodTrack:
@@ -143,4 +147,10 @@ def _as_of_now(track: PodTrack, pod: Pod) -> PodTrack:
             if pod.metadata.deletion_timestamp
             else track.deletion_grace_seconds
         ),
+        addresses=_addresses(track.addresses, pod),
     )
+
+
+def _addresses(before: tuple[str, ...], pod: Pod) -> tuple[str, ...]:
+    new = [one.ip for one in pod.status.pod_ips if one.ip and one.ip not in before]
+    return (*before, *new)[-MAX_ADDRESSES:] if new else before

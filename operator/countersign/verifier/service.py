@@ -52,6 +52,7 @@ from countersign.runtime.tracing.spans import child
 from countersign.verifier.app import VerifierApp
 from countersign.verifier.askers import Askers
 from countersign.verifier.freshness import Beat, Freshness, Heartbeat
+from countersign.verifier.internal import InternalCalls
 from countersign.verifier.introspection import Introspection
 from countersign.verifier.limits import RateLimiter
 from countersign.verifier.lookups import PodLookup
@@ -60,6 +61,7 @@ from countersign.verifier.records import DecisionLog, traced
 from countersign.verifier.settings import VerifierSettings
 from countersign.verifier.state import Caches, ClusterState
 from countersign.verifier.tokens import TokenReader
+from countersign.verifier.uses import Uses
 
 LOOKUP_SECONDS: Final = 2.0
 """How long a pod is looked up live, and the API server asked about an asker."""
@@ -155,9 +157,10 @@ class Verifier:
         )
         self._pods = PodLookup(self._read_pod, clock)
         tokens = TokenReader(keys, issuers=settings.issuers)
+        askers = Askers(tokens, self._review, self._find_pod, clock=clock, wall=_wall)
         introspection = Introspection(
             freshness=self.freshness,
-            askers=Askers(tokens, self._review, self._find_pod, clock=clock, wall=_wall),
+            askers=askers,
             limiter=RateLimiter(settings.asker_rate, settings.asker_burst),
             tokens=tokens,
             state=self._state,
@@ -168,15 +171,23 @@ class Verifier:
             clock=clock,
             wall=_wall,
         )
+        uses = Uses(_wall())
         registry = new_registry()
         self._tracing = Tracing("countersign-verifier", settings.otlp_endpoint, settings.trace_ratio, registry)
         metrics = VerifierMetrics(registry)
         metrics.restore_suspected(lambda: float(heartbeat.rewound))
         metrics.read_at_scrape(
             ages=self.freshness.ages,
-            sizes=lambda: {"pods": len(pods.cache), "grants": len(grants_of.cache), "tokens": len(tokens)},
+            sizes=lambda: {
+                "pods": len(pods.cache),
+                "grants": len(grants_of.cache),
+                "tokens": len(tokens),
+                "uses": len(uses),
+            },
         )
-        self._app = VerifierApp(introspection, metrics, recorders=[DecisionLog(), traced])
+        self._app = VerifierApp(introspection, metrics, recorders=[DecisionLog(), traced, uses])
+        calls = InternalCalls(askers, uses, namespace=ours, turned_away=metrics.turned_away)
+        calls.add_to(self._app.application.router)
         self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)
         self._runner = web.AppRunner(self._app.application, access_log=None, shutdown_timeout=10.0)
         self._stack = contextlib.AsyncExitStack()

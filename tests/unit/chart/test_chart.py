@@ -213,7 +213,9 @@ def test_pods_meet_the_restricted_pod_security_standard(objects: list[Object]) -
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all(volume.keys() & {"configMap", "emptyDir", "secret"} for volume in spec.get("volumes", []))
+        assert all(
+            volume.keys() & {"configMap", "emptyDir", "projected", "secret"} for volume in spec.get("volumes", [])
+        )
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False

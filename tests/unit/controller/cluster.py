@@ -19,6 +19,7 @@ from countersign.api.node import Node, NodeCondition, NodeStatus
 from countersign.api.pod import Pod, PodCondition
 from countersign.api.policy import ClusterTrustPolicy, ClusterTrustPolicySpec
 from countersign.api.revocation import Revocation, RevocationSpec, Target
+from countersign.api.verifier_calls import UsesReport
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.cluster.owners import Owned
 from countersign.controller.judging import Judging
@@ -26,6 +27,7 @@ from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.pods import PodReconciler
 from countersign.controller.reverified import Reverified
 from countersign.controller.store import NameTakenError, StaleError
+from countersign.controller.uses import UseKeeper
 from countersign.controller.watching import Sighting
 from countersign.controller.world import Account, Touched, World
 from countersign.grants.impact import DEFAULT_LIMITS, Limits
@@ -121,6 +123,9 @@ class Cluster:
         self.events: list[tuple[str, str, str]] = []
         self.later: dict[str, float] = {}
         self.withdrawn: list[str] = []
+        self.reported: list[UsesReport] = []
+        """What verifiers tell when they are asked next."""
+        self.woken: list[str] = []
         self.key_ring = plan_receipt_keys(None, datetime(2026, 1, 1, tzinfo=UTC)) or ReceiptKeys(())
         self.receipts = ReceiptVerifier(self.key_ring)
         self.refreshes = 0
@@ -143,8 +148,12 @@ class Cluster:
             clock=lambda: self.now, reverified=self.reverified,
             turned=lambda record, withdrawn: self.withdrawn.append(record.track.uid) if withdrawn else None,
         )  # fmt: skip
+        self.uses = UseKeeper(
+            self.world, self, metrics,
+            ask=self.reports, record_seconds=600, clock=lambda: self.now, wake=self.woken.append,
+        )  # fmt: skip
         self.reconciler = PodReconciler(
-            self.world, self.store, self.judging, self, metrics,
+            self.world, self.store, self.judging, self, metrics, uses=self.uses,
             retention=timedelta(days=1), epoch=self.epoch, clock=lambda: self.now, later=self.later.__setitem__,
             changed=lambda: None,
         )  # fmt: skip
@@ -183,6 +192,10 @@ class Cluster:
         """These receipt keys are revoked, and no others."""
         self.key_ring = ReceiptKeys(self.key_ring.keys, frozenset(ids))
         self.receipts.keys = self.key_ring
+
+    async def reports(self) -> list[UsesReport]:
+        told, self.reported = self.reported, []
+        return told
 
     def emit(self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str) -> None:
         self.events.append((regarding.uid, reason, note))

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import pytest
@@ -24,7 +24,8 @@ from countersign.api.gate_calls import (
 )
 from countersign.api.policy import GateTally
 from countersign.cluster.client import ApiClient
-from countersign.controller.gates import MAX_ANSWER_BYTES, SERVICE_LABEL, Gates
+from countersign.controller.calling import MAX_ANSWER_BYTES, SERVICE_LABEL
+from countersign.controller.gates import Gates
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.webhooks import GateEndpoint
 from countersign.keys.authority import AuthoritySet, issue, new_authority
@@ -43,6 +44,8 @@ SERVICE = GateEndpoint("ours", "countersign-gate")
 
 class Gate:
     """A gate that answers what it is told to."""
+
+    paths: tuple[str, ...] = (TALLIES_PATH, OUTLOOK_PATH)
 
     def __init__(self, name: str = "a") -> None:
         self.name = name
@@ -65,15 +68,31 @@ class Gate:
         return web.Response(body=self.answer or msgspec.json.encode(made), status=self.status)
 
 
+class Replica(Protocol):
+    """One of our services, as the controller calls it."""
+
+    port: int
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What it answers."""
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """The answer."""
+
+
+R = TypeVar("R", bound=Replica)
+
+
 @asynccontextmanager
 async def listening(
-    gate: Gate, *, authority: AuthoritySet = CA, name: str = "countersign-gate.ours.svc"
-) -> AsyncIterator[Gate]:
+    gate: R, *, authority: AuthoritySet = CA, name: str = "countersign-gate.ours.svc"
+) -> AsyncIterator[R]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load_key_pair(context, *issue(authority.authorities[0], [name], datetime.now(UTC)))
     application = web.Application(client_max_size=4 * 1024 * 1024)
-    application.router.add_post(TALLIES_PATH, gate.serve)
-    application.router.add_post(OUTLOOK_PATH, gate.serve)
+    for path in gate.paths:
+        application.router.add_post(path, gate.serve)
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
@@ -84,13 +103,13 @@ async def listening(
         await runner.cleanup()
 
 
-def announce(server: FakeApiServer, *gates: Gate) -> None:
-    for number, gate in enumerate(gates):
+def announce(server: FakeApiServer, *replicas: Replica, service: str = "countersign-gate") -> None:
+    for number, gate in enumerate(replicas):
         server.put(
             "endpointslices",
-            f"countersign-gate-{number}",
+            f"{service}-{number}",
             namespace="ours",
-            metadata={"labels": {SERVICE_LABEL: "countersign-gate"}},
+            metadata={"labels": {SERVICE_LABEL: service}},
             endpoints=[{"addresses": ["127.0.0.1"], "conditions": {"ready": number == 0}}],
             ports=[{"name": "metrics", "port": 1}, {"name": "https", "port": gate.port}],
         )

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from countersign.api.meta import ObjectMeta
-from countersign.api.pod import Pod
-from countersign.grants.tracking import first_sight, sighted, spec_writes
+from countersign.api.pod import Pod, PodIP
+from countersign.grants.tracking import MAX_ADDRESSES, first_sight, sighted, spec_writes
 from tests.unit.grants.build import changed, live, stamp, with_debugger, with_image
 
 OTHER = "registry.example.com/payments/api:1.3@sha256:" + "b" * 64
@@ -69,3 +70,20 @@ def test_a_shortened_grace_period_counts() -> None:
     sooner = changed(live(), generation=2, deletion_timestamp=stamp(11), deletion_grace_period_seconds=1)
     track = sighted(sighted(first_sight(live()), going), sooner)
     assert (track.deletion_timestamp, track.deletion_grace_seconds) == (stamp(11), 1)
+
+
+def test_every_address_that_a_pod_had_is_kept_within_bounds() -> None:
+    def at_address(*addresses: str) -> Pod:
+        made = live()
+        ips = tuple(PodIP(ip=one) for one in addresses)
+        return msgspec.structs.replace(made, status=msgspec.structs.replace(made.status, pod_ips=ips))
+
+    track = first_sight(live())
+    assert track.addresses == ()
+    for sight in (at_address("10.0.0.7", "fd00::7"), live(), at_address("10.0.0.8"), at_address("10.0.0.7")):
+        track = sighted(track, sight)
+    assert track.addresses == ("10.0.0.7", "fd00::7", "10.0.0.8")
+    for number in range(100):
+        track = sighted(track, at_address(f"10.1.0.{number}"))
+    assert len(track.addresses) == MAX_ADDRESSES
+    assert track.addresses[-1] == "10.1.0.99"

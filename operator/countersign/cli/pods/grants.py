@@ -10,7 +10,7 @@ from countersign.cli.cluster.kube import ApiError, ContextOption, KubeconfigOpti
 from countersign.cli.cluster.paths import collection
 from countersign.cli.terminal.output import Format, OutputOption, print_rows
 
-COLUMNS = ("namespace", "name", "pod", "state", "reason", "audiences", "owner", "account", "created")
+COLUMNS = ("namespace", "name", "pod", "state", "reason", "audiences", "owner", "account", "lastUsed", "created")
 
 
 class State(StrEnum):
@@ -25,6 +25,7 @@ class State(StrEnum):
 
 def row(grant: WorkloadGrant) -> dict[str, Any]:
     """One line of the inventory; JSON shows the rest as well."""
+    uses = grant.status.uses
     return {
         "namespace": grant.metadata.namespace,
         "name": grant.metadata.name,
@@ -34,6 +35,7 @@ def row(grant: WorkloadGrant) -> dict[str, Any]:
         "audiences": [token.audience for token in grant.spec.tokens],
         "owner": grant.spec.owner,
         "account": grant.spec.service_account.name,
+        "lastUsed": (uses.last_used_at if uses else None) or "",
         "created": grant.metadata.creation_timestamp or "",
         "message": grant.status.message,
         "causedBy": grant.status.caused_by,
@@ -45,6 +47,15 @@ def row(grant: WorkloadGrant) -> dict[str, Any]:
         "exceptions": [
             {"name": one.name, "checks": list(one.checks), "tokens": one.tokens, "expiresAt": one.expires_at}
             for one in grant.status.exceptions
+        ],
+        "uses": {
+            "audiences": list(uses.audiences) if uses else [],
+            "refused": uses.refused if uses else 0,
+            "lastRefused": (uses.last_refused_at if uses else None) or "",
+        },
+        "misuse": [
+            {"kind": one.kind, "audience": one.audience, "at": one.at, "message": one.message}
+            for one in grant.status.misuse
         ],
         "images": [{"container": image.container, "digest": image.digest} for image in grant.spec.images],
     }
@@ -61,6 +72,7 @@ def grants(
     pod: Annotated[str | None, typer.Option(help="Only grants of this pod name or UID.")] = None,
     digest: Annotated[str | None, typer.Option(help="Only grants of instances that run this digest.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only grants with this reason.")] = None,
+    misused: Annotated[bool, typer.Option("--misused", help="Only grants whose tokens were misused.")] = False,
     exception: Annotated[
         str | None, typer.Option(help="Only grants of pods with a finding that this TrustException waives.")
     ] = None,
@@ -81,6 +93,7 @@ def grants(
                 and (pod is None or pod in {line["pod"], line["podUID"]})
                 and (digest is None or any(image["digest"] == digest for image in line["images"]))
                 and (reason is None or line["reason"] == reason)
+                and (not misused or line["misuse"])
                 and (exception is None or any(one["name"] == exception for one in line["exceptions"]))
             )
             if kept:

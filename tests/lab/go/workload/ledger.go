@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -37,7 +38,9 @@ func ledger() error {
 	}
 	http.HandleFunc("/", func(response http.ResponseWriter, request *http.Request) {
 		token, _ := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
-		status, answer, err := introspect(client, token)
+		// The peer of the connection, and nothing that the caller says of itself.
+		address, _, _ := net.SplitHostPort(request.RemoteAddr)
+		status, answer, err := introspect(client, token, address)
 		if err != nil {
 			http.Error(response, err.Error(), http.StatusServiceUnavailable)
 			return
@@ -59,12 +62,12 @@ func ledger() error {
 	return server.ListenAndServe()
 }
 
-func introspect(client *http.Client, token string) (int, []byte, error) {
+func introspect(client *http.Client, token, address string) (int, []byte, error) {
 	own, err := os.ReadFile(ownToken)
 	if err != nil {
 		return 0, nil, err
 	}
-	form := url.Values{"token": {token}}.Encode()
+	form := url.Values{"token": {token}, "source_address": {address}}.Encode()
 	question, err := http.NewRequest(http.MethodPost, os.Getenv("VERIFIER_URL"), strings.NewReader(form))
 	if err != nil {
 		return 0, nil, err
