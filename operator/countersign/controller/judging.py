@@ -24,6 +24,7 @@ from countersign.controller.world import PodRecord, World
 from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
 from countersign.keys.receipts import ReceiptVerifier, resting_key
+from countersign.runtime.logs import pod_keys
 from countersign.trust.orders.exceptions import over
 from countersign.trust.pods.subject import ControllerLink, Subject
 from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot
@@ -85,7 +86,9 @@ class Judging:
                 try:
                     await self.judge(record, grant)
                 except (ClusterError, NotYetError) as error:
-                    _log.warning("pod not judged", pod_uid=record.track.uid, error=str(error))
+                    track = record.track
+                    keys = pod_keys(track.namespace, track.name, track.uid)
+                    _log.warning("pod not judged", **keys, error=str(error))
             if index % SURVEY_BATCH == 0:
                 await asyncio.sleep(0)
         if self._world.snapshot() is snapshot:

@@ -14,6 +14,7 @@ from countersign.gate.answers import RefuseNow
 from countersign.gate.outlooks import Outlooks
 from countersign.gate.tallies import Tallies
 from countersign.keys.calls import CallVerifier
+from countersign.runtime.logs import pod_keys
 
 OUTLOOK_SECONDS: Final = 20.0
 """For all images of one pod. Nobody waits for it as for an admission."""
@@ -82,7 +83,8 @@ class InternalCalls:
         except RefuseNow:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         except Exception:
-            _log.exception("outlook failed", pod=question.pod.metadata.name, namespace=question.namespace)
+            meta = question.pod.metadata
+            _log.exception("outlook failed", **pod_keys(question.namespace, meta.name, meta.uid))
             return self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
         finally:
             self._answering -= 1
