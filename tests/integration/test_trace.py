@@ -1,4 +1,4 @@
-"""`countersign trace` on a real API server with its audit log: every step of an identity, in order, with who took it."""
+"""`countersign trace` on a real API server with its audit log: each step of an identity in order, with who took it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_each_step_is_there_with_who_took_it_by_whatever_name_it_is_asked_for(st
     meta = story.pod["metadata"]
     name = {"pod": meta["name"], "uid": meta["uid"], "grant": story.grant, "jti": story.jti}[target]
     found = traced(story, name, *logs(story))
-    steps = {}
+    steps: dict[str, tuple[int, str, str]] = {}
     for number, one in enumerate(found["timeline"]):
         steps.setdefault(one["what"], (number, one.get("who", ""), one.get("detail", "")))
     missing = [step for step in STEPS if step not in steps]
@@ -157,7 +157,7 @@ def test_what_an_author_writes_cannot_forge_an_entry_or_move_a_terminal(story: S
     governed = story.governed
     wild = "\x1b[2J\r\n2026-01-01T00:00:00Z  audit log  admitted\u202e"
     path = f"{governed.pods}/{story.pod['metadata']['name']}/exec"
-    governed.edit.post(path, query={"command": wild, "stdout": "true"})
+    governed.edit.post(path, None, query={"command": wild, "stdout": "true"})
     lab = governed.lab
     lab.audit.wait(partial(_of_exec, story.pod["metadata"]["name"]), namespace=governed.namespace)
     options = ["-n", governed.namespace, *logs(story)]
@@ -168,4 +168,5 @@ def test_what_an_author_writes_cannot_forge_an_entry_or_move_a_terminal(story: S
 
 
 def _of_exec(name: str, event: Any) -> bool:
-    return event.get("objectRef", {}).get("subresource") == "exec" and event["objectRef"].get("name") == name
+    reference = event.get("objectRef", {})
+    return bool(reference.get("subresource") == "exec" and reference.get("name") == name)

@@ -1,4 +1,4 @@
-"""The access log: whatever is in a token or told of its use, a line is one bounded line of JSON without a credential."""
+"""The access log: whatever is in a token or told of its use, a line is one of JSON, bounded, without a credential."""
 
 from __future__ import annotations
 

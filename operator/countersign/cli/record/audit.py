@@ -69,10 +69,12 @@ class AuditEvent(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class _GrantStatus(msgspec.Struct, frozen=True, rename="camel"):
-    state: str = ""
-    reason: str = ""
-    message: str = ""
-    caused_by: str = ""
+    """As in a merge patch, where null takes a member away (RFC 7396)."""
+
+    state: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    caused_by: str | None = None
 
 
 class _GrantBody(msgspec.Struct, frozen=True):
@@ -216,7 +218,7 @@ def _grant(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting
     status = _body(event, _GrantBody, _GrantBody()).status or _GrantStatus()
     if event.verb in written and status.state:
         what = f"grant {status.state}"
-    reason = f"{status.reason}: {status.message}" if status.reason else ""
+    reason = f"{status.reason}: {status.message or ''}" if status.reason else ""
     cause = f"caused by {status.caused_by}" if status.caused_by else ""
     refused = _code(event) >= 400
     return msgspec.structs.replace(
@@ -224,9 +226,9 @@ def _grant(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting
         what=f"{what}, refused" if refused else what,
         detail=_joined(reason, cause, _message(event) if refused else ""),
         grant=_named(reference),
-        order="" if refused else status.caused_by,
+        order="" if refused else status.caused_by or "",
         claimed=refused,
-        rank=2,
+        rank=2 if event.verb == "create" else 4,
     )
 
 

@@ -124,11 +124,11 @@ def _of_grant(grant: WorkloadGrant) -> Iterator[Sighting]:
     detail = _joined(f"audiences: {audiences or 'none'}", f"owner {spec.owner}" if spec.owner else "", policies)
     yield _at(meta.creation_timestamp, "grant made", who, detail, rank=2, **keys)
     for image in spec.images:
-        yield _at(meta.creation_timestamp, "evidence", "", _evidence(image), rank=2, **keys)
+        yield _at(meta.creation_timestamp, "evidence", "", _evidence(image), rank=3, **keys)
     if status.state and status.changed_at:
         reason = f"{status.reason}: {status.message}".removesuffix(": ")
         yield _at(
-            status.changed_at, f"grant {status.state}", status.caused_by, reason, rank=3,
+            status.changed_at, f"grant {status.state}", status.caused_by, reason, rank=4,
             ends=status.state != "Active", **(keys | Keys(order=status.caused_by)),
         )  # fmt: skip
     for exception in status.exceptions:

@@ -39,7 +39,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ends: bool = False
     """Of such a time: it is the end of something, so it stands behind the rest of its second."""
     rank: int = 5
-    """Of such a time: in its second it stands behind exact ones of a lower rank (admission 0, grant 2, use 5)."""
+    """Of such a time: in its second it stands behind exact ones of a lower rank (admission 0, grant 2, its state 4)."""
 
 
 class Keys(TypedDict, total=False):

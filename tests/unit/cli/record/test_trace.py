@@ -176,3 +176,13 @@ def test_nothing_that_a_terminal_obeys_comes_out_whatever_the_logs_hold(
     assert result.exit_code == 0
     assert "pod change refused" in result.stdout
     assert all(line.isprintable() for line in (result.stdout + result.stderr).split("\n"))
+
+
+def test_the_state_that_was_written_to_a_grant_is_told_though_its_patch_takes_members_away(
+    tmp_path: Path, logs: list[str]
+) -> None:
+    path = tmp_path / "audit.log"
+    body = {"status": {"state": "Active", "reason": "Admitted", "message": None, "causedBy": None}}
+    written = audit("12:00:02.5", "patch", "workloadgrants", GRANT, sub="status", requestObject=body, code=200)
+    path.write_bytes(path.read_bytes() + written)
+    assert "grant Active" in steps(traced(UID, *logs))
