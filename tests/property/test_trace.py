@@ -13,8 +13,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.cli.record import audit, logs
-from countersign.cli.record.audit import BadLineError
+from countersign.cli.record import audit, audit_event, logs
+from countersign.cli.record.audit_event import BadLineError
 from countersign.cli.record.files import Tally, lines_with
 from countersign.cli.record.gathering import gather
 from countersign.cli.record.timeline import Known, Sighting, coalesced, concerns, instances, is_surely, learn, timeline
@@ -105,7 +105,7 @@ def test_an_instance_spans_its_sightings(found: list[Sighting]) -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes_are_an_audit_event_or_refused(line: bytes) -> None:
     with contextlib.suppress(BadLineError):
-        audit.sightings(audit.read(line))
+        audit.sightings(audit_event.read(line))
 
 
 @given(st.binary(max_size=400))
@@ -126,7 +126,7 @@ _base = json.loads(events.minted("12:00:00.5"))
 def test_a_member_of_any_value_makes_an_event_or_is_refused(member: str, value: object) -> None:
     line = json.dumps(_base | {member: value}).encode()
     with contextlib.suppress(BadLineError):
-        for one in audit.sightings(audit.read(line)):
+        for one in audit.sightings(audit_event.read(line)):
             assert one.what.isprintable()
             assert one.who.isprintable()
             assert one.detail.isprintable()

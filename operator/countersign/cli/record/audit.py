@@ -13,6 +13,16 @@ from urllib.parse import unquote
 import msgspec
 
 from countersign.api import clock
+from countersign.cli.record.audit_event import (
+    AuditEvent,
+    BadLineError,
+    BindingBody,
+    BoundRef,
+    GrantBody,
+    GrantStatus,
+    Reference,
+    TokenBody,
+)
 from countersign.cli.record.timeline import Sighting
 from countersign.trust.verdicts.denial import clean
 
@@ -28,91 +38,6 @@ _T = TypeVar("_T")
 
 _SHOWN: Final = ("verdict", "mint", "reason", "policies", "audiences", "digests", "exceptions", "findings", "paused")
 """Annotations of ours that are told, in this order."""
-
-
-class BadLineError(ValueError):
-    """Not a line of the kind that it should be."""
-
-
-class _User(msgspec.Struct, frozen=True):
-    username: str = ""
-    extra: dict[str, tuple[str, ...]] | None = None
-
-
-class _Reference(msgspec.Struct, frozen=True):
-    resource: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    name: str = ""
-
-
-class _Status(msgspec.Struct, frozen=True):
-    code: int = 0
-    message: str = ""
-
-
-class AuditEvent(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The members that are read."""
-
-    audit_id: str = msgspec.field(name="auditID")
-    stage: str
-    verb: str
-    user: _User
-    impersonated_user: _User | None = None
-    request_uri: str = msgspec.field(name="requestURI", default="")
-    source_ips: tuple[str, ...] | None = msgspec.field(name="sourceIPs", default=None)
-    object_ref: _Reference | None = None
-    response_status: _Status | None = None
-    request_received_timestamp: str
-    annotations: dict[str, str] | None = None
-    request_object: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _GrantStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """As in a merge patch, where null takes a member away (RFC 7396)."""
-
-    state: str | None = None
-    reason: str | None = None
-    message: str | None = None
-    caused_by: str | None = None
-
-
-class _GrantBody(msgspec.Struct, frozen=True):
-    status: _GrantStatus | None = None
-
-
-class _Target(msgspec.Struct, frozen=True):
-    name: str = ""
-
-
-class _BindingBody(msgspec.Struct, frozen=True):
-    target: _Target = _Target()
-
-
-class _BoundRef(msgspec.Struct, frozen=True):
-    kind: str = ""
-    name: str = ""
-    uid: str = ""
-
-
-class _TokenSpec(msgspec.Struct, frozen=True, rename="camel"):
-    audiences: tuple[str, ...] = ()
-    bound_object_ref: _BoundRef | None = None
-
-
-class _TokenBody(msgspec.Struct, frozen=True):
-    spec: _TokenSpec = _TokenSpec()
-
-
-_decode: Final = msgspec.json.Decoder(AuditEvent).decode
-
-
-def read(line: bytes) -> AuditEvent:
-    """The event of a line. Raises BadLineError."""
-    try:
-        return _decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadLineError(str(error)[:200]) from None
 
 
 def sightings(event: AuditEvent) -> tuple[Sighting, ...]:
@@ -147,7 +72,7 @@ def _of_user(event: AuditEvent, base: Sighting) -> Sighting | None:
     return msgspec.structs.replace(base, what="token used at the API server", detail=detail, jti=used, pod_uid=uid)
 
 
-def _pod(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting | None:
+def _pod(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:
     refused = _code(event) >= 400
     told = _annotations(event)
     match event.verb:
@@ -165,7 +90,7 @@ def _pod(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting |
     )
 
 
-def _pod_access(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting | None:
+def _pod_access(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:
     refused = _code(event) >= 400
     query = unquote(event.request_uri.partition("?")[2]).replace("&", " ")
     detail = _joined(query, *_told(_annotations(event)), _message(event) if refused else "", _origin(event))
@@ -173,19 +98,19 @@ def _pod_access(event: AuditEvent, reference: _Reference, base: Sighting) -> Sig
     return msgspec.structs.replace(base, what=what, detail=detail, pod=_named(reference))
 
 
-def _binding(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting | None:
-    target = _body(event, _BindingBody, _BindingBody()).target.name
+def _binding(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:
+    target = _body(event, BindingBody, BindingBody()).target.name
     what = "binding refused" if _code(event) >= 400 else "bound to a node"
     return msgspec.structs.replace(base, what=what, detail=_joined(target), rank=1, pod=_named(reference))
 
 
-def _token(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting | None:
+def _token(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:
     if event.verb != "create":
         return None
     refused = _code(event) >= 400
     told = _annotations(event)
-    spec = _body(event, _TokenBody, _TokenBody()).spec
-    bound = spec.bound_object_ref if spec.bound_object_ref and spec.bound_object_ref.kind == "Pod" else _BoundRef()
+    spec = _body(event, TokenBody, TokenBody()).spec
+    bound = spec.bound_object_ref if spec.bound_object_ref and spec.bound_object_ref.kind == "Pod" else BoundRef()
     issued = (event.annotations or {}).get(ISSUED, "").removeprefix(JTI)
     audiences = "" if "audiences" in told or not spec.audiences else "audiences: " + ", ".join(spec.audiences)
     return msgspec.structs.replace(
@@ -209,13 +134,13 @@ def _token(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting
     )
 
 
-def _grant(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting | None:
+def _grant(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:
     words = {"create": "grant made", "delete": "grant deleted", "deletecollection": "grant deleted"}
     written = {"update": "grant written", "patch": "grant written"}
     what = (words | written).get(event.verb)
     if what is None:
         return None
-    status = _body(event, _GrantBody, _GrantBody()).status or _GrantStatus()
+    status = _body(event, GrantBody, GrantBody()).status or GrantStatus()
     if event.verb in written and status.state:
         what = f"grant {status.state}"
     reason = f"{status.reason}: {status.message or ''}" if status.reason else ""
@@ -233,7 +158,7 @@ def _grant(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting
 
 
 def _order(kind: str) -> "_Teller":
-    def tell(event: AuditEvent, reference: _Reference, base: Sighting) -> Sighting | None:
+    def tell(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:
         if event.verb not in ("create", "update", "patch", "delete"):
             return None
         refused = ", refused" if _code(event) >= 400 else ""
@@ -245,7 +170,7 @@ def _order(kind: str) -> "_Teller":
     return tell
 
 
-_Teller = Callable[[AuditEvent, _Reference, Sighting], Sighting | None]
+_Teller = Callable[[AuditEvent, Reference, Sighting], Sighting | None]
 
 _TELLERS: Final[Mapping[tuple[str, str], _Teller]] = {
     ("pods", ""): _pod,
@@ -292,7 +217,7 @@ def _body(event: AuditEvent, type_: type[_T], otherwise: _T) -> _T:
         return otherwise
 
 
-def _named(reference: _Reference) -> str:
+def _named(reference: Reference) -> str:
     return f"{reference.namespace}/{reference.name}" if reference.namespace else reference.name
 
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from countersign.cli.record import audit, logs
-from countersign.cli.record.audit import BadLineError
+from countersign.cli.record import audit, audit_event, logs
+from countersign.cli.record.audit_event import BadLineError
 from countersign.cli.record.files import Tally, lines_with
 from countersign.cli.record.timeline import Known, Sighting, concerns, learn
 
@@ -59,7 +59,7 @@ def _pass(known: Known, audit_logs: Sequence[Path], other_logs: Sequence[Path]) 
 
 
 def _audit_line(line: bytes) -> Iterator[tuple[object, Sighting]]:
-    event = audit.read(line)
+    event = audit_event.read(line)
     # The same request is logged at each stage: the first one counts.
     for index, one in enumerate(audit.sightings(event)):
         yield (event.audit_id, index, one.what), one

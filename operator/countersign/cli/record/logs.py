@@ -9,7 +9,7 @@ from typing import Final, Unpack
 import msgspec
 
 from countersign.api import clock
-from countersign.cli.record.audit import BadLineError
+from countersign.cli.record.audit_event import BadLineError
 from countersign.cli.record.timeline import Keys, Sighting, Source
 from countersign.trust.verdicts.denial import clean
 
