@@ -30,6 +30,8 @@ MODULES: Final = (
     "test_classic_annotations",
     "test_attestation_parsers",
     "test_cel_literals",
+    "test_access_log",
+    "test_trace",
 )
 
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     "policy": Command("countersign.cli.policy.command"),
     "explain": Command("countersign.cli.pods.explain", "explain"),
     "grants": Command("countersign.cli.pods.grants", "grants"),
+    "trace": Command("countersign.cli.record.command", "trace"),
     "token": Command("countersign.cli.tokens.check"),
     "revoke": Command("countersign.cli.orders.revoke", "revoke"),
     "exception": Command("countersign.cli.orders.exception"),

@@ -27,6 +27,7 @@ from countersign.grants import impact
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
 from countersign.grants.withdrawal import EvidenceNow, evidence_now, questions
 from countersign.keys.receipts import ReceiptVerifier, resting_key
+from countersign.runtime.logs import pod_keys
 from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.evidence.reverification import Inquiry, with_later
 from countersign.trust.orders.exceptions import over
@@ -97,7 +98,9 @@ class Judging:
                 try:
                     await self.judge(record, grant)
                 except (ClusterError, NotYetError) as error:
-                    _log.warning("pod not judged", pod_uid=record.track.uid, error=str(error))
+                    track = record.track
+                    keys = pod_keys(track.namespace, track.name, track.uid)
+                    _log.warning("pod not judged", **keys, error=str(error))
             if index % SURVEY_BATCH == 0:
                 await asyncio.sleep(0)
         if self._world.snapshot() is snapshot:

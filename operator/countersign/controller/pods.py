@@ -48,6 +48,7 @@ from countersign.grants.lifecycle import (
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, node_facts, sight_of
 from countersign.grants.reasons import REMEDIES
+from countersign.runtime.logs import pod_keys
 from countersign.trust.orders.reach import ended_by
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.scope import governing
@@ -307,7 +308,8 @@ class PodReconciler:
             await self._reread(grant)
             raise
         self._world.see(Sighting(grant, gone=True, listed=False))
-        _log.info("grant replaced", grant=_name(grant), pod_uid=record.track.uid)
+        keys = pod_keys(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid)
+        _log.info("grant replaced", grant=_name(grant), **keys)
         await self._make(record)
         for made in self._world.grants_of(record.track.uid):
             await self._follow(made, record)
@@ -390,9 +392,10 @@ class PodReconciler:
         state, reason = transition.state, transition.reason
         self._metrics.transitions.labels(state, reason).inc()
         _log.info(
-            "grant changed", grant=_name(grant), pod=f"{grant.metadata.namespace}/{grant.spec.pod.name}",
-            pod_uid=grant.spec.pod.uid, state=state, reason=reason, message=transition.message,
-            caused_by=transition.caused_by or None,
+            "grant changed", grant=_name(grant),
+            **pod_keys(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid),
+            policies=[f"{one.kind} {one.name}" for one in grant.spec.policies],
+            state=state, reason=reason, message=transition.message, caused_by=transition.caused_by or None,
         )  # fmt: skip
         if reason in QUIET_REASONS or record is None or record.gone:
             return

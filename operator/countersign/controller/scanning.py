@@ -24,6 +24,7 @@ from countersign.controller.outlook import Basis, Outlook, Word
 from countersign.controller.pacing import Pace
 from countersign.controller.receipts import remember
 from countersign.controller.world import PodRecord, World
+from countersign.runtime.logs import pod_keys
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.orders.exceptions import in_force_until
 from countersign.trust.policies.compiled import compiled_policy
@@ -106,7 +107,11 @@ class Scanner:
             try:
                 await self._judge(record, snapshot)
             except (ClusterError, NotYetError) as error:
-                _log.info("pod not looked at yet", pod_uid=record.track.uid, error=str(error))
+                _log.info(
+                    "pod not looked at yet",
+                    **pod_keys(record.track.namespace, record.track.name, record.track.uid),
+                    error=str(error),
+                )
             judged += 1
             if judged % BATCH == 0:
                 await asyncio.sleep(0)

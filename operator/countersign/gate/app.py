@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 from aiohttp import web
+from structlog.contextvars import bound_contextvars
 from structlog.typing import FilteringBoundLogger
 
 from countersign.api.admission import AdmissionRequest, AdmissionReview
@@ -94,7 +95,11 @@ class GateApp:
             self._in_flight += 1
             started = time.perf_counter()
             try:
-                with self.tracer.root("gate.review", http.headers.get(traces.HEADER, ""), kind="server") as span:
+                # Whatever is logged on the way, a port's lines among it, bears the review's uid.
+                with (
+                    bound_contextvars(review=request.uid),
+                    self.tracer.root("gate.review", http.headers.get(traces.HEADER, ""), kind="server") as span,
+                ):
                     answer = await _judge(path, handlers, request, budget(http.rel_url.raw_query_string))
                     if span.recorded:
                         span.set(traces.of_review(path, request, answer))

@@ -25,6 +25,7 @@ from countersign.gate.subjects import Governed, Subjects, old_pod_of, pod_of
 from countersign.gate.tallies import Tallies
 from countersign.injection.patch import Injection, inject, with_receipt
 from countersign.keys.errors import KeysError
+from countersign.runtime.logs import pod_keys
 from countersign.runtime.tracing.spans import child
 from countersign.trust.evidence.abridged import abridged
 from countersign.trust.evidence.facts import ImageFacts
@@ -129,7 +130,8 @@ class Mutator:
     ) -> Answer:
         """No receipt can be signed, so no token would ever be minted: refused, or admitted without tokens."""
         pod, namespace = found.subject.pod, found.subject.namespace.name
-        _log.error("receipt cannot be signed", namespace=namespace, pod=pod.metadata.name, error=problem)
+        keys = pod_keys(namespace, pod.metadata.name or pod.metadata.generate_name, pod.metadata.uid)
+        _log.error("receipt cannot be signed", **keys, error=problem)
         if any(policy.mode_in(namespace) == "Enforce" for policy in found.policies):
             return retry_later("ReceiptUnsigned", f"ReceiptUnsigned: no receipt can be given to this pod: {problem}")
         bare = msgspec.structs.replace(verdict, tokens=(), withheld=(*verdict.tokens, *verdict.withheld))

@@ -198,5 +198,5 @@ class GateState:
         }
         self._last = {which: policy for which, policy in self._last.items() if which in malformed}
         for kind, key in self._last:
-            _log.error("policy cannot be read: its last readable state stays in force", kind=kind, name=str(key))
+            _log.error("policy cannot be read: its last readable state stays in force", policy=f"{kind} {key}")
         return tuple(self._last.values())

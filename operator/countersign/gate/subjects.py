@@ -12,6 +12,7 @@ from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import UNKNOWN, ControllerLinks
 from countersign.gate.answers import RefuseNow, malformed, retry_later
 from countersign.gate.state import GateState
+from countersign.runtime.logs import pod_keys
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.policy import NamespaceFacts, Policy
 from countersign.trust.policies.scope import governing
@@ -53,7 +54,11 @@ class Subjects:
             links = await self._links.resolve(pod, namespace, min(LINK_SECONDS, _left(until)))
             unresolved = False
         except ClusterError as error:
-            _log.warning("controllers cannot be read", namespace=namespace, pod=pod.metadata.name, error=str(error))
+            _log.warning(
+                "controllers cannot be read",
+                **pod_keys(namespace, pod.metadata.name or pod.metadata.generate_name, pod.metadata.uid),
+                error=str(error),
+            )
             links, unresolved = UNKNOWN, True
         subject = msgspec.structs.replace(subject, controller=links.link, controller_known=links.known)
         return Governed(subject, policies, unresolved)

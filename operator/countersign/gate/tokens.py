@@ -7,7 +7,7 @@ controller's webhook configurations send only requests for protected audiences h
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -23,6 +23,7 @@ from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
 from countersign.gate.answers import Answer, allow, as_warnings, deny, malformed, retry_later
 from countersign.gate.app import Asked, Handler
+from countersign.gate.decisions import MAX_UID
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
@@ -31,7 +32,10 @@ from countersign.grants.entry import ends_instance
 from countersign.grants.judgement import SpentReceipt, judge_instance
 from countersign.grants.naming import grant_name, refused_name
 from countersign.keys.receipts import receipt_hash
+from countersign.trust.verdicts.denial import clean
 
+MAX_NAME: Final = 320
+"""Characters of a namespace, a slash and a name."""
 TOKEN: Final = msgspec.json.Decoder(TokenRequest)
 
 _log = structlog.get_logger()
@@ -80,6 +84,7 @@ class TokenGuard:
             return malformed(f"the TokenRequest is for {asked.metadata.name!r}, the request for {request.name!r}")
         # Most refusals need no look at the cluster; one that goes on to ask for the pod comes back as PodUnknown.
         decision = self._judge(request, asked, None, None)
+        grant = None
         if decision.reason == "NotProtected" and self._state.audiences_unreadable:
             return retry_later(
                 "AudienceUnreadable",
@@ -91,10 +96,11 @@ class TokenGuard:
                 pod = await self._reads.pod(request.namespace, asked.spec.bound_object_ref.name, _left(until))
                 grant = await self._grant(request, asked, pod, until) if pod is not None else None
             except ClusterError as error:
-                _log.warning("pod or grant cannot be read", review=request.uid, error=str(error))
-                return self._unreadable(request, asked)
+                keys = _correlation(request, asked, None)
+                _log.warning("pod or grant cannot be read", review=request.uid, **keys, error=str(error))
+                return self._unreadable(request, asked, keys)
             decision = self._judge(request, asked, pod, grant)
-        return self._answer(request, decision)
+        return self._answer(request, decision, _correlation(request, asked, grant))
 
     def _judge(
         self, request: AdmissionRequest, asked: TokenRequest, pod: Pod | None, grant: WorkloadGrant | Judged | None
@@ -156,7 +162,7 @@ class TokenGuard:
             return Judged(problem=made.qualification.message)
         return Judged(tokens=made.spec.tokens, expires_at=made.spec.expires_at)
 
-    def _answer(self, request: AdmissionRequest, decision: MintDecision) -> Answer:
+    def _answer(self, request: AdmissionRequest, decision: MintDecision, keys: Mapping[str, str]) -> Answer:
         if decision.reason == "NotProtected":
             return allow("NotProtected")
         refused = not decision.allowed
@@ -167,25 +173,48 @@ class TokenGuard:
             "mint": "refused" if refused else "would-refuse" if decision.would_refuse else "allowed",
             "reason": decision.reason,
             "audiences": ", ".join(decision.audiences),
+            **_annotations(keys),
         }
-        facts = {"audiences": list(decision.audiences)}
+        facts = {"audiences": list(decision.audiences), **keys}
         if refused:
             return deny(decision.reason, decision.message, audit=audit, facts=facts)
         warnings = as_warnings((f"countersign: {decision.message}",)) if decision.would_refuse else ()
         return Answer(allowed=True, reason=decision.reason, warnings=warnings, audit=audit, facts=facts)
 
-    def _unreadable(self, request: AdmissionRequest, asked: TokenRequest) -> Answer:
+    def _unreadable(self, request: AdmissionRequest, asked: TokenRequest, keys: Mapping[str, str]) -> Answer:
         """Nothing can be told: where every audience only counts, this one is not counted and goes through."""
         named = [one for one in self._state.snapshot.audiences if one.spec.audience in asked.spec.audiences]
-        audit = {"mint": "unknown", "audiences": ", ".join(one.spec.audience for one in named)}
+        audit = {"mint": "unknown", "audiences": ", ".join(one.spec.audience for one in named), **_annotations(keys)}
         if all(one.spec.mode == "Audit" for one in named):
-            return Answer(allowed=True, reason="GrantUnread", audit=audit)
+            return Answer(allowed=True, reason="GrantUnread", audit=audit, facts=keys)
         return retry_later(
             "GrantUnread",
             f"GrantUnread: could not read the pod of account {request.namespace}/{request.name} or its grant in time, "
             "ask again",
             audit=audit,
+            facts=keys,
         )
+
+
+def _correlation(
+    request: AdmissionRequest, asked: TokenRequest, grant: WorkloadGrant | Judged | None
+) -> dict[str, str]:
+    """What joins this request with others: the pod that it names, whether or not it is there, and that one's grant.
+
+    The API server's own line in the audit log has the account, and the id of the token that came of it.
+    """
+    bound = asked.spec.bound_object_ref
+    keys = {}
+    if bound is not None and bound.kind == "Pod":
+        keys["pod"] = clean(f"{request.namespace}/{bound.name}", MAX_NAME)
+        keys["pod_uid"] = clean(bound.uid, MAX_UID)
+    if isinstance(grant, WorkloadGrant):
+        keys["grant"] = f"{grant.metadata.namespace}/{grant.metadata.name}"
+    return keys
+
+
+def _annotations(keys: Mapping[str, str]) -> dict[str, str]:
+    return {key.replace("_", "-"): value for key, value in keys.items()}
 
 
 class _Payload(msgspec.Struct):

@@ -3,7 +3,9 @@
     log = structlog.get_logger()
     log.warning("denied", pod="shop/api-7d9c", policy="payments", review=uid)
 
-Correlation keys, the same in every service: `review`, `pod` (namespace/name), `pod_uid`, `grant`, `jti`, `policy`.
+Correlation keys, the same in every service and in the access log (docs/record.md has the table): `review`, `pod` and
+`grant` (namespace/name), `pod_uid`, `jti`, `policy` or `policies` (kind and name). In the gate every line that belongs
+to a review bears its `review`.
 Never log a token, a receipt or a Secret's content.
 """
 
@@ -58,6 +60,11 @@ def configure_logging(level: str = "info", *, json: bool = True, stream: TextIO 
     root.setLevel(number)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def pod_keys(namespace: str, name: str, uid: str) -> dict[str, str]:
+    """The correlation keys of a pod. One that is just being created may have no UID yet, and no name but a prefix."""
+    return {"pod": f"{namespace}/{name}", "pod_uid": uid} if uid else {"pod": f"{namespace}/{name}"}
 
 
 def _logger_name(_logger: Any, _method: str, event: EventDict) -> EventDict:

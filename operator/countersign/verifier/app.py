@@ -82,6 +82,8 @@ class VerifierApp:
         self._max_in_flight = max_in_flight
         self._read_seconds = read_seconds
         self._in_flight = 0
+        self._noted: dict[str, float] = {}
+        """When a request without an answer was last logged, by reason."""
         self._recorders = tuple(recorders)
         self.application = web.Application(client_max_size=MAX_BODY_BYTES)
         self._introspection = introspection
@@ -117,7 +119,7 @@ class VerifierApp:
             _log.debug("ambiguous request", message=str(error))  # any client of a proxy can cause it
             return self._turn_away(HTTPStatus.FORBIDDEN, "Ambiguous", _INVALID)
         except NoAnswerError as error:
-            _log.info("no answer", endpoint=request.path, reason=error.reason, message=str(error))
+            self._note(request.path.split("/")[1], error)  # what follows may be a client's words
             return self._turn_away(error.status, error.reason, _UNAVAILABLE, error.retry_after)
         except Exception:
             _log.exception("introspection failed", endpoint=request.path)
@@ -148,6 +150,13 @@ class VerifierApp:
             return web.Response(status=HTTPStatus.FORBIDDEN, body=_DENIED, headers=_HEADERS)
         headers = _HEADERS | {hdrs.WWW_AUTHENTICATE: authorize.challenge(shown=bool(asked.token))}
         return web.Response(status=HTTPStatus.UNAUTHORIZED, body=_NOT_ACTIVE, headers=headers)
+
+    def _note(self, name: str, error: NoAnswerError) -> None:
+        """At most once a second for each reason: whoever asks, a stranger too, comes here while nothing is fresh."""
+        now = time.monotonic()
+        if now - self._noted.get(error.reason, -1.0) >= 1.0:
+            self._noted[error.reason] = now
+            _log.info("no answer", endpoint=name, reason=error.reason, message=str(error))
 
     def _turn_away(self, status: int, reason: str, body: bytes, retry_after: float | None = None) -> web.Response:
         self._metrics.turned_away(int(status), reason)

@@ -8,6 +8,7 @@ import structlog
 
 from countersign.access.pod_view import PodView
 from countersign.cluster.errors import ClusterError
+from countersign.runtime.logs import pod_keys
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class PodLookup:
         try:
             pod = await self._read(namespace, name)
         except ClusterError as error:
-            _log.warning("pod not looked up", pod=f"{namespace}/{name}", pod_uid=uid, error=str(error))
+            _log.warning("pod not looked up", **pod_keys(namespace, name, uid), error=str(error))
             return None
         found = pod if pod is not None and pod.uid == uid else None
         while len(self._found) >= MAX_REMEMBERED:

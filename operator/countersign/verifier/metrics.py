@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 _SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -62,9 +62,29 @@ class VerifierMetrics:
             registry=self._registry,
         ).set_function(told)
 
+    def read_access_log(self, figures: Figures) -> None:
+        """Read at each scrape what became of the access log's lines."""
+        self._registry.register(_AccessLogLines(figures))
+
     def read_at_scrape(self, *, ages: Figures, sizes: Figures) -> None:
         """Read the ages of what answers rest on (seconds, by source), and sizes (by kind), at each scrape."""
         self._registry.register(_AtScrape(ages, sizes))
+
+
+class _AccessLogLines(Collector):
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        lines = CounterMetricFamily(
+            "countersign_verifier_access_log_lines",
+            "Decisions by what became of their line in the access log: written (and of these dropped, where standard "
+            "output was not read in time), or summed up with others.",
+            labels=["outcome"],
+        )
+        for outcome, count in self._figures().items():
+            lines.add_metric([outcome], count)
+        yield lines
 
 
 class _AtScrape(Collector):

@@ -54,7 +54,10 @@ def traced(record: Record) -> None:
 
 
 class DecisionLog:
-    """Logs what came out. Strangers do not fill the log, nor does each use of a token that is active."""
+    """Logs what came out, where there is no access log (`access_log`) to do so.
+
+    Strangers do not fill the log, nor does each use of a token that is active.
+    """
 
     def __init__(self) -> None:
         self._noted: dict[tuple[str, str], None] = {}

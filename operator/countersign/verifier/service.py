@@ -43,12 +43,14 @@ from countersign.cluster.reviews import ResourceAttributes, TokenReviewResult, U
 from countersign.cluster.watch import Reflector
 from countersign.keys.served import ServedCertificate
 from countersign.runtime.health import HealthServer
+from countersign.runtime.line_writer import LineWriter, to_descriptor
 from countersign.runtime.listener import listen
 from countersign.runtime.logs import configure_logging
 from countersign.runtime.metrics import new_registry
 from countersign.runtime.service import run_service
 from countersign.runtime.tracing.setup import Tracing
 from countersign.runtime.tracing.spans import child
+from countersign.verifier.access_log import AccessLog
 from countersign.verifier.app import VerifierApp
 from countersign.verifier.askers import Askers
 from countersign.verifier.freshness import Beat, Freshness, Heartbeat
@@ -57,7 +59,7 @@ from countersign.verifier.introspection import Introspection
 from countersign.verifier.limits import RateLimiter
 from countersign.verifier.lookups import PodLookup
 from countersign.verifier.metrics import VerifierMetrics
-from countersign.verifier.records import DecisionLog, traced
+from countersign.verifier.records import DecisionLog, Recorder, traced
 from countersign.verifier.settings import VerifierSettings
 from countersign.verifier.state import Caches, ClusterState
 from countersign.verifier.tokens import TokenReader
@@ -66,6 +68,8 @@ from countersign.verifier.uses import Uses
 LOOKUP_SECONDS: Final = 2.0
 """How long a pod is looked up live, and the API server asked about an asker."""
 
+STANDARD_OUTPUT: Final = 1
+"""The access log alone is written there; our own lines go to standard error."""
 LEASE_SILENCE_SECONDS: Final = 5.0
 """The controller's Lease moves about each second. Silent for so long it is listed anew, which shows a restored etcd."""
 
@@ -185,13 +189,30 @@ class Verifier:
                 "uses": len(uses),
             },
         )
-        self._app = VerifierApp(introspection, metrics, recorders=[DecisionLog(), traced, uses])
+        self._access_log: AccessLog | None = None
+        recorders: list[Recorder] = [self._log_of_decisions(metrics), traced, uses]
+        self._app = VerifierApp(introspection, metrics, recorders=recorders)
         calls = InternalCalls(askers, uses, namespace=ours, turned_away=metrics.turned_away)
         calls.add_to(self._app.application.router)
         self._health = HealthServer(settings.health_host, settings.health_port, self._ready, registry=registry)
         self._runner = web.AppRunner(self._app.application, access_log=None, shutdown_timeout=10.0)
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[Any]] = []
+
+    def _log_of_decisions(self, metrics: VerifierMetrics) -> Recorder:
+        """The access log; without one, the first use of each token and what was not active, among our own lines."""
+        settings = self.settings
+        if settings.access_log == "None":
+            return DecisionLog()
+        written = AccessLog(
+            LineWriter(to_descriptor(STANDARD_OUTPUT)),
+            decisions="Inactive" if settings.access_log == "Inactive" else "All",
+            rate=settings.access_log_rate,
+        )
+        metrics.read_access_log(written.figures)
+        self._access_log = written
+        self._runs.append(written.run())
+        return written
 
     @property
     def health_port(self) -> int:
@@ -200,6 +221,8 @@ class Verifier:
 
     async def __aenter__(self) -> "Verifier":
         self._app.tracer = await self._stack.enter_async_context(self._tracing.started())
+        if self._access_log is not None:
+            self._stack.callback(self._access_log.close)
         await self._stack.enter_async_context(self._client)
         self._stack.push_async_callback(self._end_tasks)
         await self._stack.enter_async_context(self._health)

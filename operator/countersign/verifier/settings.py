@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from countersign.api import names
 from countersign.api.epoch import check_epoch
 from countersign.runtime.tracing.environment import check_tracing
+
+ACCESS_LOGS: Final = ("All", "Inactive", "None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,10 @@ class VerifierSettings:
     """Requests per second that one relying party (service account) may make; beyond that it gets 429. 0: no limit."""
     asker_burst: int = 10000
     """Requests that it may make at once."""
+    access_log: str = "All"
+    """Decisions that are written to standard output, one JSON line each: All, Inactive or None (docs/record.md)."""
+    access_log_rate: float = 100.0
+    """Lines per second about one relying party; what goes beyond that is summed up in one line. 0: no limit."""
     drain_seconds: float = 5.0
     """After SIGTERM: how long to go on serving while `/readyz` fails, so that endpoints forget this replica first."""
     epoch: str = ""
@@ -55,3 +62,7 @@ class VerifierSettings:
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
         check_tracing(self.otlp_endpoint, self.trace_ratio)
+        if self.access_log not in ACCESS_LOGS:
+            raise ValueError(f"no access log is called {self.access_log!r}: use one of {', '.join(ACCESS_LOGS)}")
+        if self.access_log_rate < 0:
+            raise ValueError(f"an access log of {self.access_log_rate} lines per second: write 0 for no limit")

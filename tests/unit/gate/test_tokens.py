@@ -90,7 +90,15 @@ async def test_the_kubelet_gets_the_token_of_an_active_grant() -> None:
     scene.grant()
     answer = await scene.ask()
     assert (answer.allowed, answer.reason) == (True, "Granted")
-    assert answer.audit == {"mint": "allowed", "reason": "Granted", "audiences": build.AUDIENCE}
+    assert answer.audit == {
+        "mint": "allowed",
+        "reason": "Granted",
+        "audiences": build.AUDIENCE,
+        "pod": "payments/api-1",
+        "pod-uid": "pod-1",
+        "grant": answer.facts["grant"],
+    }
+    assert str(answer.facts["grant"]).startswith("payments/wg-")
 
 
 async def test_an_audience_that_nobody_protects_is_none_of_our_business() -> None:
