@@ -70,10 +70,11 @@ def weigh(decision: Decision, audience: ProtectedAudience, rules: Compiled, read
     name = audience.metadata.name
     if not explain:
         return Decision(False, "NotAllowed", f"no allow rule of ProtectedAudience {name} admits this use")
-    return Decision(False, "NotAllowed", _told(name, outcomes(rules, read)))
+    return Decision(False, "NotAllowed", told(name, outcomes(rules, read)))
 
 
-def _told(audience: str, found: tuple[Outcome, ...]) -> str:
+def told(audience: str, found: tuple[Outcome, ...]) -> str:
+    """A refusal, with what each rule came upon."""
     message = f"no allow rule of ProtectedAudience {audience} admits this use"
     for number, one in enumerate(found):
         meant = f" ({one.rule.message})" if one.rule.message else ""

@@ -21,7 +21,7 @@ from countersign.cli.cluster.kube import ApiError, Kube
 from countersign.cli.cluster.paths import collection
 from countersign.cli.pods.instances import grant_of
 from countersign.cli.pods.workloads import POD
-from countersign.trust.allow.rules import compiled
+from countersign.trust.allow.rules import admitting, compiled
 from countersign.verifier.tokens import RejectedTokenError, TokenReader
 
 
@@ -35,6 +35,8 @@ class TokenJudgement(NamedTuple):
     claims: TokenClaims | None = None
     facts: Facts | None = None
     """What the audience's rules are about, as far as it came to that."""
+    rule: str = ""
+    """The rule that admits it, if the audience has rules."""
 
 
 class _Discovery(msgspec.Struct, frozen=True):
@@ -101,14 +103,17 @@ async def judge_token(
         epoch=grant.status.epoch if grant else "",
         now=now,
     )
-    facts = None
+    facts, rule = None, ""
     if audience and asker and pod and grant:
         facts = Facts(claims=claims, pod=pod, grant=grant, asker=asker, use=use, now=now)
-        decision = weigh(decision, audience, compiled(audience.spec.allow), facts.read, explain=True)
+        rules = compiled(audience.spec.allow)
+        decision = weigh(decision, audience, rules, facts.read, explain=True)
+        admitted_by = admitting(rules, facts.read) if decision.active else None
+        rule = admitted_by.name if admitted_by else ""
     if decision.active and unread:
         message = f"active, unless a Revocation in {' or '.join(unread)} ends it, which you may not read"
         return TokenJudgement(None, "RevocationsUnread", message, claims, facts)
-    return TokenJudgement(decision.active, decision.reason, decision.message, claims, facts)
+    return TokenJudgement(decision.active, decision.reason, decision.message, claims, facts, rule)
 
 
 def unverified_claims(token: str) -> TokenClaims | None:

@@ -90,7 +90,7 @@ RECORDS: Final[Mapping[str, Mapping[str, Described]]] = {
         "controller": Described(record("controller"), "the top of the chain of controllers, each link resolved live"),
         "profile": Described(
             STRING,
-            "the profile of the policy that gives the token: Service, Batch, Serverless or Agent",
+            "profile of the policy that gives the token, as the pod was judged: Service, Batch, Serverless or Agent",
             "the grant was written by a release that did not record it",
         ),
         "ageSeconds": Described(INT, "since the grant was written"),
@@ -136,7 +136,7 @@ RECORDS: Final[Mapping[str, Mapping[str, Described]]] = {
         "profile": Described(STRING, "its profile; empty in the grant of an earlier release"),
     },
     "evidence": {
-        "container": Described(STRING, "the container, or volume/<name>"),
+        "container": Described(STRING, "the container, or `volume/<name>`"),
         "image": Described(STRING, "the image as admitted"),
         "digest": Described(STRING, "the digest that was verified"),
         "policyKind": Described(STRING, "ClusterTrustPolicy or TrustPolicy: whose rule it counted for"),
@@ -144,7 +144,7 @@ RECORDS: Final[Mapping[str, Mapping[str, Described]]] = {
         "policyName": Described(STRING, "name of that policy"),
         "rule": Described(STRING, "name of that rule"),
         "authority": Described(STRING, "name of the authority; empty if the digest is listed"),
-        "keyFingerprint": Described(STRING, "of the signer's key, as sha256:<hex>; else empty"),
+        "keyFingerprint": Described(STRING, "of the signer's key, as `sha256:<hex>`; else empty"),
         "issuer": Described(STRING, "issuer of the signer's certified identity; else empty"),
         "subject": Described(STRING, "subject of the signer's certified identity; else empty"),
         "attestation": Described(STRING, "name of the attestation in the rule; empty if it is a signature"),
