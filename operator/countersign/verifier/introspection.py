@@ -208,7 +208,9 @@ class Introspection:
             epoch=self._epoch,
             now=now,
         )
-        if decision.active and audience and audience.spec.allow and asker and pod and grant:
+        if decision.active and audience and audience.spec.allow:
+            if not (asker and pod and grant):
+                raise RuntimeError("nothing is active without an asker, a pod and a grant")
             facts = Facts(claims=claims, pod=pod, grant=grant, asker=asker, use=use, now=now)
             decision = self._rules.weigh(decision, audience, facts.read, explain=explain)
         return decision, f"{grant.metadata.namespace}/{grant.metadata.name}" if grant else ""
