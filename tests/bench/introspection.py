@@ -12,6 +12,11 @@ from tests.bench.setting import AUDIENCE, GOVERNED, Setting
 TOKENS = 20
 ROUNDS = 3
 IN_FLIGHT = (1, 32)
+ADMITS = (
+    "request.method == 'GET' && request.path.startsWith('/v1/') && 'read' in request.scopes && "
+    "grant.evidence.exists(e, e.policyKind == 'ClusterTrustPolicy' && e.policyName == 'bench')"
+)
+REFUSES = "request.method == 'GET' && request.path.startsWith('/v2/') && token.ageSeconds < 300"
 
 
 def measure(setting: Setting, say: Callable[[str], None]) -> Table:
@@ -62,10 +67,28 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
             folder=lab.folder, in_flight=in_flight, expect='"active":true',
         )  # fmt: skip
 
+    used = "&method=GET&path=%2Fv1%2Faccounts&scope=read"
+    told = [request("/introspect", f"token={token}{used}", headers=form) for token in tokens]
+
+    def ruled(rules: list[str]) -> Callable[[int], Load]:
+        def measured(in_flight: int) -> Load:
+            setting.rule_audience(rules)
+            try:
+                return run(
+                    f"https://127.0.0.1:{verifier.port}", told, ca=countersign.ca_file("verifier"),
+                    folder=lab.folder, in_flight=in_flight, expect='"active":true',
+                )  # fmt: skip
+            finally:
+                setting.rule_audience([])
+
+        return measured
+
     rows = {
         "TokenReview, one core": reviewed_on_one_core,
         "TokenReview, all cores": reviewed,
         "/introspect, one core": introspected,
+        "/introspect with 1 allow rule, one core": ruled([ADMITS]),
+        "/introspect with 16 allow rules, the last admits, one core": ruled([*[REFUSES] * 15, ADMITS]),
     }
     pin(verifier.pid)
     for number in range(ROUNDS):

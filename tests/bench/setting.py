@@ -1,5 +1,6 @@
 """The scene that every benchmark plays in: a governed namespace, a signed image, a policy with one token."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.lab.images import ImageSpec, PushedImage
@@ -32,6 +33,16 @@ class Setting:
             made["metadata"]["generateName"] = made["metadata"].pop("name") + "-"
         return made
 
+    def rule_audience(self, rules: Sequence[str]) -> None:
+        """Give the audience these rules, and wait until the services go by them."""
+        self.countersign.declare(ledger(rules))
+
+
+def ledger(rules: Sequence[str]) -> objects.Object:
+    """The audience, with these rules."""
+    allow = [{"name": f"r{number}", "expression": one} for number, one in enumerate(rules)]
+    return objects.protected_audience("ledger", AUDIENCE, introspectors=[("ledger", "api")], allow=allow)
+
 
 def prepare(lab: Lab, countersign: Installation) -> Setting:
     """Create namespaces, accounts, a signed image, the audience and the policy."""
@@ -46,7 +57,7 @@ def prepare(lab: Lab, countersign: Installation) -> Setting:
     image = registry.repository("bench/worker").push("v1", ImageSpec(entrypoint=["/app"]))
     lab.cosign.sign(registry, image, key)
     countersign.declare(
-        objects.protected_audience("ledger", AUDIENCE, introspectors=[("ledger", "api")]),
+        ledger([]),
         objects.cluster_policy(
             "bench",
             namespaces={"bench": "governed"},

@@ -14,7 +14,15 @@ from typer.testing import Result
 from tests.lab.lab import Lab
 from tests.stack.commandline import countersign
 from tests.stack.lone_verifier import LoneVerifier
-from tests.stack.objects import collection_path, container, pod, pod_spec, revocation, service_account
+from tests.stack.objects import (
+    collection_path,
+    container,
+    pod,
+    pod_spec,
+    protected_audience,
+    revocation,
+    service_account,
+)
 
 NUMBERS = itertools.count(1)
 
@@ -116,6 +124,46 @@ def test_a_revocation_counts_before_it_is_carried_out(
     assert (result.exit_code, told(result)["reason"]) == (1, "Revoked")
 
 
+def test_the_rules_of_the_audience_are_weighed_here_and_at_the_verifier_alike(
+    lab: Lab, verifier: LoneVerifier, shop: str, running: Any, tmp_path: Path
+) -> None:
+    verifier.grant(running)
+    token = token_of(lab, verifier, running)
+    get, post = ["--method=GET", "--path=/v1/x"], ["--method=POST", "--path=/v1/x"]
+    rules = [{"name": "read", "expression": "request.method == 'GET' && request.relyingParty.name == 'relying-party'"}]
+    verifier.declare_audience(shop, allow=rules)
+    try:
+        lab.wait_for(
+            lambda: told(ask(lab, verifier, token, shop))["reason"] == "NotAllowed", what="the verifier has the rules"
+        )
+        for use, code in ((get, 0), (post, 1), ([], 1)):
+            here, there = check(lab, verifier, token, *use), ask(lab, verifier, token, shop, "reader", *use)
+            assert (here.exit_code, told(here)) == (code, told(there))
+        assert 'read: request.method = "POST"' in told(check(lab, verifier, token, *post))["message"]
+        other = check(lab, verifier, token, *get, f"--relying-party={shop}/other")
+        assert told(other)["reason"] == "AskerNotIntrospector"
+        file = tmp_path / "uses.yaml"
+        check(lab, verifier, token, *get, f"--record={file}", "--record-as=reads")
+        check(lab, verifier, token, *post, f"--record={file}", "--record-as=writes")
+        (tmp_path / "policies").mkdir()
+        made = protected_audience("lone", verifier.audience, allow=rules)
+        (tmp_path / "policies/lone.yaml").write_text(json.dumps(made))
+        assert "2 passed" in countersign("policy", "test", str(file)).stdout
+        (tmp_path / "policies/lone.yaml").write_text(json.dumps(protected_audience("lone", verifier.audience)))
+        assert countersign("policy", "test", str(file)).exit_code == 1
+    finally:
+        verifier.declare_audience(shop, allow=[])
+        lab.wait_for(lambda: told(ask(lab, verifier, token, shop))["active"], what="the verifier has no rules")
+
+
+def test_a_use_that_no_rule_was_asked_about_is_not_recorded(
+    lab: Lab, verifier: LoneVerifier, running: Any, tmp_path: Path
+) -> None:
+    result = check(lab, verifier, token_of(lab, verifier, running), f"--record={tmp_path / 'uses.yaml'}")
+    assert result.exit_code == 1
+    assert "inactive anyway (GrantMissing)" in result.stderr
+
+
 def test_a_token_of_another_issuer_is_inactive(lab: Lab, verifier: LoneVerifier) -> None:
     result = check(lab, verifier, "e30.e30.e30")
     assert (result.exit_code, told(result)["reason"]) == (1, "TokenMalformed")
@@ -186,6 +234,8 @@ def test_offline_a_token_tells_of_itself_and_nothing_is_believed(
         (["--file=/nowhere"], "No such file"),
         (["x.y.z", "--file=/nowhere"], "not both"),
         (["x.y.z", "--verifier=https://127.0.0.1:1"], "--asker namespace/name"),
+        (["x.y.z", "--verifier=https://127.0.0.1:1", "--record=uses.yaml"], "a decision that is made here"),
+        (["x.y.z", "--relying-party=shop"], "--relying-party 'shop': write namespace/name"),
         (["x.y.z", "--verifier=https://127.0.0.1:1", "--asker=shop"], "write namespace/name"),
     ],
 )

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign.signatures.conditions.apart import MAX_FOUND_LENGTH, evaluate_apart
-from countersign.signatures.conditions.findings import printable, shown
 from countersign.signatures.errors import SignatureError
 from countersign.signatures.examine import Candidate, Examined, Question, examine, examine_packed, pack, unpack
 from countersign.signatures.formats.statements import PAYLOAD_TYPE, Said, read_statement
@@ -20,8 +19,9 @@ from countersign.trust.evidence.conditions import (
     MAX_EXPRESSION_LENGTH,
     VARIABLES,
     problem,
-    tokens_of,
 )
+from countersign.trust.expressions.shown import printable, shown
+from countersign.trust.expressions.words import tokens_of
 from tests.fakes.signing import bundle, classic_payload, make_key, pem_of, sign, statement
 
 DIGEST = "sha256:" + "ab" * 32

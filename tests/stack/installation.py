@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import urllib3
 
@@ -331,12 +332,12 @@ _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 
 
-def introspect(client: HttpClient, token: str, asker: str) -> Answer:
-    """One introspection request, as it goes over the wire."""
+def introspect(client: HttpClient, token: str, asker: str, *, endpoint: str = "introspect", **use: str) -> Answer:
+    """One introspection request, as it goes over the wire. `use`: what is told of the use (`access.use`)."""
     return client.request(
         "POST",
-        "/introspect",
-        f"token={token}".encode(),
+        f"/{endpoint}",
+        urlencode({"token": token, **use}).encode(),
         headers={"Authorization": f"Bearer {asker}"},
         content_type="application/x-www-form-urlencoded",
     )

@@ -129,9 +129,10 @@ class LoneVerifier:
     def resume_heartbeat(self) -> None:
         self._beating.set()
 
-    def declare_audience(self, asker_namespace: str, *, accepted: str = "True") -> None:
+    def declare_audience(self, asker_namespace: str, *, accepted: str = "True", **spec: Any) -> None:
         """A ProtectedAudience, judged."""
-        made = objects.protected_audience("lone", self.audience, introspectors=[(asker_namespace, "relying-party")])
+        introspectors = [(asker_namespace, "relying-party")]
+        made = objects.protected_audience("lone", self.audience, introspectors=introspectors, **spec)
         self.lab.admin.apply(object_path(made), made)
         now = format_time(datetime.now(UTC))
         state = {"type": "Accepted", "status": accepted, "reason": "Played", "lastTransitionTime": now, "message": ""}

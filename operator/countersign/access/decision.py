@@ -18,6 +18,7 @@ The token's signature has been verified, and its issuer is the cluster's own. Th
 14. The instance's own lifetime is not over.
 15. No TrustException that it rests on is over, whether or not the controller has judged it without by now.
 16. No Revocation reaches the grant, whether or not the controller has carried it out yet.
+17. Where the audience has rules of its own, one of them admits this use (`access.rules.weigh`, after `decide`).
 
 The first step that does not hold gives the reason. Whatever is unknown, empty or unreadable does not hold.
 The asker stands before everything that concerns the workload, so that a stranger's answer depends on nothing of it.
@@ -70,6 +71,7 @@ Reason = Literal[
     "GrantExpired",
     "ExceptionEnded",
     "Revoked",
+    "NotAllowed",
 ]
 
 _STATE_REASONS: Final[dict[GrantState | None, Reason]] = {

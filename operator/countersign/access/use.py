@@ -6,7 +6,9 @@ rules. Nothing that the design holds as an invariant rests on it.
 """
 
 import ipaddress
+import re
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -14,7 +16,18 @@ MAX_METHOD: Final = 32
 MAX_PATH: Final = 2048
 MAX_SCOPE: Final = 2048
 MAX_SCOPES: Final = 64
-"""What is longer is cut off, which can only make a rule hold less often: rules compare, and never search."""
+"""What is longer counts as not told. Cut off, it would be another: a rule that asks whether all scopes are harmless
+would see the first 64."""
+
+
+_CHARACTER: Final = r"[A-Za-z0-9._~!$&'()*+,=:@-]"
+_SEGMENT: Final = r"(?:/(?!\.{1,2}(?:/|$))%s+)"
+_PLAIN: Final = re.compile(rf"{_SEGMENT % _CHARACTER}+/?|/")
+# Encoded: what is no slash, backslash, percent sign, question mark, semicolon, number sign or control character.
+_OTHER: Final = rf"(?:{_CHARACTER}|%(?!2F|5C|25|3F|3B|23|7F|0|1)[0-9A-F][0-9A-F])"
+_ONE_READING: Final = re.compile(rf"{_SEGMENT % _OTHER}+/?|/")
+_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_ASCII: Final = "".join(map(chr, range(128)))
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -24,7 +37,7 @@ class Use(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """IP address of the client, in its canonical form."""
     method: str = ""
     path: str = ""
-    """As requested, with its query cut off."""
+    """As requested, with its query cut off (`one_reading` for comparing it)."""
     scopes: tuple[str, ...] = ()
     """What the relying party is about to let it do (RFC 6749 section 3.3)."""
 
@@ -38,10 +51,38 @@ def use_of(*, source_address: str = "", method: str = "", path: str = "", scope:
         return UNTOLD
     return Use(
         source_address=canonical_address(source_address),
-        method=method[:MAX_METHOD].upper(),
-        path=path.partition("?")[0][:MAX_PATH],
-        scopes=tuple(scope[:MAX_SCOPE].split()[:MAX_SCOPES]),
+        method=_within(method, MAX_METHOD).upper(),
+        path=_within(path.partition("?")[0], MAX_PATH),
+        scopes=_scopes(scope),
     )
+
+
+def one_reading(path: str) -> str:
+    """The path in its one form (RFC 3986 section 6.2.2.2); empty if whoever serves it may read another one.
+
+    What stands before an upstream and what stands in it disagree about `.` and `..` segments, empty segments, encoded
+    slashes, backslashes and `;` parameters. A rule that compares such a path would say nothing of what is served.
+    """
+    if _PLAIN.fullmatch(path):
+        return path
+    if not path.isascii():
+        path = quote(path, safe=_ASCII)
+    decoded = _ENCODED.sub(_unreserved, path)
+    return decoded if _ONE_READING.fullmatch(decoded) else ""
+
+
+def _unreserved(match: re.Match[str]) -> str:
+    one = chr(int(match.group(1), 16))
+    return one if one.isascii() and (one.isalnum() or one in "-._~") else match.group().upper()
+
+
+def _within(text: str, limit: int) -> str:
+    return text if len(text) <= limit else ""
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    found = tuple(_within(text, MAX_SCOPE).split())
+    return found if len(found) <= MAX_SCOPES else ()
 
 
 def canonical_address(text: str) -> str:

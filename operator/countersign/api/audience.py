@@ -4,9 +4,10 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from countersign.api.image_rule import NAME_PATTERN
 from countersign.api.meta import Condition, LabelSelector, ObjectMeta
 from countersign.api.policy import AUDIENCE_PATTERN
-from countersign.api.schema import Column, Model, Reserved, Rule, doc
+from countersign.api.schema import Column, Model, Rule, doc
 
 
 class AllowedNamespaces(Model, frozen=True, kw_only=True):
@@ -60,6 +61,24 @@ class Introspector(Model, frozen=True, kw_only=True):
 SourceAddresses = Literal["Ignored", "Steady", "Direct"]
 
 
+class AllowRule(Model, frozen=True, kw_only=True):
+    """A rule that admits uses of tokens of the audience."""
+
+    name: Annotated[str, doc("Name of the rule, unique within the audience.", pattern=NAME_PATTERN, max_length=63)]
+    expression: Annotated[
+        str,
+        doc(
+            "CEL over `token`, `pod`, `grant` and `request`; it admits where it is true. One that fails, names what is not "
+            "known, or takes too long does not.",
+            min_length=1,
+            max_length=1024,
+        ),
+    ]
+    message: Annotated[
+        str, doc("What whoever looks into a refused use reads: what the rule is for, and the way out.", max_length=256)
+    ] = ""
+
+
 class ProtectedAudienceSpec(Model, frozen=True, kw_only=True):
     """Specification of a ProtectedAudience."""
 
@@ -79,10 +98,6 @@ class ProtectedAudienceSpec(Model, frozen=True, kw_only=True):
             "audience",
         ),
     )
-    RESERVED: ClassVar[dict[str, Reserved]] = {
-        "allow": Reserved("array", "`allow` is not supported by this release: remove it; the grant decides"),
-    }
-
     audience: Annotated[
         str,
         doc("The audience as it stands in tokens. Immutable.", pattern=AUDIENCE_PATTERN, min_length=1, max_length=253),
@@ -95,6 +110,14 @@ class ProtectedAudienceSpec(Model, frozen=True, kw_only=True):
     issuance: Annotated[Issuance, doc("Who may be given the audience.")] = Issuance()
     introspectors: Annotated[
         tuple[Introspector, ...], doc("Service accounts that may ask about tokens of this audience.", max_length=64)
+    ] = ()
+    allow: Annotated[
+        tuple[AllowRule, ...],
+        doc(
+            "What must hold at each use besides: a token is active only if one of these rules admits it. None: the grant decides.",
+            max_length=16,
+            map_keys=("name",),
+        ),
     ] = ()
     on_gate_outage: Annotated[
         Literal["Allow", "Refuse"],

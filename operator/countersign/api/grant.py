@@ -55,6 +55,9 @@ class GrantPolicy(Model, frozen=True, kw_only=True):
     name: Annotated[str, doc("Name.", max_length=253)]
     uid: Annotated[str, doc("UID.", max_length=64)]
     generation: Annotated[int, doc("The generation that was judged.")]
+    profile: Annotated[
+        str, doc("Its profile; empty where the grant was written by a release that did not record it.", max_length=32)
+    ] = ""
 
 
 class GrantToken(Model, frozen=True, kw_only=True):

@@ -258,6 +258,7 @@ def _spec(
                 name=policy.ref.name,
                 uid=policy.ref.uid,
                 generation=policy.ref.generation,
+                profile=policy.spec.profile,
             )
             for policy in verdict.governed[:MAX_LISTED]
         ),

@@ -15,6 +15,7 @@ import msgspec
 from countersign.access.claims import TokenClaims
 from countersign.access.decision import Asker, Decision, decide
 from countersign.access.pod_view import PodView
+from countersign.access.rules import Facts
 from countersign.access.use import UNTOLD, Use
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.reviews import UserInfo
@@ -22,6 +23,7 @@ from countersign.verifier.askers import Askers, CannotTellError, KnownAsker, Not
 from countersign.verifier.freshness import Freshness
 from countersign.verifier.limits import RateLimiter
 from countersign.verifier.lookups import PodLookup
+from countersign.verifier.rules import Rulebook
 from countersign.verifier.state import ClusterState
 from countersign.verifier.tokens import RejectedTokenError, TokenReader
 
@@ -105,13 +107,14 @@ class Introspection:
         self._epoch = epoch
         self._clock = clock
         self._wall = wall
+        self._rules = Rulebook()
 
     async def introspect(self, authorization: str, token: str, use: Use = UNTOLD) -> Answer:
         """Answer about `token` to whoever shows `authorization`. Raises NoAnswerError (OverLimitError for a 429)."""
         question = await self._question(authorization, token)
         if isinstance(question, Answer):
             return question
-        decision, grant = await self._decide(question.claims, question.asker.asker)
+        decision, grant = await self._decide(question.claims, question.asker.asker, use)
         return Answer(decision.reason, decision.message, decision, question.claims, question.asker, grant)
 
     async def explain(self, authorization: str, token: str, use: Use = UNTOLD) -> Answer:
@@ -133,7 +136,7 @@ class Introspection:
         audience = self._state.audience(claims.audiences[0])
         introspectors = audience.spec.introspectors if audience else ()
         stand_in = Asker(introspectors[0].namespace, introspectors[0].name) if introspectors else None
-        decision, grant = await self._decide(claims, stand_in)
+        decision, grant = await self._decide(claims, stand_in, use, explain=True)
         return Answer(decision.reason, decision.message, decision, claims, asker, grant, may_know=True)
 
     async def _question(self, authorization: str, token: str) -> "_Question | Answer":
@@ -160,31 +163,39 @@ class Introspection:
             raise OverLimitError(f"{asker} asks too often", wait)
         return asker
 
-    async def _decide(self, claims: TokenClaims, asker: Asker | None) -> tuple[Decision, str]:
-        decision, grant = self._judge(claims, asker, None)
+    async def _decide(
+        self, claims: TokenClaims, asker: Asker | None, use: Use, *, explain: bool = False
+    ) -> tuple[Decision, str]:
+        def judge(looked_up: PodView | None) -> tuple[Decision, str]:
+            return self._judge(claims, asker, use, looked_up, explain=explain)
+
+        decision, grant = judge(None)
         if claims.pod is None or decision.reason not in {"PodUnknown", "GrantMissing", "GrantPending"}:
             return decision, grant
         pod: PodView | None = None
         if decision.reason == "PodUnknown":
             pod = await self._pods.find(claims.namespace, claims.pod.name, claims.pod.uid)
-            decision, grant = self._judge(claims, asker, pod)
+            decision, grant = judge(pod)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._grant_wait
         while decision.reason in {"GrantMissing", "GrantPending"} and self._is_young(claims.pod.uid, pod):
             if not await self._state.grant_change(claims.pod.uid, deadline - loop.time()):
                 break
-            decision, grant = self._judge(claims, asker, pod)
+            decision, grant = judge(pod)
         # What was waited for may have taken long enough for the rest to grow old.
         if problem := self._freshness.problem():
             raise NoAnswerError(problem)
         return decision, grant
 
-    def _judge(self, claims: TokenClaims, asker: Asker | None, looked_up: PodView | None) -> tuple[Decision, str]:
+    def _judge(
+        self, claims: TokenClaims, asker: Asker | None, use: Use, looked_up: PodView | None, *, explain: bool
+    ) -> tuple[Decision, str]:
         audience = self._state.audience(claims.audiences[0]) if claims.audiences else None
         pod = grant = None
         if claims.pod is not None:
             pod = self._state.pod(claims.pod.uid) or looked_up
             grant = self._state.grant(claims.pod.uid)
+        now = self._wall()
         decision = decide(
             claims,
             audience=audience,
@@ -195,8 +206,13 @@ class Introspection:
             exceptions=self._state.exceptions_of(grant) if grant else (),
             system_namespace=self._state.system_namespace,
             epoch=self._epoch,
-            now=self._wall(),
+            now=now,
         )
+        if decision.active and audience and audience.spec.allow:
+            if not (asker and pod and grant):
+                raise RuntimeError("nothing is active without an asker, a pod and a grant")
+            facts = Facts(claims=claims, pod=pod, grant=grant, asker=asker, use=use, now=now)
+            decision = self._rules.weigh(decision, audience, facts.read, explain=explain)
         return decision, f"{grant.metadata.namespace}/{grant.metadata.name}" if grant else ""
 
     def _is_young(self, uid: str, looked_up: PodView | None) -> bool:

@@ -53,7 +53,7 @@ def test_the_grant_records_who_what_and_why() -> None:
     assert (spec.service_account.name, spec.service_account.uid) == ("api", ACCOUNT_UID)
     assert spec.owner == "payments@example.com"
     assert spec.requester == "system:serviceaccount:kube-system:replicaset-controller"
-    assert [policy.uid for policy in spec.policies] == ["uid-payments"]
+    assert [(policy.uid, policy.profile) for policy in spec.policies] == [("uid-payments", "Service")]
     assert [(given.audience, given.policy_uid, given.max_expiration_seconds) for given in spec.tokens] == [
         (AUDIENCE, "uid-payments", 600)
     ]

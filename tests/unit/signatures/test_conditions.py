@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from countersign.signatures.conditions.apart import evaluate_apart
-from countersign.signatures.conditions.findings import printable, shown
 from countersign.trust.evidence.conditions import members_named
+from countersign.trust.expressions.shown import printable, shown
 from tests.attestation_examples import said
 
 PREDICATE: dict[str, Any] = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from countersign.api.audience import AllowedNamespaces
+from countersign.api.audience import AllowedNamespaces, AllowRule, ProtectedAudience
 from countersign.api.image_rule import Authority, ImageRule, KeyAuthority, KeylessIdentity
 from countersign.api.meta import LabelSelector, SelectorRequirement
 from countersign.api.policy import Binding, ServiceAccountBinding
@@ -227,6 +228,29 @@ def test_of_two_declarations_of_an_audience_the_younger_is_conflicted() -> None:
 def test_reserved_audiences_are_not_accepted() -> None:
     (judged,) = accept(snapshot(audiences=[audience("x.countersign.dev")])).audiences
     assert judged.accepted_reason == "Reserved"
+
+
+def ruled(*expressions: str, **changes: Any) -> ProtectedAudience:
+    made = audience(**changes)
+    rules = tuple(AllowRule(name=f"r{number}", expression=one) for number, one in enumerate(expressions))
+    return msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, allow=rules))
+
+
+def test_an_audience_with_rules_that_can_be_read_is_accepted() -> None:
+    (judged,) = accept(snapshot(audiences=[ruled("request.method == 'GET'", "grant.profile == 'Agent'")])).audiences
+    assert (judged.accepted, judged.accepted_reason) == (True, "Accepted")
+
+
+def test_an_audience_with_a_rule_that_cannot_be_read_is_invalid_and_told_what_to_mend() -> None:
+    (judged,) = accept(snapshot(audiences=[ruled("true", "request.metod == 'GET'")])).audiences
+    assert (judged.accepted, judged.accepted_reason) == (False, "Invalid")
+    assert judged.accepted_message.startswith("allow rule r1: request has no member 'metod': there are relyingParty")
+    assert judged.accepted_message.endswith("until then no token of this audience is active")
+
+
+def test_a_clash_is_told_before_the_rules_are() -> None:
+    given = snapshot(audiences=[ruled("nonsense(", name="new", created="2026-02-01T00:00:00Z"), audience(name="old")])
+    assert accept(given).audiences[0].accepted_reason == "Conflicted"
 
 
 def test_a_policy_is_read_once_however_often_others_change(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,11 @@ def try_policies(
     labels = {**parse_labels(namespace_labels or [], "--namespace-labels"), "kubernetes.io/metadata.name": home}
     facts = NamespaceFacts(home, labels)
     policies = snapshot([*policy, *(audience or ())], home, system_namespace, evidence_root)
-    for judgement in accept(policies, {home: facts}).policies:
+    acceptance = accept(policies, {home: facts})
+    for one in acceptance.audiences:
+        if not one.accepted:
+            note(f"ProtectedAudience {one.name}: Accepted=False {one.accepted_reason}: {one.accepted_message}")
+    for judgement in acceptance.policies:
         if not judgement.accepted:
             note(f"{judgement.ref}: Accepted=False {judgement.accepted_reason}: {judgement.accepted_message}")
         if not judgement.resolved_refs:

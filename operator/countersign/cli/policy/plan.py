@@ -87,7 +87,12 @@ def plan(
         running = list(view.running(where))
     except ApiError as error:
         ended_by(error, "looking at the cluster")
-    for judgement in accept(proposal.snapshot, view.namespaces).policies:
+    acceptance = accept(proposal.snapshot, view.namespaces)
+    changed = {one.metadata.name for one in declared if isinstance(one, ProtectedAudience)}
+    for one in acceptance.audiences:
+        if one.name in changed and not one.accepted:
+            note(f"ProtectedAudience {one.name}: Accepted=False {one.accepted_reason}: {one.accepted_message}")
+    for judgement in acceptance.policies:
         if judgement.ref.uid in proposal.changes and not judgement.accepted:
             note(f"{judgement.ref}: Accepted=False {judgement.accepted_reason}: {judgement.accepted_message}")
         if judgement.ref.uid in proposal.changes and not judgement.resolved_refs:

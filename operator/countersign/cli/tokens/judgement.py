@@ -11,6 +11,8 @@ from jwt.exceptions import PyJWTError
 from countersign.access.claims import MalformedClaimsError, TokenClaims, parse_claims
 from countersign.access.decision import Asker, decide
 from countersign.access.pod_view import PodObject, view
+from countersign.access.rules import Facts, weigh
+from countersign.access.use import UNTOLD, Use
 from countersign.api.audience import ProtectedAudience
 from countersign.api.exception import TrustException
 from countersign.api.meta import condition
@@ -19,6 +21,7 @@ from countersign.cli.cluster.kube import ApiError, Kube
 from countersign.cli.cluster.paths import collection
 from countersign.cli.pods.instances import grant_of
 from countersign.cli.pods.workloads import POD
+from countersign.trust.allow.rules import admitting, compiled
 from countersign.verifier.tokens import RejectedTokenError, TokenReader
 
 
@@ -30,6 +33,10 @@ class TokenJudgement(NamedTuple):
     reason: str
     message: str
     claims: TokenClaims | None = None
+    facts: Facts | None = None
+    """What the audience's rules are about, as far as it came to that."""
+    rule: str = ""
+    """The rule that admits it, if the audience has rules."""
 
 
 class _Discovery(msgspec.Struct, frozen=True):
@@ -54,8 +61,18 @@ class _PublishedKeys:
         return self._keys.get(key_id)
 
 
-async def judge_token(kube: Kube, token: str, system_namespace: str, now: datetime) -> TokenJudgement:
+async def judge_token(
+    kube: Kube,
+    token: str,
+    system_namespace: str,
+    now: datetime,
+    *,
+    use: Use = UNTOLD,
+    relying_party: Asker | None = None,
+) -> TokenJudgement:
     """Judge a token as the verifier would for an introspector of its audience. Raises ApiError on what must be read.
+
+    `relying_party`: which introspector; else the audience's first.
 
     The epoch that counts is a setting of the verifier's, which is not known here: the grant's own is taken for it.
     """
@@ -73,10 +90,11 @@ async def judge_token(kube: Kube, token: str, system_namespace: str, now: dateti
     orders, unread = _revocations(kube, (claims.namespace, system_namespace))
     rests = grant is not None and grant.status.exceptions
     introspectors = audience.spec.introspectors if audience else ()
+    asker = relying_party or (Asker(introspectors[0].namespace, introspectors[0].name) if introspectors else None)
     decision = decide(
         claims,
         audience=audience,
-        asker=Asker(introspectors[0].namespace, introspectors[0].name) if introspectors else None,
+        asker=asker,
         pod=pod,
         grant=grant,
         revocations=orders,
@@ -85,10 +103,17 @@ async def judge_token(kube: Kube, token: str, system_namespace: str, now: dateti
         epoch=grant.status.epoch if grant else "",
         now=now,
     )
+    facts, rule = None, ""
+    if audience and asker and pod and grant:
+        facts = Facts(claims=claims, pod=pod, grant=grant, asker=asker, use=use, now=now)
+        rules = compiled(audience.spec.allow)
+        decision = weigh(decision, audience, rules, facts.read, explain=True)
+        admitted_by = admitting(rules, facts.read) if decision.active else None
+        rule = admitted_by.name if admitted_by else ""
     if decision.active and unread:
         message = f"active, unless a Revocation in {' or '.join(unread)} ends it, which you may not read"
-        return TokenJudgement(None, "RevocationsUnread", message, claims)
-    return TokenJudgement(decision.active, decision.reason, decision.message, claims)
+        return TokenJudgement(None, "RevocationsUnread", message, claims, facts)
+    return TokenJudgement(decision.active, decision.reason, decision.message, claims, facts, rule)
 
 
 def unverified_claims(token: str) -> TokenClaims | None:

@@ -1,6 +1,7 @@
 """Asking a verifier's `/explain`, as a service account."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from countersign.api.names import CA_CONFIGMAP, VERIFIER_AUDIENCE
@@ -22,8 +23,13 @@ class Explained(NamedTuple):
     message: str
 
 
-def explain(url: str, token: str, asker: str, ca_pem: str, server_name: str | None) -> Explained | None:
-    """The verifier's answer; None if it does not tell this asker. Ends the command if there is no answer."""
+def explain(
+    url: str, token: str, asker: str, *, ca_pem: str, server_name: str | None, use: Mapping[str, str]
+) -> Explained | None:
+    """The verifier's answer; None if it does not tell this asker. Ends the command if there is no answer.
+
+    `use`: the form fields by which a relying party tells of the use (`access.use`).
+    """
     import urllib3
 
     if not url.startswith("https://"):
@@ -34,7 +40,7 @@ def explain(url: str, token: str, asker: str, ca_pem: str, server_name: str | No
             answer = pool.request(
                 "POST",
                 f"{url.rstrip('/')}/explain",
-                fields={"token": token},
+                fields={"token": token, **{name: text for name, text in use.items() if text}},
                 encode_multipart=False,
                 headers={"Authorization": f"Bearer {asker}"},
             )

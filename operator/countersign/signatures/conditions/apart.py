@@ -14,9 +14,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from countersign.signatures.conditions.cel import BadCondition, compiled, context
-from countersign.signatures.conditions.findings import judged, printable
+from countersign.signatures.conditions.findings import judged
 from countersign.signatures.formats.statements import MAX_DEPTH, Said, too_deep
-from countersign.trust.evidence.conditions import COMPREHENSIONS, members_named, tokens_of
+from countersign.trust.evidence.conditions import COMPREHENSIONS, members_named
+from countersign.trust.expressions.shown import printable
+from countersign.trust.expressions.words import tokens_of
 
 CONDITION_CPU_SECONDS: Final = 2.0
 """For one condition. CPU time, not time on the wall: a busy machine makes no condition fail."""

@@ -4,20 +4,20 @@ For a person to read, in an admission's denial: short, printable, and never more
 """
 
 import ast
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from countersign.signatures.conditions.cel import compiled_part
 from countersign.signatures.conditions.cel import context as context_of
-from countersign.trust.evidence.conditions import VARIABLES, Token, tokens_of
+from countersign.trust.evidence.conditions import VARIABLES
+from countersign.trust.expressions.shown import cut, printable, shown
+from countersign.trust.expressions.words import Token, tokens_of
 
 MAX_PHRASE_LENGTH: Final = 120
 MAX_ELEMENTS: Final = 1000
 """Of a list, that are looked through for the one that made an `all` false."""
 
-_MAX_VALUE_LENGTH: Final = 80
 _MAX_PATH_LENGTH: Final = 60
 _MISSING: Final = object()
 
@@ -155,9 +155,9 @@ def _told(path: Sequence[str | int], variables: Mapping[str, object], labels: Ma
     value, there = _follow(variables, path)
     label = labels.get(str(path[0]), str(path[0]))
     if value is _MISSING:
-        parent = _cut(_label([label, *path[1:there]]), _MAX_PATH_LENGTH)
+        parent = cut(_label([label, *path[1:there]]), _MAX_PATH_LENGTH)
         return f"{parent} has no {_step(path[there])[:40]}"
-    name = _cut(_label([label, *path[1:]]), _MAX_PATH_LENGTH)
+    name = cut(_label([label, *path[1:]]), _MAX_PATH_LENGTH)
     return f"{name} = {shown(value, MAX_PHRASE_LENGTH - len(name) - 3)}"
 
 
@@ -212,26 +212,3 @@ def _label(path: Sequence[str | int]) -> str:
 
 def _step(step: str | int) -> str:
     return shown(step, 40)
-
-
-def shown(value: object, limit: int = _MAX_VALUE_LENGTH) -> str:
-    """A value in so many characters: a scalar as in JSON, cut where it is too long; all else by its size."""
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return f"an object with {len(value)} members"
-    if isinstance(value, str):
-        return _cut(printable(json.dumps(value[: limit + 1], ensure_ascii=False)), limit)
-    if value is None or isinstance(value, bool | int | float):
-        return _cut(json.dumps(value), limit)
-    return _cut(printable(str(value)), limit)
-
-
-def printable(text: str) -> str:
-    """What could not be seen, or would turn the text around, as its escape."""
-    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
-
-
-def _cut(text: str, limit: int) -> str:
-    limit = max(limit, 8)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -7,8 +7,9 @@ cannot compile holds for no attestation.
 """
 
 import hashlib
-import re
 from typing import Final, NamedTuple
+
+from countersign.trust.expressions.words import MAX_BRACKET_DEPTH, MAX_NEGATIONS, Token, hidden_character, tokens_of
 
 VARIABLES: Final = ("statement", "predicate", "subject")
 COMPREHENSIONS: Final = ("all", "exists", "exists_one", "filter", "map")
@@ -44,33 +45,8 @@ MAX_EXPRESSION_LENGTH: Final = 1024
 MAX_NESTED_COMPREHENSIONS: Final = 2
 """Each level multiplies the work by the length of a list: three over an SBOM's packages would take hours."""
 MAX_COMPREHENSIONS: Final = 8
-MAX_BRACKET_DEPTH: Final = 32
-MAX_NEGATIONS: Final = 8
-"""In a row. Both bound the recursion of whoever parses the expression."""
 
 _WORDS: Final = frozenset(("true", "false", "null", "in"))
-_TOKEN: Final = re.compile(
-    r"""
-      (?P<space>[ \t\n\r\f]+)
-    | (?P<string>
-          [bB]?[rR] (?: \"{3}.*?\"{3} | '{3}.*?'{3} | "[^"\n\r]*" | '[^'\n\r]*' )
-        | [bB]? (?: \"{3}(?:[^\\]|\\.)*?\"{3} | '{3}(?:[^\\]|\\.)*?'{3}
-                | "(?:[^"\\\n\r]|\\.)*" | '(?:[^'\\\n\r]|\\.)*' )
-      )
-    | (?P<number> 0[xX][0-9a-fA-F]+[uU]? | (?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[uU]? )
-    | (?P<name>[_a-zA-Z][_a-zA-Z0-9]*)
-    | (?P<mark>&&|\|\||[=!<>]=|[-+*/%!<>?:.,()\[\]{}])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
-
-class Token(NamedTuple):
-    """A word of CEL."""
-
-    kind: str
-    """string, number, name or mark."""
-    text: str
 
 
 class _Bracket(NamedTuple):
@@ -92,32 +68,13 @@ def problem(expression: str) -> str:
         return "the expression is empty"
     if len(expression) > MAX_EXPRESSION_LENGTH:
         return f"the expression is longer than {MAX_EXPRESSION_LENGTH} characters: make two validations of it"
-    hidden = next((one for one in expression if not one.isprintable() and one not in "\t\n\r"), None)
-    if hidden is not None:
-        return f"the character U+{ord(hidden):04X} cannot be seen: write it as an escape, such as \\u{ord(hidden):04x}"
+    hidden = hidden_character(expression)
+    if hidden:
+        return hidden
     tokens = tokens_of(expression)
     if isinstance(tokens, str):
         return tokens
     return _problem_of_brackets(tokens) or _problem_of_names(tokens)
-
-
-def tokens_of(expression: str) -> list[Token] | str:
-    """The words of an expression, or why it cannot be taken apart."""
-    tokens: list[Token] = []
-    position = 0
-    while position < len(expression):
-        if expression.startswith("//", position):
-            return "the expression holds a comment: write it into the policy's YAML"
-        match = _TOKEN.match(expression, position)
-        if match is None:
-            found = expression[position]
-            if found in "\"'":
-                return f"the string that {expression[position : position + 20]!r} begins has no end"
-            return f"the character {found!r} has no meaning in CEL outside of a string"
-        position = match.end()
-        if match.lastgroup != "space":
-            tokens.append(Token(match.lastgroup or "", match.group()))
-    return tokens
 
 
 def members_named(expression: str, variable: str) -> set[str] | None:

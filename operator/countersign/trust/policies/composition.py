@@ -12,6 +12,7 @@ import msgspec
 from countersign.api.audience import ProtectedAudience
 from countersign.api.names import RESERVED_AUDIENCE_SUFFIX
 from countersign.api.policy import TokenSpec
+from countersign.trust.allow import rules
 from countersign.trust.evidence import conditions
 from countersign.trust.policies import audiences
 from countersign.trust.policies.compiled import (
@@ -54,7 +55,7 @@ class AudienceJudgement(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     audience: str
     accepted: bool
-    accepted_reason: Literal["Accepted", "Conflicted", "Reserved"]
+    accepted_reason: Literal["Accepted", "Conflicted", "Reserved", "Invalid"]
     accepted_message: str
 
 
@@ -239,13 +240,15 @@ def _judge_audience(snapshot: PolicySnapshot, audience: ProtectedAudience) -> Au
     text = audience.spec.audience
     rivals = [other for other in snapshot.audiences if other.spec.audience == text]
     winner = min(rivals, key=audience_precedence)
-    reason: Literal["Accepted", "Conflicted", "Reserved"] = "Accepted"
+    reason: Literal["Accepted", "Conflicted", "Reserved", "Invalid"] = "Accepted"
     message = "the audience is protected"
     if text.endswith(RESERVED_AUDIENCE_SUFFIX):
         reason, message = "Reserved", f"audiences that end in {RESERVED_AUDIENCE_SUFFIX} are Countersign's own"
     elif audience_precedence(winner) != audience_precedence(audience):
         reason = "Conflicted"
         message = f"ProtectedAudience {winner.metadata.name} declares {text}, too, and is older: delete one of them"
+    elif invalid := rules.problem_of(audience.spec.allow):
+        reason, message = "Invalid", f"{invalid}; until then no token of this audience is active"
     return AudienceJudgement(
         name=audience.metadata.name,
         uid=audience.metadata.uid,

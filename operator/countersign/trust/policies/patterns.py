@@ -41,6 +41,19 @@ class Pattern:
         except UnicodeEncodeError:
             return False  # half of a surrogate pair, which no certificate holds
 
+    @property
+    def size(self) -> int:
+        """Instructions of the compiled expression: what a character may cost, at worst. 0 if it cannot be compiled."""
+        compiled, _ = _compile(self.text)
+        return 0 if compiled is None else int(compiled.programsize)
+
+    def occurs_in(self, value: str) -> bool:
+        """Whether the expression matches some part of the value. Raises ValueError where that cannot be told."""
+        compiled, problem = _compile(self.text)
+        if problem or len(value) > MAX_VALUE_LENGTH:
+            raise ValueError(problem or f"longer than {MAX_VALUE_LENGTH} characters")
+        return compiled.search(value) is not None  # UnicodeEncodeError is a ValueError
+
 
 @functools.lru_cache(MAX_COMPILED)
 def _compile(text: str) -> tuple[Any, str]:

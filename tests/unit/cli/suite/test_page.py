@@ -9,11 +9,12 @@ import yaml
 
 from countersign.cli.policy.suite.schema import render
 from tests.stack.commandline import countersign
-from tests.stack.objects import cluster_policy, container, pod, pod_spec, protected_audience, token
+from tests.stack.objects import cluster_policy, container, pod, pod_spec, token
 from tests.unit.cli.test_policy import public_key
 
 ROOT = Path(__file__).parents[4]
 PAGE = ROOT / "docs/policy-tests.md"
+AUDIENCES = ROOT / "docs/audiences.md"
 CI = {
     "issuer": "https://token.actions.githubusercontent.com",
     "subject": "https://github.com/acme/payments/.github/workflows/release.yml@refs/heads/main",
@@ -53,15 +54,17 @@ def test_the_example_of_the_page_runs(tmp_path: Path) -> None:
         "payments", namespaces={"team": "payments"}, images=[rule], tokens=[token("ledger.example.com")]
     )
     (tmp_path / "policies").mkdir()
-    audience = protected_audience("ledger", "ledger.example.com")
-    (tmp_path / "policies/payments.yaml").write_text(yaml.safe_dump_all([policy, audience]))
+    (audience,) = re.findall(r"```yaml\n(.*?)```", AUDIENCES.read_text(), re.DOTALL)
+    (tmp_path / "policies/ledger.yaml").write_text(audience)
+    (tmp_path / "policies/payments.yaml").write_text(yaml.safe_dump(policy))
     cases = tmp_path / "tests"
     cases.mkdir()
     hotfix = pod("hotfix", "payments", pod_spec(container("registry.example.com/payments/api:hotfix")))
     (cases / "hotfix.yaml").write_text(yaml.safe_dump(hotfix))
     (cases / "scanner.pub").write_text(key)
-    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    example, uses = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (cases / "payments.yaml").write_text(example)
+    (cases / "ledger.yaml").write_text(uses)
     result = countersign("policy", "test", str(tmp_path), "--offline")
     assert result.exit_code == 0, result.output
-    assert "4 passed" in result.stdout
+    assert "9 passed" in result.stdout

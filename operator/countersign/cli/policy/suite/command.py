@@ -9,6 +9,7 @@ from countersign.cli.policy.suite.reading import BadCase, case_files
 from countersign.cli.policy.suite.recording import Recording
 from countersign.cli.policy.suite.report import print_results, summary, write
 from countersign.cli.policy.suite.run import Result, run
+from countersign.cli.policy.suite.uses import run_use
 from countersign.cli.terminal.exits import Exit, fail, note
 from countersign.cli.terminal.output import Format
 
@@ -38,11 +39,11 @@ def run_suite(
     if file is not None and output not in (SuiteFormat.JUNIT, SuiteFormat.JSON):
         fail("--file goes with --output junit or json")
     recording = Recording()
-    results = [
-        run(file_, case, registries, live=record, observe=recording.observe)
-        for file_ in case_files(paths, root)
-        for case in file_.content.cases
-    ]
+    results: list[Result] = []
+    for file_ in case_files(paths, root):
+        cases, uses = file_.content.cases, file_.content.uses
+        results += [run(file_, case, registries, live=record, observe=recording.observe) for case in cases]
+        results += [run_use(file_, use) for use in uses]
     if record:
         _record(recording)
     _report(results, output, file)

@@ -207,6 +207,39 @@ class PolicyTestCase(Model, frozen=True, kw_only=True):
     expect: Annotated[Expected, doc("What should become of it.")]
 
 
+class UseFacts(Model, frozen=True, kw_only=True):
+    """What is known of one use of a token. Members that are left out are not known."""
+
+    token: Annotated[dict[str, Any], doc("Members of `token`, as docs/audiences.md has them.")] = {}
+    pod: Annotated[dict[str, Any], doc("Members of `pod`.")] = {}
+    grant: Annotated[dict[str, Any], doc("Members of `grant`.")] = {}
+    request: Annotated[
+        dict[str, Any], doc("Members of `request`, as a relying party tells them. `time` is `now`, if it is left out.")
+    ] = {}
+
+
+class ExpectedUse(Model, frozen=True, kw_only=True):
+    """What should come of a use. What is not given is not compared."""
+
+    decision: Annotated[Literal["allowed", "refused"], doc("Whether the audience's rules admit it.")]
+    rule: Annotated[str, doc("Name of the first rule that admits it.", max_length=63)] = ""
+    message: Annotated[str, doc("Text within what is told of a use that is refused.", max_length=_MAX_TEXT)] = ""
+
+
+class UseCase(Model, frozen=True, kw_only=True):
+    """One use of a token that is active but for the rules of its audience, and what should come of it."""
+
+    name: Annotated[str, doc("The rule that it shows, in a sentence.", min_length=1, max_length=256)]
+    audience: Annotated[str, doc("The audience of the token.", min_length=1, max_length=253)]
+    facts: Annotated[UseFacts, doc("What is known of it, besides the file's; written down, or recorded.")] = UseFacts()
+    policies: Annotated[
+        tuple[str, ...], doc("Instead of the file's.", max_length=64, item_max_length=1024, item_min_length=1)
+    ] = ()
+    objects: Annotated[tuple[_Object, ...], doc("Besides the file's.", max_length=64)] = ()
+    now: Annotated[str, doc("Instead of the file's.", string_format="date-time")] = ""
+    expect: Annotated[ExpectedUse, doc("What should come of it.")]
+
+
 class PolicyTest(Model, frozen=True, kw_only=True):
     """Cases for `countersign policy test`."""
 
@@ -237,4 +270,11 @@ class PolicyTest(Model, frozen=True, kw_only=True):
     ] = None
     now: Annotated[str, doc("The time at which it is judged. Default: now.", string_format="date-time")] = ""
     evidence: Annotated[CaseEvidence | None, doc("What is known of images. Default: nothing.")] = None
-    cases: Annotated[tuple[PolicyTestCase, ...], doc("The cases.", min_length=1, max_length=512, map_keys=("name",))]
+    facts: Annotated[UseFacts | None, doc("What all uses have in common.")] = None
+    cases: Annotated[
+        tuple[PolicyTestCase, ...], doc("Pods, and what becomes of them.", max_length=512, map_keys=("name",))
+    ] = ()
+    uses: Annotated[
+        tuple[UseCase, ...],
+        doc("Uses of tokens, and what the rules of their audiences make of them.", max_length=512, map_keys=("name",)),
+    ] = ()

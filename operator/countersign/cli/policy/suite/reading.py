@@ -99,7 +99,7 @@ def complete(file: CaseFile, case: PolicyTestCase) -> Case:
     home = namespace.name or document.namespace or "default"
     facts = NamespaceFacts(home, {**namespace.labels, "kubernetes.io/metadata.name": home})
     objects = [
-        *_in_force(file, case.policies or content.policies),
+        *in_force_for(file, case.policies),
         *(Document(str(file.path), dict(one)) for one in (*content.objects, *case.objects)),
     ]
     plan = _planned(document, home)
@@ -154,16 +154,21 @@ def _case_file(path: Path, top: Path, files: Files) -> CaseFile | None:
     if problems:
         fail("\n       ".join(f"{path}: {one}" for one in problems))
     try:
-        return CaseFile(path, top, msgspec.convert(content, PolicyTest), files)
+        made = msgspec.convert(content, PolicyTest)
     except msgspec.ValidationError as error:
         fail(f"{path}: {error}")
+    if not (made.cases or made.uses):
+        fail(f"{path}: holds neither cases nor uses")
+    return CaseFile(path, top, made, files)
 
 
 def _yaml_below(folder: Path) -> list[Path]:
     return sorted(one for one in folder.rglob("*") if one.suffix in _SUFFIXES and one.is_file())
 
 
-def _in_force(file: CaseFile, names: Sequence[str]) -> Iterator[Document]:
+def in_force_for(file: CaseFile, policies: Sequence[str]) -> Iterator[Document]:
+    """What the files hold that a case names, or else its file, or else the folder. Raises BadCase."""
+    names = policies or file.content.policies
     folders = [beside(file, name, "policies") for name in names] if names else [_default_policies(file)]
     for path in folders:
         if path.is_dir():

@@ -50,7 +50,7 @@ def _rewrite(path: Path, seen: list[Seen]) -> bool:
 
 def with_evidence(text: str, images: Iterable[RecordedImage], now: datetime | None) -> str:
     """The text of a file of cases, with this evidence instead of what it has."""
-    block = _block("evidence", CaseEvidence(images=tuple(images)))
+    block = as_yaml({"evidence": CaseEvidence(images=tuple(images))})
     if now is not None:
         block = f"now: {clock.format_time(now)}\n{block}"
     text = _without_evidence(text)
@@ -101,8 +101,9 @@ def _both(one: EvidenceNeed, other: EvidenceNeed) -> EvidenceNeed:
     )
 
 
-def _block(name: str, value: Any) -> str:
-    return yaml.dump({name: msgspec.to_builtins(value)}, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+def as_yaml(value: Any) -> str:
+    """The value as YAML that a person would have written."""
+    return yaml.dump(msgspec.to_builtins(value), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,0 +1,1 @@
+"""The rules of a ProtectedAudience (`spec.allow`): what they may say, and what they come to."""
