@@ -18,7 +18,7 @@ AWAY = {"nginx": 503, "nginx without njs": 503, "caddy": 502, "traefik": 500, "e
 TOO_OFTEN = {"nginx": 503, "nginx without njs": 503, "caddy": 429, "traefik": 429, "envoy": 429}
 
 
-@pytest.fixture(scope="module", params=proxies.KINDS, ids=lambda kind: kind.replace(" ", "-"))
+@pytest.fixture(scope="module", params=list(proxies.KINDS), ids=lambda kind: kind.replace(" ", "-"))
 def hook(request: pytest.FixtureRequest, governed: Governed) -> Iterator[Hooked]:
     with hooked(request.param, governed) as running:
         yield running
