@@ -69,7 +69,7 @@ generate: dev ## Write the CRDs, manifests/ and the pages of commands and values
 	$(BIN)/python -m countersign.cli.policy.suite.schema docs/policy-tests.schema.json
 
 requirements: dev ## Pin the Python packages anew
-	cd requirements && for f in image run dev gotoolchain envoy; do \
+	cd requirements && for f in image run dev gotoolchain envoy caddy; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$f.in -o $$f.txt; done
 
 clean: ## Remove what the targets made in this folder

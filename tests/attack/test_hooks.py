@@ -14,16 +14,18 @@ from tests.stack.hooked import Hooked, hooked
 from tests.stack.listener import Listener, listening
 from tests.stack.proxies import reached
 
-ID = {"ids": lambda kind: kind.replace(" ", "-")}
+
+def _id(kind: str) -> str:
+    return kind.replace(" ", "-")
 
 
-@pytest.fixture(scope="module", params=proxies.KINDS, **ID)
+@pytest.fixture(scope="module", params=list(proxies.KINDS), ids=_id)
 def hook(request: pytest.FixtureRequest, governed: Governed) -> Iterator[Hooked]:
     with hooked(request.param, governed) as running:
         yield running
 
 
-@pytest.fixture(scope="module", params=[kind for kind in proxies.KINDS if kind != "nginx without njs"], **ID)
+@pytest.fixture(scope="module", params=[kind for kind in proxies.KINDS if kind != "nginx without njs"], ids=_id)
 def overheard(request: pytest.FixtureRequest, governed: Governed) -> Iterator[tuple[Hooked, Listener]]:
     """The same, but it asks one who says yes, and keeps what it was told."""
     with listening(governed.lab.ca) as listener, hooked(request.param, governed, listener=listener) as running:

@@ -14,7 +14,7 @@ from tests.lab import builder, keeper
 from tests.lab.image import command as image
 from tests.lab.image.errors import ImageError
 from tests.lab.processes import ProcessError
-from tests.lab.programs import GROUPS, PROGRAMS, select
+from tests.lab.programs import GROUPS, ON_DEMAND, PROGRAMS, select
 from tests.lab.progress import PlainProgress, RichProgress
 from tests.lab.realnode import requirements
 from tests.lab.toolchain import ToolchainError
@@ -70,7 +70,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _usable() -> list[str]:
     """The groups whose programs run on this machine."""
-    return [group for group in GROUPS if group != "node" or not requirements.missing()]
+    return [one for one in GROUPS if one not in ON_DEMAND and (one != "node" or not requirements.missing())]
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -97,7 +97,6 @@ PROGRAMS: dict[str, Program] = {
             Program(name, "cni", f"{_CNI}/{folder}/{name}", _PLAIN_LDFLAGS, seconds)
             for folder, name, seconds in (("main", "bridge", 3), ("main", "loopback", 1), ("ipam", "host-local", 1))
         ),
-        Program("caddy", "caddy", "github.com/caddyserver/caddy/v2/cmd/caddy", _PLAIN_LDFLAGS, 60),
         Program("traefik", "traefik", "github.com/traefik/traefik/v3/cmd/traefik", _PLAIN_LDFLAGS, 150),
         Program("pause", "pause", f"{OWN_MODULES}/pause", _PLAIN_LDFLAGS, 2),
         Program("workload", "workload", f"{OWN_MODULES}/workload", _PLAIN_LDFLAGS, 2),
@@ -122,12 +121,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "workload": ("workload",),
     "telemetry": ("collector",),
     "prometheus": ("promql", "promtool"),
-    "proxies": ("caddy", "traefik"),
+    "traefik": ("traefik",),
     "node": (
         *("kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr"),
         *("bridge", "loopback", "host-local", "pause"),
     ),
 }
+
+ON_DEMAND = frozenset({"traefik"})
+"""Groups that are built only when they are named: 2,500 packages for one proxy."""
 
 
 def select(names: tuple[str, ...] | list[str]) -> list[Program]:

