@@ -21,16 +21,14 @@ from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
 from countersign.gate.answers import Answer, allow, as_warnings, deny, retry_later
 from countersign.gate.app import Asked, Handler
+from countersign.gate.claimed import claimed
 from countersign.gate.orders import Recorder
-from countersign.gate.receipts import Receipts
 from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
-from countersign.gate.tokens import unverified_nonce
 from countersign.grants.entry import Entry, may_hold_tokens, nothing_to_enter
 from countersign.grants.naming import grant_name
 from countersign.trust.orders.reach import ended_by
 from countersign.trust.policies.entering import Entering, entering
-from countersign.trust.receipt import as_admitted
 
 VERBS: Final = {"exec": "exec", "attach": "attach", "portforward": "port-forward"}
 """Subresources of a pod by which people go into it, and what kubectl calls them."""
@@ -56,7 +54,6 @@ class EntryGuard:
         self,
         state: GateState,
         subjects: Subjects,
-        receipts: Receipts,
         reads: EntryReads,
         recorder: Recorder,
         *,
@@ -64,7 +61,6 @@ class EntryGuard:
     ) -> None:
         self._state = state
         self._subjects = subjects
-        self._receipts = receipts
         self._reads = reads
         self._recorder = recorder
         self._clock = clock
@@ -110,10 +106,11 @@ class EntryGuard:
         """By the policies that govern the pod now, or did at its admission: labels are its author's."""
         found = await self._subjects.plain(pod, namespace, None, until)
         policies = {policy.ref.uid: policy for policy in found.policies}
-        receipt = self._receipts.signed(pod).receipt
-        if receipt is not None and receipt.labels != pod.metadata.labels:
-            before = as_admitted(receipt, found.subject)
-            earlier = await self._subjects.plain(before.pod, namespace, None, until)
+        labels = claimed(pod.metadata.annotations.get(RECEIPT_ANNOTATION, "")).labels
+        if labels is not None and labels != pod.metadata.labels:
+            # Unverified, since pods outlive the keys of their receipts. More policies can only ask for more.
+            before = msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, labels=labels))
+            earlier = await self._subjects.plain(before, namespace, None, until)
             policies |= {policy.ref.uid: policy for policy in earlier.policies}
         return entering(policies.values(), namespace)
 
@@ -162,7 +159,7 @@ class EntryGuard:
 
     async def _grant(self, namespace: str, pod: Pod, until: float) -> WorkloadGrant | None:
         """The pod's own grant. Raises ClusterError."""
-        nonce = unverified_nonce(pod.metadata.annotations.get(RECEIPT_ANNOTATION, ""))
+        nonce = claimed(pod.metadata.annotations.get(RECEIPT_ANNOTATION, "")).nonce
         found = await self._reads.grant(namespace, grant_name(nonce), _left(until)) if nonce else None
         return found if found is not None and found.spec.pod.uid == pod.metadata.uid else None
 

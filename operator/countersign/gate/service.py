@@ -171,7 +171,7 @@ class Gate:
         tokens = TokenGuard(self._state, subjects, receipts, reads, metrics=metrics, clock=_now, epoch=settings.epoch)
         templates = TemplateAdviser(self._state, subjects, self._evidence)
         recorder = Recorder(LiveOrders(self._client), settings.namespace)
-        entries = EntryGuard(self._state, subjects, receipts, reads, recorder, clock=_now)
+        entries = EntryGuard(self._state, subjects, reads, recorder, clock=_now)
         self._app = GateApp(
             {
                 "/mutate": door.around_mutate(mutator.routes()),

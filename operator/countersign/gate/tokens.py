@@ -5,8 +5,6 @@ controller's webhook configurations send only requests for protected audiences h
 """
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, Protocol
@@ -23,6 +21,7 @@ from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
 from countersign.gate.answers import Answer, allow, as_warnings, deny, malformed, retry_later
 from countersign.gate.app import Asked, Handler
+from countersign.gate.claimed import claimed
 from countersign.gate.decisions import MAX_UID
 from countersign.gate.metrics import GateMetrics
 from countersign.gate.receipts import Receipts
@@ -125,7 +124,7 @@ class TokenGuard:
     ) -> WorkloadGrant | Judged | None:
         """The pod's grant; for a young pod whose grant is still to come, our own judgement of it."""
         text = pod.metadata.annotations.get(RECEIPT_ANNOTATION, "")
-        nonce = unverified_nonce(text)
+        nonce = claimed(text).nonce
         found = await self._reads.grant(request.namespace, grant_name(nonce), _left(until)) if nonce else None
         if found is None:
             found = await self._reads.grant(request.namespace, refused_name(pod.metadata.uid), _left(until))
@@ -215,26 +214,6 @@ def _correlation(
 
 def _annotations(keys: Mapping[str, str]) -> dict[str, str]:
     return {key.replace("_", "-"): value for key, value in keys.items()}
-
-
-class _Payload(msgspec.Struct):
-    nonce: str
-
-
-_nonce: Final = msgspec.json.Decoder(_Payload)
-
-
-def unverified_nonce(text: str) -> str:
-    """The nonce that a receipt claims; empty if it has none.
-
-    It only says where to look: what is found there tells whose grant it is. Verifying the signature would make grants
-    unfindable once their receipt's key has retired.
-    """
-    payload = text.split(".")[1] if text.count(".") == 2 else ""
-    try:
-        return _nonce.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).nonce
-    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
-        return ""
 
 
 def _view(pod: Pod | None) -> PodView | None:

@@ -10,13 +10,14 @@ import pytest
 from countersign.api import clock
 from countersign.api.grant import GrantState
 from countersign.api.meta import ObjectMeta
+from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.policy import Responses
 from countersign.api.revocation import ObjectTarget, Revocation, RevocationSpec, Target
 from countersign.cluster.cache import Key
 from countersign.cluster.errors import ForbiddenError, TimedOutError
 from countersign.gate.answers import Answer
 from tests.unit.gate.test_tokens import Scene as TokenScene
-from tests.unit.gate.workbench import Workbench, changed, pod
+from tests.unit.gate.workbench import Workbench, changed, pod, receipt_of
 from tests.unit.trust import build
 
 TOKENS = (build.token(containers=("api",)),)
@@ -253,10 +254,12 @@ async def test_the_strictest_of_the_policies_decides() -> None:
     assert (await scene.enter()).reason == "IdentityEnded"
 
 
-async def test_a_label_taken_away_after_admission_changes_nothing() -> None:
+@pytest.mark.parametrize("signature", ["", "x"])
+async def test_a_label_taken_away_after_admission_changes_nothing_whatever_became_of_the_key(signature: str) -> None:
     deny = build.cluster_policy(pods={"app": "api"}, tokens=TOKENS, responses=Responses(exec="Deny"))
     scene = await Scene.meeting(deny)
-    scene.show(changed(scene.live, labels={"app": "other"}))
+    receipt = receipt_of(scene.live) + signature
+    scene.show(changed(scene.live, labels={"app": "other"}, annotations={RECEIPT_ANNOTATION: receipt}))
     assert (await scene.enter()).reason == "EntryDenied"
 
 

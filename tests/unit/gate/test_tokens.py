@@ -20,7 +20,7 @@ from countersign.api.meta import ObjectMeta
 from countersign.api.pod import Pod
 from countersign.cluster.cache import Key
 from countersign.gate.answers import Answer
-from countersign.gate.tokens import unverified_nonce
+from countersign.gate.claimed import NOTHING, claimed
 from countersign.grants.naming import grant_name, refused_name
 from countersign.keys.receipt_keys import ReceiptKeys
 from tests.unit.gate.workbench import Workbench, pod, receipt_of
@@ -50,7 +50,7 @@ class Scene:
 
     @property
     def grant_name(self) -> str:
-        return grant_name(unverified_nonce(receipt_of(self.live)))
+        return grant_name(claimed(receipt_of(self.live)).nonce)
 
     def grant(self, state: GrantState | None = "Active", *, name: str = "", pod_uid: str = "pod-1") -> None:
         name = name or self.grant_name
@@ -240,4 +240,4 @@ async def test_while_an_audience_cannot_be_read_unknown_ones_are_a_retry() -> No
 
 @pytest.mark.parametrize("text", ["", "a.b", "a.b.c", "....", "x." + "A" * 9 + ".y", "x.e30.y", "x.W10.y", "x.\xff.y"])
 def test_what_is_no_receipt_names_no_grant(text: str) -> None:
-    assert unverified_nonce(text) == ""
+    assert claimed(text) == NOTHING

@@ -191,7 +191,7 @@ class Workbench:
             **door.around_validate(Validator(self.state, subjects, self.registries, receipts, metrics).routes()),
             **TokenGuard(self.state, subjects, receipts, self.cluster, metrics=metrics, clock=clock).routes(),
             **TemplateAdviser(self.state, subjects, self.registries).routes(),
-            **EntryGuard(self.state, subjects, receipts, self.cluster, recorder, clock=clock).routes(),
+            **EntryGuard(self.state, subjects, self.cluster, recorder, clock=clock).routes(),
         }
 
     def declare(self, *policies: Policy) -> None:
