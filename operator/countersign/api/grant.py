@@ -176,7 +176,10 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
             string_format="date-time",
         ),
     ] = None
-    conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
+    conditions: Annotated[
+        tuple[Condition, ...],
+        doc("Ready; Drifted, once something was seen (Unknown: nothing proves it).", max_length=8, map_keys=("type",)),
+    ] = ()
 
 
 class WorkloadGrant(Model, frozen=True, kw_only=True):
