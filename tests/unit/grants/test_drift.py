@@ -57,19 +57,21 @@ def test_pods_of_which_the_same_is_told_share_it() -> None:
 
 def running(pod: Pod, **images: str) -> Pod:
     """The pod with its node's report: container -> imageID. `init_x` is of an init container `x`."""
-    made = {
-        kind: tuple(
+
+    def told(prefix: str) -> tuple[ContainerStatus, ...]:
+        return tuple(
             ContainerStatus(name=name.removeprefix(prefix), image_id=image)
             for name, image in images.items()
             if name.startswith(prefix) and (prefix or "_" not in name)
         )
-        for kind, prefix in (
-            ("container_statuses", ""),
-            ("init_container_statuses", "init_"),
-            ("ephemeral_container_statuses", "debug_"),
-        )
-    }
-    return msgspec.structs.replace(pod, status=PodStatus(phase="Running", **made))
+
+    status = PodStatus(
+        phase="Running",
+        container_statuses=told(""),
+        init_container_statuses=told("init_"),
+        ephemeral_container_statuses=told("debug_"),
+    )
+    return msgspec.structs.replace(pod, status=status)
 
 
 def seen(*pods: Pod) -> PodTrack:
