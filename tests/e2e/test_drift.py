@@ -29,8 +29,8 @@ class Images(NamedTuple):
     """One content under two admitted names."""
 
     scene: Scene
-    index: PushedImage
-    manifest: PushedImage
+    whole: PushedImage
+    platform: PushedImage
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def elsewhere(images: Images) -> Iterator[str]:
 
 def test_no_admitted_image_drifts_whatever_its_node_calls_it(images: Images) -> None:
     scene = images.scene
-    by_index = scene.start(scene.pod("by-index", image=images.index.by_tag))
-    by_manifest = scene.start(scene.pod("by-manifest", image=images.manifest.by_tag))
-    known = {images.index.digest, images.manifest.digest}
+    by_index = scene.start(scene.pod("by-index", image=images.whole.by_tag))
+    by_manifest = scene.start(scene.pod("by-manifest", image=images.platform.by_tag))
+    known = {images.whole.digest, images.platform.digest}
     for pod in (by_index, by_manifest):
         [status] = reported(scene, pod)
         assert status["imageID"].rpartition("@")[2] in known
@@ -75,13 +75,13 @@ def test_a_strangers_index_over_the_same_content_takes_no_identity_away(images: 
     scene = images.scene
     stranger = strangers_index(images)
     run_elsewhere(scene, elsewhere, stranger.by_digest)
-    pod = scene.start(scene.pod("beside", image=images.index.by_tag))
+    pod = scene.start(scene.pod("beside", image=images.whole.by_tag))
     [status] = reported(scene, pod)
     assert status["imageID"].endswith(f"@{stranger.digest}")
     assert drifted(scene, pod) is None
 
     run_elsewhere(scene, elsewhere, stranger.by_tag)
-    pod = scene.start(scene.pod("beside-a-tag", image=images.index.by_tag))
+    pod = scene.start(scene.pod("beside-a-tag", image=images.whole.by_tag))
     [status] = reported(scene, pod)
     assert status["image"].endswith(":stranger")
     scene.cluster.wait(lambda: drifted(scene, pod) == "Unknown", what="it is told to be unclear")
@@ -137,7 +137,7 @@ def strangers_index(images: Images) -> PushedImage:
     """Another index over the same manifest, under a name that comes before the admitted one."""
     repository = images.scene.store.repository("e2e/aaa-stranger")
     inner = repository.push("inner", workload(f"{images.scene.namespace}-content"))
-    assert inner.digest == images.manifest.digest
+    assert inner.digest == images.platform.digest
     listed = [{**inner.descriptor(), "platform": {"os": "linux", "architecture": "amd64"}}]
     content = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed, "annotations": {"by": "a stranger"}}
     return repository.push_manifest("stranger", json.dumps(content).encode(), INDEX)

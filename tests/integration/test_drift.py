@@ -132,7 +132,7 @@ def test_another_name_for_what_may_be_the_same_content_takes_nothing_away(govern
     token = governed.token(pod)
     governed.node.report(pod, "Running", image_ids={"app": f"aaa.example.com/stranger@{OTHER}"})
     governed.lab.wait_for(lambda: told(governed, pod, "DriftUnclear"), what="an Event on the pod")
-    assert drifted(governed, pod) == "Unknown", status_of(governed, pod)
+    governed.lab.wait_for(lambda: drifted(governed, pod) == "Unknown", what="it stands on the grant")
     assert state(governed.countersign, pod) == ("Active", "Admitted")
     assert governed.active(token)
 

@@ -1,4 +1,4 @@
-"""Pods that no gate admitted: made before their policy, or past the gate. They are recorded, told of once, and listed."""
+"""Pods that no gate admitted: made before their policy, or past the gate. Recorded, told of once, and listed."""
 
 from __future__ import annotations
 

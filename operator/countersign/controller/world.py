@@ -323,7 +323,7 @@ class World:
         )
         if not ended and not rejudge and record.track == before:
             return NOTHING
-        return Touched(pods=(uid,), ended=ended, status=gone)
+        return Touched(pods=(uid,), ended=ended, status=ended)
 
     def _see_grant(self, grant: WorkloadGrant, gone: bool) -> Touched:
         name = (grant.metadata.namespace, grant.metadata.name)

@@ -353,10 +353,8 @@ def test_drift_is_answered_as_the_policy_says(response: str) -> None:
         assert found is None
         return
     assert found is not None
-    state = "Revoked" if response == "Revoke" else "Suspended"
-    assert found == Transition(
-        state=state, reason="Drifted", message=DRIFTED["drift"], caused_by=DRIFTED["drift_caused_by"]
-    )
+    assert found.state == ("Revoked" if response == "Revoke" else "Suspended")
+    assert (found.reason, found.message, found.caused_by) == ("Drifted", *DRIFTED.values())
 
 
 def test_what_is_unclear_changes_no_state() -> None:
