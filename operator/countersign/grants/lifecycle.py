@@ -134,7 +134,7 @@ def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Trans
     track = seen.track
     if is_refused(grant.metadata.name) or track is None:
         return None  # a refusal waits for its pod's end only, and of what is not known nothing follows
-    withheld = _withheld(seen, now)
+    withheld = _withheld(grant, seen, now)
     if is_pending(grant, seen) and grant.status.state != "Suspended":
         withheld = withheld or _suspended("EpochChanged", _other_epoch(grant, seen), f"epoch {seen.epoch}")
     wanted = withheld or _suspension(grant, seen, track)
@@ -182,7 +182,7 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
     if seen.misuse and settings.misuse == "Revoke":
         return _revoked("Misused", seen.misuse)
     if seen.evidence_withdrawn and settings.evidence_withdrawn == "Revoke":
-        return _revoked("EvidenceWithdrawn", seen.evidence_withdrawn)
+        return _revoked("EvidenceWithdrawn", seen.evidence_withdrawn, policies_of(grant))
     account = grant.spec.service_account
     named = f"ServiceAccount {grant.metadata.namespace}/{account.name}"
     if seen.service_account_gone:
@@ -234,7 +234,7 @@ def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bo
     The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal, but for that of
     a pod whose receipt named a key that was restored since: it is judged anew.
     """
-    if grant.status.state != "Suspended" or _withheld(seen, now) is not None or is_pending(grant, seen):
+    if grant.status.state != "Suspended" or _withheld(grant, seen, now) is not None or is_pending(grant, seen):
         return False
     if seen.track is None or seen.qualification is None or ending(grant, seen, now) is not None:
         return False
@@ -326,7 +326,7 @@ def rested_on(grant: WorkloadGrant, seen: Observation) -> tuple[GrantException, 
     return qualified.exceptions
 
 
-def _withheld(seen: Observation, now: datetime) -> Transition | None:
+def _withheld(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition | None:
     """What suspends an instance though its policies are the same as ever."""
     if seen.receipt_key_revoked:
         key = seen.receipt_key_revoked
@@ -336,7 +336,7 @@ def _withheld(seen: Observation, now: datetime) -> Transition | None:
     if seen.drift and settings.drift == "Suspend":
         return _suspended("Drifted", seen.drift, seen.drift_caused_by)
     if seen.evidence_withdrawn and settings.evidence_withdrawn == "Suspend":
-        return _suspended("EvidenceWithdrawn", seen.evidence_withdrawn)
+        return _suspended("EvidenceWithdrawn", seen.evidence_withdrawn, policies_of(grant))
     node, patience = seen.node, settings.node_lost_seconds
     if node is None or patience is None:
         return None
