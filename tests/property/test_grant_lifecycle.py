@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from countersign.api.pod import Pod
+from countersign.api.pod import ContainerStatus, Pod
 from countersign.api.policy import Responses
+from countersign.grants.drift import NO_DRIFT, drift, on_record
 from countersign.grants.judgement import requalify
 from countersign.grants.lifecycle import Observation, next_deadline, next_status, status_after
 from countersign.grants.nodes import NodeSight
@@ -30,6 +31,7 @@ from tests.unit.grants.build import (
 )
 from tests.unit.trust.build import cluster_policy, snapshot, token
 
+UNKNOWN = "sha256:" + "f" * 64
 SWAPPED = "registry.example.com/payments/api:9@sha256:" + "e" * 64
 LIFETIME = 900
 DRAIN = 60
@@ -66,6 +68,8 @@ class GrantLifecycle(RuleBasedStateMachine):
         self.heard = True
         self.over = ""
         """Why the instance is over in truth, whoever has seen it."""
+        self.strayed = False
+        """Whether this controller has seen its node report another image."""
         self.known_over = False
         self.was_revoked_as: tuple[str, str] | None = None
         self.step()
@@ -118,6 +122,16 @@ class GrantLifecycle(RuleBasedStateMachine):
             self.finish("Succeeded")
             self.node_takes_it_back()
         self.step()
+
+    @rule(right=st.booleans())
+    def node_reports(self, right: bool) -> None:
+        if self.pod is None:
+            return
+        image = self.grant.spec.images[0]
+        told = ContainerStatus(name=image.container, image_id=image.runtime_digests[-1] if right else UNKNOWN)
+        status = msgspec.structs.replace(self.last.status, container_statuses=(told,))
+        self.change(msgspec.structs.replace(self.last, status=status))
+        self.strayed = self.strayed or (not right and self.track is not None)
 
     @rule()
     def debug(self) -> None:
@@ -195,11 +209,13 @@ class GrantLifecycle(RuleBasedStateMachine):
     def step(self) -> None:
         if self.track is None and self.pod is not None:
             self.track = first_sight(self.pod)
+            self.strayed = any(one.image_id == UNKNOWN for one in self.pod.status.container_statuses)
         seen = self.observation()
         before = self.grant.status
         transition = next_status(self.grant, seen, at(self.now))
         judged_in = self.epoch if seen.reconfirmed else None
-        status = status_after(before, transition, seen.track, at(self.now), epoch=judged_in)
+        conditions = on_record(self.grant, seen.drift, seen.drift_unclear, at(self.now))
+        status = status_after(before, transition, seen.track, at(self.now), epoch=judged_in, conditions=conditions)
         if before.state == "Revoked":
             assert transition is None
         self.grant = msgspec.structs.replace(self.grant, status=status)
@@ -212,7 +228,11 @@ class GrantLifecycle(RuleBasedStateMachine):
 
     def observation(self) -> Observation:
         subject = msgspec.structs.replace(self.subject, pod=self.pod or self.last)
+        drifted = NO_DRIFT if self.track is None else drift(self.grant, self.track)
         return Observation(
+            drift=drifted.found,
+            drift_caused_by=drifted.caused_by,
+            drift_unclear=drifted.unclear,
             track=self.track,
             gone=self.pod is None,
             qualification=requalify(self.policies, subject, self.receipt.receipt, BORN),
@@ -228,6 +248,7 @@ class GrantLifecycle(RuleBasedStateMachine):
     def is_well(self, seen: Observation) -> None:
         """Active: nothing that was ever true of the instance speaks against it."""
         assert not self.over
+        assert not self.strayed
         assert not self.order
         assert not self.key_revoked
         assert self.grant.status.epoch == self.epoch

@@ -235,7 +235,10 @@ class WorkloadGrantStatus(Model, frozen=True, kw_only=True):
         tuple[GrantMisuse, ...],
         doc("How its tokens were misused; one entry of each kind.", max_length=8, map_keys=("kind",)),
     ] = ()
-    conditions: Annotated[tuple[Condition, ...], doc("Ready.", max_length=8, map_keys=("type",))] = ()
+    conditions: Annotated[
+        tuple[Condition, ...],
+        doc("Ready; Drifted, once something was seen (Unknown: nothing proves it).", max_length=8, map_keys=("type",)),
+    ] = ()
 
 
 class WorkloadGrant(Model, frozen=True, kw_only=True):

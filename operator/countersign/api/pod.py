@@ -208,14 +208,34 @@ class ContainerState(Model, frozen=True, kw_only=True):
     waiting: Opaque | None = None
 
 
+class ImageVolumeStatus(Model, frozen=True, kw_only=True):
+    """What the node says of an image volume."""
+
+    image_ref: str = ""
+
+
+class VolumeStatus(Model, frozen=True, kw_only=True):
+    """What the node says of a mounted volume."""
+
+    image: ImageVolumeStatus | None = None
+
+
+class VolumeMountStatus(Model, frozen=True, kw_only=True):
+    """A volume as it is mounted into a container."""
+
+    name: str
+    volume_status: VolumeStatus | None = None
+
+
 class ContainerStatus(Model, frozen=True, kw_only=True):
-    """What the node says of a container: `image_id` is what really runs."""
+    """What the node says of a container. What its images mean: `grants.reports`."""
 
     name: str
     image: str = ""
     image_id: str = msgspec.field(name="imageID", default="")
     state: ContainerState | None = None
     restart_count: int = 0
+    volume_mounts: tuple[VolumeMountStatus, ...] = ()
 
 
 PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown", ""]

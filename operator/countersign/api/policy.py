@@ -544,6 +544,13 @@ class PodCounts(Model, frozen=True, kw_only=True):
         int,
         doc("Governed pods whose evidence does not hold any more for this policy: too old, or a later one fails."),
     ] = 0
+    missed: Annotated[
+        int,
+        doc(
+            "Governed pods that were never admitted under it, and so have no identity: created before it, while no gate "
+            "answered, or around it. `countersign adopt` lists them."
+        ),
+    ] = 0
 
 
 class ReasonCount(Model, frozen=True, kw_only=True):
@@ -615,6 +622,7 @@ _COLUMNS = (
     Column(
         "Failing", "integer", ".status.pods.failing", "Governed pods that would be refused if they were created now"
     ),
+    Column("Missed", "integer", ".status.pods.missed", "Governed pods that no gate admitted under it", 1),
     Column(
         "WouldDeny",
         "integer",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -26,10 +27,12 @@ class Figures(NamedTuple):
     """When the first of those will be."""
     withdrawn: int = 0
     """Their evidence does not hold any more."""
+    missed: int = 0
+    """Were never admitted under it: their grants are records of a refusal."""
 
 
-def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
-    """The figures of each policy, by its UID."""
+def counts(records: Iterable[PodRecord], refused: AbstractSet[str] = frozenset()) -> dict[str, Figures]:
+    """The figures of each policy, by its UID. `refused`: UIDs of the pods whose grant is the record of a refusal."""
     governed: Counter[str] = Counter()
     failing: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
@@ -37,6 +40,7 @@ def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
     expiring: Counter[str] = Counter()
     ends: dict[str, datetime] = {}
     withdrawn: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for record in records:
         qualification = record.qualification
@@ -50,6 +54,8 @@ def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
                 ends.update({uid: min(ends.get(uid, end), end) for uid in record.evidence.expiring})
         words = {word.uid: word for word in record.outlook.words} if record.outlook is not None else {}
         governed.update(qualification.policies)
+        if record.track.uid in refused:
+            missed.update(qualification.policies)
         for uid in qualification.policies:
             word = words.get(uid)
             if word is None or word.outcome == "unknown":
@@ -69,6 +75,7 @@ def counts(records: Iterable[PodRecord]) -> dict[str, Figures]:
             expiring[uid],
             ends.get(uid),
             withdrawn[uid],
+            missed[uid],
         )
         for uid, total in governed.items()
     }

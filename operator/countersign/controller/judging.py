@@ -24,6 +24,7 @@ from countersign.controller.receipts import UnknownKeyError, present, remember
 from countersign.controller.reverified import Reverified
 from countersign.controller.world import PodRecord, World
 from countersign.grants import impact
+from countersign.grants.drift import moved_by_labels
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
 from countersign.grants.withdrawal import EvidenceNow, evidence_now, questions
 from countersign.keys.receipts import ReceiptVerifier, resting_key
@@ -194,6 +195,9 @@ class Judging:
         if was != stands:
             self._turned(record, bool(stands.withdrawn) and not was.withdrawn)
         record.judged = True
+        moved = moved_by_labels(self._world.snapshot(), subject, found, record.labels_seen)
+        record.moved = record.moved if record.moved.found else moved
+        record.labels_seen = ()
 
     def _weigh_evidence(
         self, record: PodRecord, grant: WorkloadGrant, subject: Subject, receipt: Receipt | None, now: datetime

@@ -31,6 +31,12 @@ class ControllerMetrics:
         for state, reasons in (("Active", ActiveReason), ("Suspended", SuspendedReason), ("Revoked", RevokedReason)):
             for reason in get_args(reasons):
                 self.transitions.labels(state, reason)
+        self.drifts = Counter(
+            "countersign_controller_drifts",
+            "Pods that were seen to differ from what was admitted (drifted), or may do so (unclear); once each.",
+            ["certainty"],
+            registry=registry,
+        )
         self.reconcile_seconds = Histogram(
             "countersign_controller_reconcile_seconds",
             "Time for one pod, from its turn to the last write.",

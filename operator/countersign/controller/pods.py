@@ -14,7 +14,7 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from countersign.api.grant import GrantException, GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
-from countersign.api.meta import UTCTime
+from countersign.api.meta import Condition, UTCTime, condition
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.node import Node
 from countersign.api.pod import Pod
@@ -28,6 +28,8 @@ from countersign.controller.uses import UseKeeper
 from countersign.controller.watching import Sighting, slim
 from countersign.controller.world import Account, PodRecord, World
 from countersign.grants.collection import collectable_at
+from countersign.grants.drift import CONDITION as DRIFTED
+from countersign.grants.drift import drift, on_record
 from countersign.grants.judgement import (
     InstanceJudgement,
     ReceiptProblem,
@@ -47,7 +49,7 @@ from countersign.grants.lifecycle import (
 )
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, node_facts, sight_of
-from countersign.grants.reasons import REMEDIES
+from countersign.grants.reasons import DRIFT_REMEDIES, REMEDIES, DriftReport
 from countersign.runtime.logs import pod_keys
 from countersign.trust.orders.reach import ended_by
 from countersign.trust.pods.subject import Subject
@@ -179,9 +181,8 @@ class PodReconciler:
             if held.spec.pod.uid == uid:
                 self._learn(held)
                 return
-            problem = ReceiptProblem(
-                "ReceiptSpent", f"Its receipt was spent by pod {held.spec.pod.name} ({held.spec.pod.uid})."
-            )
+            spent = f"Its receipt was spent by pod {held.spec.pod.name} ({held.spec.pod.uid})."
+            problem = ReceiptProblem("ReceiptSpent", spent, caused_by=f"Pod {namespace}/{held.spec.pod.name}")
             refused = refuse_instance(self._world.snapshot(), subject, problem, account, self._clock())
             if refused is not None:
                 await self._create(refused, subject, record, account)
@@ -217,6 +218,7 @@ class PodReconciler:
             epoch=self._epoch if seen.reconfirmed else None,
             exceptions=rested_on(grant, seen),
             evidence_good_until=seen.evidence_good_until if seen.qualification is not None else UNSET,
+            conditions=on_record(grant, seen.drift, seen.drift_unclear, now),
         )
         if is_pending(grant, seen) and not seen.gone and record is not None:
             self._later(grant.spec.pod.uid, self._contact.pause(record.track.node_name))
@@ -251,6 +253,7 @@ class PodReconciler:
         if known is None or known.uid != live:
             read = await self._store.read_account(namespace, account)
             live = read.uid if read else None
+        drifted = drift(grant, record.track, record.moved)
         return msgspec.structs.replace(
             seen,
             qualification=record.qualification,
@@ -259,6 +262,9 @@ class PodReconciler:
             node=await self._node(record),
             reconfirmed=await self._reconfirmed(grant, record),
             receipt_key_revoked=self._judging.revoked_key(grant, record),
+            drift=drifted.found,
+            drift_caused_by=drifted.caused_by,
+            drift_unclear=drifted.unclear,
             exception_over=self._judging.exception_over(grant),
             misuse=self._uses.misuse(grant, record),
             held=self._judging.is_held(grant, record),
@@ -323,11 +329,12 @@ class PodReconciler:
         epoch: str | None = None,
         exceptions: tuple[GrantException, ...] | None = None,
         evidence_good_until: UTCTime | UnsetType | None = UNSET,
+        conditions: tuple[Condition, ...] | None = None,
     ) -> None:
         track = record.track if record else None
         status = status_after(
             grant.status, transition, track, self._clock(),
-            epoch=epoch, exceptions=exceptions, evidence_good_until=evidence_good_until,
+            epoch=epoch, exceptions=exceptions, evidence_good_until=evidence_good_until, conditions=conditions,
         )  # fmt: skip
         if transition is None and status == grant.status:
             await self._record_uses(grant, record)
@@ -342,6 +349,9 @@ class PodReconciler:
             if transition.state == "Revoked" and record is not None:
                 record.final = transition
             self._tell(grant, transition, record)
+        drifted = condition(status.conditions, DRIFTED)
+        if drifted is not None and drifted != condition(grant.status.conditions, DRIFTED):
+            self._tell_drift(grant, drifted, record, is_answered=transition is not None)
 
     async def _record_uses(self, grant: WorkloadGrant, record: PodRecord | None) -> WorkloadGrant:
         """Write how its tokens are used, if that is due. Its state stays as it is, whatever it is."""
@@ -399,12 +409,34 @@ class PodReconciler:
         )  # fmt: skip
         if reason in QUIET_REASONS or record is None or record.gone:
             return
-        pod = ObjectReference("v1", "Pod", grant.spec.pod.name, grant.metadata.namespace, grant.spec.pod.uid)
+        pod = _pod(grant)
         urgency: Urgency = "Normal" if state == "Active" or reason == "Completed" else "Warning"
         words = {"Active": "Identity restored", "Suspended": "Identity suspended", "Revoked": "Identity ended"}
-        cause = f" Caused by {transition.caused_by}." if transition.caused_by else ""
+        told = transition.caused_by not in ("", f"Pod {grant.metadata.namespace}/{grant.spec.pod.name}")
+        cause = f" Caused by {transition.caused_by}." if told else ""
         note = f"{words[state]}. {transition.message}{cause} {REMEDIES[reason]}"
         self._events.emit(pod, urgency, reason, note, action=ACTIONS[state])
+
+    def _tell_drift(
+        self, grant: WorkloadGrant, drifted: Condition, record: PodRecord | None, *, is_answered: bool
+    ) -> None:
+        """Once for each drift. Where it changed the state, that has been told already."""
+        is_clear = drifted.status == "True"
+        self._metrics.drifts.labels("drifted" if is_clear else "unclear").inc()
+        _log.info(
+            "drift", grant=_name(grant), pod=f"{grant.metadata.namespace}/{grant.spec.pod.name}",
+            pod_uid=grant.spec.pod.uid, clear=is_clear, message=drifted.message,
+        )  # fmt: skip
+        if is_answered or record is None or record.gone:
+            return
+        reason: DriftReport = "DriftReported" if is_clear else "DriftUnclear"
+        urgency: Urgency = "Warning" if is_clear else "Normal"
+        note = f"{drifted.message} {DRIFT_REMEDIES[reason]}"
+        self._events.emit(_pod(grant), urgency, reason, note, action="Report")
+
+
+def _pod(grant: WorkloadGrant) -> ObjectReference:
+    return ObjectReference("v1", "Pod", grant.spec.pod.name, grant.metadata.namespace, grant.spec.pod.uid)
 
 
 def final_transition(grant: WorkloadGrant) -> Transition:

@@ -27,6 +27,7 @@ from countersign.controller.store import StaleError
 from countersign.controller.world import AnyPolicyResource, World
 from countersign.grants.conditions import with_condition
 from countersign.grants.impact import Impact, hold_message
+from countersign.grants.naming import is_refused
 from countersign.trust.orders.reach import ends
 from countersign.trust.policies.composition import AudienceJudgement, PolicyJudgement, accept
 from countersign.trust.policies.policy import NamespaceFacts
@@ -104,6 +105,7 @@ def policy_status(
             not_injected=figures.not_injected,
             evidence_expiring=figures.expiring,
             evidence_withdrawn=figures.withdrawn,
+            missed=figures.missed,
         ),
         top_reasons=tuple(ReasonCount(reason=reason, count=count) for reason, count in figures.reasons),
         admissions=admissions,
@@ -211,7 +213,8 @@ class StatusKeeper:
         world, now, registered = self._world, self._clock(), self._registered()
         facts = {name: NamespaceFacts(name, labels) for name, labels in world.namespaces.items()}
         judged = accept(world.snapshot(), facts)
-        figures, impacts = counts(world.live()), self._impacts()
+        refused = {grant.spec.pod.uid for grant in world.grants.values() if is_refused(grant.metadata.name)}
+        figures, impacts = counts(world.live(), refused), self._impacts()
         for policy in judged.policies:
             resource = world.policies.get(policy.ref.uid)
             if resource is not None and resource.metadata.generation == policy.ref.generation:

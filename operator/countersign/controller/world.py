@@ -17,11 +17,12 @@ from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta
 from countersign.api.node import Node
 from countersign.api.pause import AdmissionPause
-from countersign.api.pod import Pod
+from countersign.api.pod import Pod, PodStatus
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.controller.outlook import Outlook
 from countersign.controller.watching import Sighting
+from countersign.grants.drift import UNMOVED, Moved
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.tracking import PodTrack, first_sight, sighted
@@ -70,6 +71,10 @@ class Touched(NamedTuple):
 NOTHING = Touched()
 
 
+MAX_LABELS_SEEN = 16
+"""Sets of labels that are kept of one pod until it is judged: that of the last judgement, and the last ones."""
+
+
 class PodRecord:
     """One pod. The body is kept encoded: it is read when policies change, and takes a third of the room."""
 
@@ -82,6 +87,8 @@ class PodRecord:
         "fresh",
         "gone",
         "judged",
+        "labels_seen",
+        "moved",
         "outlook",
         "qualification",
         "track",
@@ -91,7 +98,7 @@ class PodRecord:
     def __init__(self, pod: Pod, *, fresh: bool) -> None:
         self.fresh = fresh
         """It was created while this process ran, so no restored etcd brought it back."""
-        self.body = _encode(pod)
+        self.body = _encode(_without_status(pod))
         self.version = _version(pod.metadata)
         self.track: PodTrack = first_sight(pod)
         self.gone = False
@@ -109,13 +116,21 @@ class PodRecord:
         """UID of its node when it was first seen there; empty: not known yet."""
         self.controller: tuple[ControllerLink | None, bool] | None = None
         """The resolved controller, and whether somebody vouches for it; None: not asked yet. Links never change."""
+        self.labels_seen: tuple[dict[str, str], ...] = ()
+        """Each set of labels since it was judged, that of then first, so that none is hidden by a later one."""
+        self.moved: Moved = UNMOVED
+        """How its labels were seen to move it among the policies. What was found once stays."""
 
     def see(self, pod: Pod) -> bool:
         """Take in another sight of it; whether anything changed that a judgement reads."""
         before = self.pod()
         self.track = sighted(self.track, pod)
         self.version = _version(pod.metadata)
-        self.body = _encode(pod)
+        self.body = _encode(_without_status(pod))
+        if pod.metadata.labels != before.metadata.labels:
+            self.labels_seen = (*(self.labels_seen or (before.metadata.labels,)), pod.metadata.labels)
+            if len(self.labels_seen) > MAX_LABELS_SEEN:
+                self.labels_seen = (self.labels_seen[0], *self.labels_seen[-MAX_LABELS_SEEN + 1 :])
         return (before.spec, before.metadata.labels, before.metadata.annotations) != (
             pod.spec,
             pod.metadata.labels,
@@ -123,7 +138,7 @@ class PodRecord:
         )
 
     def pod(self) -> Pod:
-        """The pod as last seen."""
+        """The pod as last seen, without its status: `track` has what is kept of that."""
         return _decode_pod(self.body)
 
 
@@ -308,7 +323,7 @@ class World:
         )
         if not ended and not rejudge and record.track == before:
             return NOTHING
-        return Touched(pods=(uid,), ended=ended, status=gone)
+        return Touched(pods=(uid,), ended=ended, status=ended)
 
     def _see_grant(self, grant: WorkloadGrant, gone: bool) -> Touched:
         name = (grant.metadata.namespace, grant.metadata.name)
@@ -457,6 +472,13 @@ def merged(one: Touched, other: Touched) -> Touched:
         one.pauses or other.pauses,
         one.roots or other.roots,
     )
+
+
+def _without_status(pod: Pod) -> Pod:
+    return msgspec.structs.replace(pod, status=_NO_STATUS)
+
+
+_NO_STATUS = PodStatus()
 
 
 def _version(meta: ObjectMeta) -> int:

@@ -4,6 +4,7 @@ The receipt stands for facts about images and for who asked; everything else is 
 """
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -17,7 +18,6 @@ from countersign.api.grant import (
     GrantPod,
     GrantPolicy,
     GrantServiceAccount,
-    GrantState,
     GrantToken,
     WorkloadGrantSpec,
 )
@@ -28,6 +28,7 @@ from countersign.grants.lifecycle import (
     PolicyFinding,
     Qualification,
     Transition,
+    listed,
     recorded_images,
 )
 from countersign.grants.naming import grant_name, refused_name
@@ -68,6 +69,8 @@ class ReceiptProblem(NamedTuple):
     message: str
     key_id: str = ""
     """Id of the revoked key that its receipt names, where that is the problem."""
+    caused_by: str = ""
+    """Whose doing it is, where that is not the pod itself."""
 
 
 class InstanceJudgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,9 +176,19 @@ def qualification(verdict: Verdict) -> Qualification:
         not_injected=any(finding.code == "TokenNotInjected" for finding in findings),
         tokens=tokens if verdict.qualifies else (),
         settings=verdict.settings,
+        blamed="" if verdict.qualifies else _blamed(verdict),
         exceptions=_exceptions(verdict),
         may_turn=any(compiled_policy(policy).may_turn for policy in verdict.governed),
     )
+
+
+def _blamed(verdict: Verdict) -> str:
+    found = [finding.policy for finding in verdict.findings if finding.blocks_identity and finding.policy is not None]
+    return _same(listed(str(ref) for ref in found or [policy.ref for policy in verdict.governed]))
+
+
+_same = lru_cache(maxsize=1024)(str)
+"""One object for all pods that the same policies speak against."""
 
 
 def _exceptions(verdict: Verdict) -> tuple[GrantException, ...]:
@@ -215,9 +228,14 @@ def _refusal(subject: Subject, verdict: Verdict, problem: ReceiptProblem) -> Tra
             state="Suspended",
             reason="NotAdmitted",
             message=f"The pod was created at {created}, before a policy governed it: it was never admitted under it.",
+            caused_by=listed(str(policy.ref) for policy in verdict.governed if policy.created >= created),
         )
-    state: GrantState = "Suspended" if problem.reason == "ReceiptKeyRevoked" else "Revoked"
-    return Transition(state=state, reason=problem.reason, message=problem.message)
+    pod = f"Pod {subject.namespace.name}/{subject.pod.metadata.name}"
+    if problem.reason == "ReceiptKeyRevoked":
+        key = f"receipt key {problem.key_id}"
+        return Transition(state="Suspended", reason=problem.reason, message=problem.message, caused_by=key)
+    cause = problem.caused_by or pod
+    return Transition(state="Revoked", reason=problem.reason, message=problem.message, caused_by=cause)
 
 
 def _spec(

@@ -10,6 +10,7 @@ decides. Whatever ends an instance goes before whatever suspends it; and what no
 what the policies say, since only a change of policy is ever held back by the brake.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -17,7 +18,7 @@ import msgspec
 
 from countersign.api import clock
 from countersign.api.grant import GrantException, GrantState, GrantToken, WorkloadGrant, WorkloadGrantStatus
-from countersign.api.meta import UTCTime
+from countersign.api.meta import Condition, UTCTime
 from countersign.grants.conditions import bounded, with_condition
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, lost_at
@@ -31,6 +32,8 @@ MAX_CONTAINER: Final = 80
 """Bounds of WorkloadGrant.spec.images (api.grant)."""
 DRAINED: Final = "The pod is being deleted, and the time that its policy leaves it is over."
 """The message of a grant that ended before its pod did."""
+MAX_CAUSE: Final = 512
+"""Bound of WorkloadGrant.status.causedBy."""
 
 
 class PolicyFinding(NamedTuple):
@@ -54,6 +57,8 @@ class Qualification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """It would be given tokens, but was created without them."""
     tokens: tuple[GrantToken, ...] = ()
     settings: Settings = SERVICE
+    blamed: str = ""
+    """The policies whose findings take its identity, as people write them; empty if it qualifies."""
     exceptions: tuple[GrantException, ...] = ()
     """TrustExceptions that waive some of the findings."""
     may_turn: bool = False
@@ -98,6 +103,10 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """An exception that the identity rests on and that is over (`trust.orders.exceptions.over`); empty: none is."""
     drift: str = ""
     """How what runs was seen to differ from what was admitted (grants.drift), for people; empty: it does not."""
+    drift_caused_by: str = ""
+    """Who told of it, or what was written."""
+    drift_unclear: str = ""
+    """What might be drift and is only reported; empty: nothing is."""
     evidence_withdrawn: str = ""
     """What of the evidence does not hold any more, for people; empty: it holds, or nobody could tell."""
     evidence_good_until: UTCTime | None = None
@@ -127,9 +136,9 @@ def next_status(grant: WorkloadGrant, seen: Observation, now: datetime) -> Trans
     track = seen.track
     if is_refused(grant.metadata.name) or track is None:
         return None  # a refusal waits for its pod's end only, and of what is not known nothing follows
-    withheld = _withheld(seen, now)
+    withheld = _withheld(grant, seen, now)
     if is_pending(grant, seen) and grant.status.state != "Suspended":
-        withheld = withheld or _suspended("EpochChanged", _other_epoch(grant, seen))
+        withheld = withheld or _suspended("EpochChanged", _other_epoch(grant, seen), f"epoch {seen.epoch}")
     wanted = withheld or _suspension(grant, seen, track)
     if wanted is None and is_pending(grant, seen):
         return None
@@ -149,39 +158,43 @@ def ending(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition
     track = seen.track
     if seen.revocation:
         return _revoked("RevokedByOrder", f"Revoked by order: {seen.revocation_reason}", seen.revocation)
+    pod = f"Pod {grant.metadata.namespace}/{grant.spec.pod.name}"
     if track is not None and track.ended:
         said = f" ({track.ended_as})" if track.ended_as else ""
         if track.deletion_timestamp is not None:
             # How its containers exit says nothing of its work: they were told to.
-            return _revoked("Deleted", f"The pod was deleted, and its containers have ended{said}.")
+            return _revoked("Deleted", f"The pod was deleted, and its containers have ended{said}.", pod)
         how = "completed" if track.ended == "Completed" else "failed"
-        return _revoked(track.ended, f"The pod has {how}{said}.")
+        return _revoked(track.ended, f"The pod has {how}{said}.", _node(track) or pod)
     if seen.gone:
-        return _revoked("Deleted", "The pod is gone.")
+        return _revoked("Deleted", "The pod is gone.", pod)
     if track is None:
         return None
     drained = drain_end(track, seen.qualification)
     if drained is not None and drained <= now:
-        return _revoked("Deleted", DRAINED)
+        return _revoked("Deleted", DRAINED, pod)
     changed = track.image_change or _changed_since_grant(grant, track)
     if changed:
-        return _revoked("ImageChanged", f"Not what was admitted: {changed}.")
+        return _revoked("ImageChanged", f"Not what was admitted: {changed}.", pod)
     settings = seen.qualification.settings if seen.qualification else NO_SETTINGS
     if track.ephemeral and settings.ephemeral_container in ("Revoke", "Deny"):
-        return _revoked("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.")
+        return _revoked("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.", pod)
     if seen.drift and settings.drift == "Revoke":
-        return _revoked("Drifted", seen.drift)
+        return _revoked("Drifted", seen.drift, seen.drift_caused_by)
     if seen.misuse and settings.misuse == "Revoke":
-        return _revoked("Misused", seen.misuse)
+        return _revoked("Misused", seen.misuse, pod)
     if seen.evidence_withdrawn and settings.evidence_withdrawn == "Revoke":
-        return _revoked("EvidenceWithdrawn", seen.evidence_withdrawn)
+        return _revoked("EvidenceWithdrawn", seen.evidence_withdrawn, policies_of(grant))
     account = grant.spec.service_account
+    named = f"ServiceAccount {grant.metadata.namespace}/{account.name}"
     if seen.service_account_gone:
-        return _revoked("ServiceAccountChanged", f"Its service account {account.name} was deleted.")
+        said = f"Its service account {account.name} was deleted: expected UID {account.uid}, found none."
+        return _revoked("ServiceAccountChanged", said, named)
     if seen.service_account_uid is not None and seen.service_account_uid != account.uid:
-        return _revoked("ServiceAccountChanged", f"Its service account {account.name} was replaced by another.")
+        said = f"expected UID {account.uid or 'of before the pod'}, found {seen.service_account_uid}"
+        return _revoked("ServiceAccountChanged", f"Its service account {account.name} is another: {said}.", named)
     if grant.spec.expires_at is not None and clock.parse(grant.spec.expires_at) <= now:
-        return _revoked("LifetimeOver", f"Its lifetime ended at {grant.spec.expires_at}.")
+        return _revoked("LifetimeOver", f"Its lifetime ended at {grant.spec.expires_at}.", policies_of(grant))
     return None
 
 
@@ -223,7 +236,7 @@ def to_be_replaced(grant: WorkloadGrant, seen: Observation, now: datetime) -> bo
     The spec of a grant is immutable. A Revoked grant is never replaced, nor is the record of a refusal, but for that of
     a pod whose receipt named a key that was restored since: it is judged anew.
     """
-    if grant.status.state != "Suspended" or _withheld(seen, now) is not None or is_pending(grant, seen):
+    if grant.status.state != "Suspended" or _withheld(grant, seen, now) is not None or is_pending(grant, seen):
         return False
     if seen.track is None or seen.qualification is None or ending(grant, seen, now) is not None:
         return False
@@ -260,11 +273,12 @@ def status_after(
     epoch: str | None = None,
     exceptions: tuple[GrantException, ...] | None = None,
     evidence_good_until: UTCTime | msgspec.UnsetType | None = msgspec.UNSET,
+    conditions: tuple[Condition, ...] | None = None,
 ) -> WorkloadGrantStatus:
     """The status with the transition carried out and the pod's generation noted as far as it was seen.
 
-    `epoch`: the one in which it was judged to the end; None: it was not. `exceptions`: what `rested_on` says; None: as
-    they were. `evidence_good_until`: UNSET: as it was.
+    `epoch`: the one in which it was judged to the end; None: it was not. `exceptions`: what `rested_on` says;
+    `conditions`: what `grants.drift.on_record` says; None: as they were. `evidence_good_until`: UNSET: as it was.
     """
     seen = max(status.pod_generation, track.writes if track else 0)
     judged_in = status.epoch if epoch is None else epoch
@@ -272,9 +286,11 @@ def status_after(
         status = msgspec.structs.replace(status, exceptions=exceptions)
     if evidence_good_until is not msgspec.UNSET:
         status = msgspec.structs.replace(status, evidence_good_until=evidence_good_until)
+    if conditions is not None:
+        status = msgspec.structs.replace(status, conditions=conditions)
     if transition is None:
         return msgspec.structs.replace(status, pod_generation=seen, epoch=judged_in)
-    conditions = with_condition(
+    ready = with_condition(
         status.conditions,
         "Ready",
         transition.state == "Active",
@@ -292,7 +308,7 @@ def status_after(
         changed_at=clock.format_time(now) if status.state != transition.state else status.changed_at,
         pod_generation=seen,
         epoch=judged_in,
-        conditions=conditions,
+        conditions=ready,
     )
 
 
@@ -312,47 +328,54 @@ def rested_on(grant: WorkloadGrant, seen: Observation) -> tuple[GrantException, 
     return qualified.exceptions
 
 
-def _withheld(seen: Observation, now: datetime) -> Transition | None:
+def _withheld(grant: WorkloadGrant, seen: Observation, now: datetime) -> Transition | None:
     """What suspends an instance though its policies are the same as ever."""
     if seen.receipt_key_revoked:
-        return _suspended(
-            "ReceiptKeyRevoked", f"The key that signed its admission receipt ({seen.receipt_key_revoked}) was revoked."
-        )
+        key = seen.receipt_key_revoked
+        said = f"The key that signed its admission receipt ({key}) was revoked."
+        return _suspended("ReceiptKeyRevoked", said, f"receipt key {key}")
     settings = seen.qualification.settings if seen.qualification else NO_SETTINGS
     if seen.drift and settings.drift == "Suspend":
-        return _suspended("Drifted", seen.drift)
+        return _suspended("Drifted", seen.drift, seen.drift_caused_by)
     if seen.evidence_withdrawn and settings.evidence_withdrawn == "Suspend":
-        return _suspended("EvidenceWithdrawn", seen.evidence_withdrawn)
+        return _suspended("EvidenceWithdrawn", seen.evidence_withdrawn, policies_of(grant))
     node, patience = seen.node, settings.node_lost_seconds
     if node is None or patience is None:
         return None
     if node.replaced:
-        return _suspended("NodeReplaced", f"It is not the machine that the pod was bound to: {node.replaced}.")
+        said = f"It is not the machine that the pod was bound to: {node.replaced}."
+        return _suspended("NodeReplaced", said, f"Node {node.name}")
     lost = lost_at(node, patience)
     if lost is not None and lost <= now and node.unready_since is not None:
         since = clock.format_time(node.unready_since)
-        return _suspended("NodeLost", f"Node {node.name} has not been Ready since {since}, for more than {patience} s.")
+        said = f"Node {node.name} has not been Ready since {since}, for more than {patience} s."
+        return _suspended("NodeLost", said, f"Node {node.name}")
     return None
 
 
 def _suspension(grant: WorkloadGrant, seen: Observation, track: PodTrack) -> Transition | None:
     if seen.qualification is None:
-        return _suspended(_unqualified(grant), "No policy governs this pod any more.")
+        return _suspended(_unqualified(grant), "No policy governs this pod any more.", policies_of(grant))
     turned = _turned_against(grant, seen.qualification, track)
     if turned is None and not covers(seen.qualification, grant.spec.tokens):
-        turned = _suspended(_unqualified(grant), "Its policies no longer give it every audience that it was granted.")
+        given = {token.audience for token in seen.qualification.tokens}
+        lost = [token.audience for token in grant.spec.tokens if token.audience not in given]
+        said = f" (not {lost[0]})" if lost else ""
+        message = f"Its policies no longer give it every audience that it was granted{said}."
+        turned = _suspended(_unqualified(grant), message, policies_of(grant))
     if turned is not None and turned.reason == "NoLongerQualifies" and seen.exception_over:
         ended = f"TrustException {seen.exception_over}, on which it rested, is over. {turned.message}"
-        return _suspended("ExceptionEnded", ended)
+        return _suspended("ExceptionEnded", ended, f"TrustException {seen.exception_over}")
     return turned
 
 
 def _turned_against(grant: WorkloadGrant, qualification: Qualification, track: PodTrack) -> Transition | None:
     """What speaks against the instance itself, whatever tokens it was granted."""
     if track.ephemeral and qualification.settings.ephemeral_container == "Suspend":
-        return _suspended("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.")
+        pod = f"Pod {grant.metadata.namespace}/{grant.spec.pod.name}"
+        return _suspended("EphemeralContainerAdded", f"{_ephemeral(track)} after admission.", pod)
     if not qualification.qualifies:
-        return _suspended(_unqualified(grant), qualification.message)
+        return _suspended(_unqualified(grant), qualification.message, qualification.blamed)
     return None
 
 
@@ -380,8 +403,24 @@ def _ephemeral(track: PodTrack) -> str:
     return f"Ephemeral container {', '.join(track.ephemeral)} was added"
 
 
-def _suspended(reason: Reason, message: str) -> Transition:
-    return Transition(state="Suspended", reason=reason, message=message)
+def policies_of(grant: WorkloadGrant) -> str:
+    """The policies that it was judged by, as a cause; as many as there is room for."""
+    named = [f"{one.kind} {f'{one.namespace}/' if one.namespace else ''}{one.name}" for one in grant.spec.policies]
+    return listed(named)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in one line, within the bound of `status.causedBy`."""
+    text = ", ".join(dict.fromkeys(names))
+    return text if len(text) <= MAX_CAUSE else text[: MAX_CAUSE - 3] + "..."
+
+
+def _node(track: PodTrack) -> str:
+    return f"Node {track.node_name}" if track.node_name else ""
+
+
+def _suspended(reason: Reason, message: str, caused_by: str = "") -> Transition:
+    return Transition(state="Suspended", reason=reason, message=message, caused_by=caused_by)
 
 
 def _revoked(reason: Reason, message: str, caused_by: str = "") -> Transition:

@@ -36,6 +36,9 @@ ReceiptReason = Literal["ReceiptMissing", "ReceiptInvalid", "ReceiptSpent", "Rec
 """Why a pod has no acceptable receipt."""
 Reason = ActiveReason | SuspendedReason | RevokedReason
 
+DriftReport = Literal["DriftReported", "DriftUnclear"]
+"""Reasons of Events about a drift that leaves the grant as it is."""
+
 _RESTART: Final = "Delete the pod, so that its controller makes another that is admitted anew."
 
 REMEDIES: Final[dict[Reason, str]] = {
@@ -70,5 +73,16 @@ REMEDIES: Final[dict[Reason, str]] = {
     "ReceiptKeyRevoked": (
         "The key that signed its receipt was revoked. If that was a mistake: countersign receipt-key restore. "
         f"Otherwise: {_RESTART}"
+    ),
+}
+
+DRIFT_REMEDIES: Final[dict[DriftReport, str]] = {
+    "DriftReported": (
+        "Its identity stays, for its policy says `drift: Report`. See what the node runs, and who put it there. "
+        f"{_RESTART}"
+    ),
+    "DriftUnclear": (
+        "Its identity stays: nothing proves that another image runs. Compare that digest's content with what was "
+        "admitted (countersign image verify)."
     ),
 }

@@ -1,9 +1,9 @@
 """What has been seen of one pod instance, over all sightings.
 
 A watch shows each change, so most of what can spoil an instance is seen as it happens; what was seen once is kept,
-since a later state may hide it (another image put back, a terminal phase overwritten by a node). For what happens
-unseen, between two lists, `metadata.generation` is the witness: the API server adds one for each write that changes the
-spec (registry/core/pod/strategy.go, updatePodGeneration) and one for the first request to delete
+since a later state may hide it (another image put back, a terminal phase or a report overwritten by a node). For what
+happens unseen, between two lists, `metadata.generation` is the witness: the API server adds one for each write that
+changes the spec (registry/core/pod/strategy.go, updatePodGeneration) and one for the first request to delete
 (registry/rest/delete.go, BeforeDelete), and nobody can set it. Binding a pod to a node does not count.
 
 An image changed and changed back takes two writes. So one write unseen is no more than it shows, and two are a change
@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from countersign.api.pod import Pod
+from countersign.grants.reports import MAX_REPORTS, Report, gathered, reports, undeclared
 from countersign.trust.images.extraction import extract
 
 MAX_UNSEEN_WRITES: Final = 1
@@ -51,6 +52,10 @@ class PodTrack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     deletion_grace_seconds: int = 0
     addresses: tuple[str, ...] = ()
     """Every address that it was seen to have: a sandbox made anew may get another one."""
+    reports: tuple[Report, ...] = ()
+    """Every image that its node has told of (`grants.reports`), whatever it told later."""
+    undeclared: tuple[str, ...] = ()
+    """Containers that its node has told of and that were not in its spec."""
 
 
 def first_sight(pod: Pod) -> PodTrack:
@@ -141,6 +146,8 @@ def _as_of_now(track: PodTrack, pod: Pod) -> PodTrack:
         ephemeral=tuple(seen),
         ended=ended,
         ended_as=ended_as,
+        reports=gathered(track.reports, reports(pod)),
+        undeclared=tuple(dict.fromkeys((*track.undeclared, *undeclared(pod))))[:MAX_REPORTS],
         deletion_timestamp=pod.metadata.deletion_timestamp or track.deletion_timestamp,
         deletion_grace_seconds=(
             pod.metadata.deletion_grace_period_seconds or 0

@@ -73,6 +73,10 @@ class Containerd:
         """Bring in the images of an OCI archive, under the names that it gives them."""
         self._ctr("images", "import", "--platform", "/".join(go_platform()), str(archive))
 
+    def rename(self, image: str, name: str) -> None:
+        """Let a name on this node stand for another image that it has, whatever the name's digest says."""
+        self._ctr("images", "tag", "--force", image, name)
+
     def trust(self, host: str, ca_file: Path) -> None:
         """Pull from this registry over TLS, under a CA of its own (docs/hosts.md). Takes effect at once."""
         folder = self._registries / host

@@ -123,6 +123,15 @@ async def test_pods_are_counted_by_policy() -> None:
     assert figures == Figures(2, 1, 0, 1, (("ImageUnsigned", 1),))
 
 
+async def test_pods_that_no_gate_admitted_are_counted() -> None:
+    cluster = Cluster()
+    cluster.admit("well")
+    cluster.slip_in("around")
+    await cluster.survey()
+    (figures,) = counts(cluster.world.live(), {"around", "of a pod that is gone"}).values()
+    assert (figures.governed, figures.missed) == (2, 1)
+
+
 async def test_what_nobody_could_tell_is_neither_well_nor_failing() -> None:
     cluster = Cluster()
     cluster.slip_in("around")
@@ -217,6 +226,7 @@ def test_a_status_is_written_with_nulls_for_what_is_empty_and_zeros_for_numbers(
             "notInjected": 0,
             "evidenceExpiring": 0,
             "evidenceWithdrawn": 0,
+            "missed": 0,
         },
         "topReasons": None,
         "admissions": None,

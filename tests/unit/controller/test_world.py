@@ -48,7 +48,7 @@ def test_an_older_state_of_a_pod_changes_nothing() -> None:
 def test_an_end_is_urgent() -> None:
     known = world()
     see(known, live())
-    assert see(known, changed(live(), phase="Succeeded"), 2) == Touched(pods=("pod-uid",), ended=True)
+    assert see(known, changed(live(), phase="Succeeded"), 2) == Touched(pods=("pod-uid",), ended=True, status=True)
     assert see(known, live(), 3, gone=True).ended
 
 

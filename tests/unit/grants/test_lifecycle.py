@@ -16,10 +16,12 @@ from countersign.grants.lifecycle import (
     status_after,
     to_be_replaced,
 )
+from countersign.grants.nodes import NodeSight
 from countersign.grants.reasons import REMEDIES
 from countersign.grants.tracking import first_sight, sighted
 from tests.unit.grants.build import (
     BORN,
+    POLICY,
     active,
     admitted,
     advanced,
@@ -337,3 +339,64 @@ def test_a_message_fits_into_the_status() -> None:
 
 def test_every_reason_has_its_remedy() -> None:
     assert all(text.endswith(".") for text in REMEDIES.values())
+
+
+DRIFTED = {"drift": "app runs another image", "drift_caused_by": "Node n1"}
+
+
+@pytest.mark.parametrize("response", ["Revoke", "Suspend", "Report"])
+def test_drift_is_answered_as_the_policy_says(response: str) -> None:
+    given = snapshot(cluster_policy(tokens=(token(),), responses=Responses(drift=response)))  # type: ignore[arg-type]
+    grant, seen = active(given)
+    found = next_status(grant, msgspec.structs.replace(seen, **DRIFTED), at(5))
+    if response == "Report":
+        assert found is None
+        return
+    assert found is not None
+    assert found.state == ("Revoked" if response == "Revoke" else "Suspended")
+    assert (found.reason, found.message, found.caused_by) == ("Drifted", *DRIFTED.values())
+
+
+def test_what_is_unclear_changes_no_state() -> None:
+    grant, seen = active()
+    assert next_status(grant, msgspec.structs.replace(seen, drift_unclear="maybe"), at(5)) is None
+
+
+@pytest.mark.parametrize(
+    ("members", "reason", "cause"),
+    [
+        ({"gone": True}, "Deleted", "Pod payments/api-1"),
+        ({"service_account_gone": True}, "ServiceAccountChanged", "ServiceAccount payments/api"),
+        ({"service_account_uid": "another"}, "ServiceAccountChanged", "ServiceAccount payments/api"),
+        ({"receipt_key_revoked": "k1"}, "ReceiptKeyRevoked", "receipt key k1"),
+        ({"epoch": "two", "reconfirmed": False}, "EpochChanged", "epoch two"),
+        ({"qualification": None}, "NoLongerQualifies", "ClusterTrustPolicy payments"),
+        (DRIFTED, "Drifted", "Node n1"),
+        ({"node": NodeSight(name="n1", replaced="its UID is another")}, "NodeReplaced", "Node n1"),
+        ({"node": NodeSight(name="n1", unready_since=at(-900))}, "NodeLost", "Node n1"),
+    ],
+)
+def test_every_change_says_who_or_what_caused_it(members: dict[str, Any], reason: str, cause: str) -> None:
+    grant, seen = active()
+    found = next_status(grant, msgspec.structs.replace(seen, **members), at(5))
+    assert found is not None
+    assert (found.reason, found.caused_by) == (reason, cause)
+
+
+def test_an_end_by_its_work_is_told_by_its_node() -> None:
+    grant, seen = active()
+    bound = live(nodeName="n1")
+    track = sighted(first_sight(bound), changed(bound, phase="Succeeded"))
+    found = next_status(grant, msgspec.structs.replace(seen, track=track), at(5))
+    assert found is not None
+    assert (found.reason, found.caused_by) == ("Completed", "Node n1")
+
+
+def test_a_failing_policy_is_named_as_the_cause() -> None:
+    grant, seen = active()
+    bad = msgspec.structs.replace(POLICY, spec=msgspec.structs.replace(POLICY.spec, images=()))
+    subject, presented = admitted()
+    judged_now = requalify(snapshot(bad), subject, presented.receipt, at(5))
+    found = next_status(grant, msgspec.structs.replace(seen, qualification=judged_now), at(5))
+    assert found is not None
+    assert (found.reason, found.caused_by) == ("NoLongerQualifies", "ClusterTrustPolicy payments")
