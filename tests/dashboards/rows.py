@@ -172,6 +172,13 @@ CONTROLLER = Row("Controller", (
     Panel("Scan", "Running pods about which a gate is yet to be asked, and what asking costs registries.",
           [Query(top("countersign_controller_scan_waiting"), "waiting"),
            Query(rate("countersign_controller_scan_registry_requests_total"), "requests per second")]),
+    Panel("Evidence of running pods", "What grows too old soon, what does not hold any more, what is only reported.",
+          [Query(top("countersign_controller_evidence_expiring"), "expiring"),
+           Query(top("countersign_controller_evidence_withdrawn"), "withdrawn"),
+           Query(grew("countersign_controller_evidence_reported_total"), "reported")], warn=1),
+    Panel("Evidence verified again", "Questions to gates by outcome, and those that are due.",
+          [Query(rate("countersign_controller_reverifications_total", "outcome"), "{{outcome}} per second"),
+           Query(top("countersign_controller_reverifications_due"), "due")]),
     Panel("Calls that a gate did not answer", "The controller asks them for counts and outlooks; by path.",
           [Query(grew("countersign_controller_gate_call_errors_total", "path"), "{{path}}")], warn=1),
 ))  # fmt: skip
