@@ -1,4 +1,4 @@
-"""Introspection against the API server's TokenReview of the same tokens."""
+"""Introspection, and the hook for proxies, against the API server's TokenReview of the same tokens."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ TOKENS = 20
 ROUNDS = 3
 IN_FLIGHT = (1, 32)
 ADMITS = (
-    "request.method == 'GET' && request.path.startsWith('/v1/') && 'read' in request.scopes && "
+    "request.method == 'GET' && request.path.startsWith('/v1/') && "
     "grant.evidence.exists(e, e.policyKind == 'ClusterTrustPolicy' && e.policyName == 'bench')"
 )
 REFUSES = "request.method == 'GET' && request.path.startsWith('/v2/') && token.ageSeconds < 300"
@@ -67,17 +67,36 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
             folder=lab.folder, in_flight=in_flight, expect='"active":true',
         )  # fmt: skip
 
-    used = "&method=GET&path=%2Fv1%2Faccounts&scope=read"
+    used = "&method=GET&path=%2Fv1%2Faccounts"
     told = [request("/introspect", f"token={token}{used}", headers=form) for token in tokens]
 
-    def ruled(rules: list[str]) -> Callable[[int], Load]:
+    proxy = {
+        "Countersign-Asker": f"Bearer {setting.asker}",
+        "X-Original-Method": "GET",
+        "X-Original-URI": "/v1/accounts",
+    }
+    hooked = [
+        request("/authorize", "", method="GET", headers={**proxy, "Authorization": f"Bearer {token}"})
+        for token in tokens
+    ]
+
+    def authorized(in_flight: int) -> Load:
+        return run(
+            f"https://127.0.0.1:{verifier.port}", hooked, ca=countersign.ca_file("verifier"),
+            folder=lab.folder, in_flight=in_flight,
+        )  # fmt: skip
+
+    def introspected_with_use(in_flight: int) -> Load:
+        return run(
+            f"https://127.0.0.1:{verifier.port}", told, ca=countersign.ca_file("verifier"),
+            folder=lab.folder, in_flight=in_flight, expect='"active":true',
+        )  # fmt: skip
+
+    def ruled(rules: list[str], asked: Callable[[int], Load]) -> Callable[[int], Load]:
         def measured(in_flight: int) -> Load:
             setting.rule_audience(rules)
             try:
-                return run(
-                    f"https://127.0.0.1:{verifier.port}", told, ca=countersign.ca_file("verifier"),
-                    folder=lab.folder, in_flight=in_flight, expect='"active":true',
-                )  # fmt: skip
+                return asked(in_flight)
             finally:
                 setting.rule_audience([])
 
@@ -87,8 +106,12 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
         "TokenReview, one core": reviewed_on_one_core,
         "TokenReview, all cores": reviewed,
         "/introspect, one core": introspected,
-        "/introspect with 1 allow rule, one core": ruled([ADMITS]),
-        "/introspect with 16 allow rules, the last admits, one core": ruled([*[REFUSES] * 15, ADMITS]),
+        "/introspect with 1 allow rule, one core": ruled([ADMITS], introspected_with_use),
+        "/introspect with 16 allow rules, the last admits, one core": ruled(
+            [*[REFUSES] * 15, ADMITS], introspected_with_use
+        ),
+        "/authorize, one core": authorized,
+        "/authorize with 16 allow rules, the last admits, one core": ruled([*[REFUSES] * 15, ADMITS], authorized),
     }
     pin(verifier.pid)
     for number in range(ROUNDS):
