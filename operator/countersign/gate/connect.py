@@ -27,6 +27,7 @@ from countersign.gate.state import GateState
 from countersign.gate.subjects import Subjects, read
 from countersign.grants.entry import Entry, may_hold_tokens, nothing_to_enter
 from countersign.grants.naming import grant_name
+from countersign.runtime.logs import pod_keys
 from countersign.trust.orders.reach import ended_by
 from countersign.trust.policies.entering import Entering, entering
 
@@ -117,14 +118,14 @@ class EntryGuard:
     async def _revoke(
         self, request: AdmissionRequest, pod: Pod, entry: Entry, wanted: Entering, until: float
     ) -> Answer:
-        facts: dict[str, object] = {"pod_uid": pod.metadata.uid, "entry": str(entry)}
+        facts: dict[str, object] = {**_keys(request, pod), "entry": str(entry)}
         try:
             grant = await self._grant(request.namespace, pod, until)
         except ClusterError as error:
-            _log.warning("grant cannot be read", review=request.uid, error=str(error))
+            _log.warning("grant cannot be read", review=request.uid, **_keys(request, pod), error=str(error))
             grant = None  # it may hold one: so it is ended
         if grant is not None:
-            facts["grant"] = grant.metadata.name
+            facts["grant"] = f"{request.namespace}/{grant.metadata.name}"
             snapshot = self._state.snapshot
             if grant.status.state == "Revoked" or ended_by(
                 snapshot.revocations, grant, snapshot.system_namespace, node=pod.spec.node_name
@@ -135,12 +136,12 @@ class EntryGuard:
         try:
             name = await self._recorder.record(pod, grant, entry, lambda: _left(until))
         except ClusterError as error:
-            _log.warning("entry not recorded", review=request.uid, error=str(error))
+            _log.warning("entry not recorded", review=request.uid, **_keys(request, pod), error=str(error))
             return retry_later(
                 "EntryUnrecorded",
                 f"EntryUnrecorded: {wanted.policy} ends the identity of pod {_name(request)} before anybody is let in, "
                 "and that could not be written to the API server (the gate's log says why). Ask again",
-                audit={"entry": "unrecorded"},
+                audit={"entry": "unrecorded", "pod-uid": pod.metadata.uid},
                 facts=facts,
             )
         told = [
@@ -153,7 +154,12 @@ class EntryGuard:
             allowed=True,
             reason="IdentityEnded",
             warnings=as_warnings(told),
-            audit={"entry": "revoked", "revocation": f"{request.namespace}/{name}", "policy": str(wanted.policy)},
+            audit={
+                "entry": "revoked",
+                "revocation": f"{request.namespace}/{name}",
+                "policy": str(wanted.policy),
+                "pod-uid": pod.metadata.uid,
+            },
             facts={**facts, "revocation": name},
         )
 
@@ -170,9 +176,13 @@ def _denied(request: AdmissionRequest, pod: Pod, entry: Entry, wanted: Entering)
         f"EntryDenied: {wanted.policy} lets nobody into pod {_name(request)}: {entry}. Way out: read its logs, debug a "
         f"copy, which is judged anew (kubectl debug {request.name} -n {request.namespace} --copy-to=NAME "
         "--share-processes=false --profile=restricted), or ask the policy's owner for responses.exec: Revoke",
-        audit={"entry": "denied", "policy": str(wanted.policy)},
-        facts={"pod_uid": pod.metadata.uid, "entry": str(entry)},
+        audit={"entry": "denied", "policy": str(wanted.policy), "pod-uid": pod.metadata.uid},
+        facts={**_keys(request, pod), "entry": str(entry)},
     )
+
+
+def _keys(request: AdmissionRequest, pod: Pod) -> dict[str, str]:
+    return pod_keys(request.namespace, request.name, pod.metadata.uid)
 
 
 def _name(request: AdmissionRequest) -> str:

@@ -36,7 +36,10 @@ MAX_TEXT: Final = 600
 
 _T = TypeVar("_T")
 
-_SHOWN: Final = ("verdict", "mint", "reason", "policies", "audiences", "digests", "exceptions", "findings", "paused")
+_SHOWN: Final = (
+    *("verdict", "entry", "mint", "reason", "policy", "policies", "revocation"),
+    *("audiences", "digests", "exceptions", "findings", "paused"),
+)
 """Annotations of ours that are told, in this order."""
 
 
@@ -93,9 +96,13 @@ def _pod(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | 
 def _pod_access(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:
     refused = _code(event) >= 400
     query = unquote(event.request_uri.partition("?")[2]).replace("&", " ")
-    detail = _joined(query, *_told(_annotations(event)), _message(event) if refused else "", _origin(event))
+    told = _annotations(event)
+    detail = _joined(query, *_told(told), _message(event) if refused else "", _origin(event))
     what = f"{reference.subresource}{' refused' if refused else ''}"
-    return msgspec.structs.replace(base, what=what, detail=detail, pod=_named(reference))
+    order = f"Revocation {told['revocation']}" if "revocation" in told else ""
+    return msgspec.structs.replace(
+        base, what=what, detail=detail, pod=_named(reference), pod_uid=told.get("pod-uid", ""), order=order
+    )
 
 
 def _binding(event: AuditEvent, reference: Reference, base: Sighting) -> Sighting | None:

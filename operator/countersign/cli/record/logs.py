@@ -38,6 +38,7 @@ class _Line(msgspec.Struct, frozen=True):
     method: str = ""
     path: str = ""
     state: str = ""
+    kind: str = ""
     caused_by: str | None = None
     result: str = ""
     resource: str = ""
@@ -91,6 +92,10 @@ def _told(line: _Line) -> Read | None:
         order = line.caused_by or ""
         found = _sighting(at, "log", what, order, detail, **(keys | Keys(order=order)))
         return Read(found, f"{at} {line.event} {line.grant}")
+    if line.event in ("drift", "misuse found"):
+        detail = _joined(line.message, f"audience {line.audience}" if line.audience else "")
+        found = _sighting(at, "log", f"{line.event} {line.kind}".strip(), "", detail, **keys)
+        return Read(found, f"{at} {line.event} {line.kind} {line.pod_uid}")
     if line.event == "review":
         if not line.pod and line.resource.partition("/")[0] == "pods":
             keys["pod"] = f"{line.namespace}/{line.name}"

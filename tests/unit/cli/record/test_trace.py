@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.stack.commandline import countersign
-from tests.unit.cli.record.events import GRANT, JTI, OTHER, UID, access, admitted, audit, minted
+from tests.unit.cli.record.events import DAY, GRANT, JTI, OTHER, UID, access, admitted, audit, minted
 
 GRANT_MADE = audit("12:00:02.1", "create", "workloadgrants", GRANT, who="controller")
 USER = {"username": "dev", "extra": {"authentication.kubernetes.io/credential-id": [f"JTI={JTI}"]}}
@@ -128,6 +128,37 @@ def test_calls_with_its_token_at_the_api_server_are_uses_of_it(tmp_path: Path, l
     path = tmp_path / "audit.log"
     path.write_bytes(path.read_bytes() + audit("12:00:05.0", "list", "secrets", user=USER, code=200))
     assert "token used at the API server" in steps(traced(UID, *logs))
+
+
+def test_what_was_found_out_about_an_instance_stands_in_its_history(tmp_path: Path, logs: list[str]) -> None:
+    """An exec leads to the order that it made; drift and misuse to what the controller logged."""
+    entered = {
+        "connect-0.validate.countersign.dev/entry": "revoked",
+        "connect-0.validate.countersign.dev/revocation": f"shop/exec-{UID}",
+        "connect-0.validate.countersign.dev/pod-uid": UID,
+    }
+    (tmp_path / "audit.log").write_bytes(
+        b"".join(
+            [
+                *HISTORY,
+                audit("12:01:00.2", "create", "pods", "api", sub="exec", who="eve", annotations=entered),
+                audit("12:01:00.1", "create", "revocations", f"exec-{UID}", who="gate"),
+            ]
+        )
+    )
+    found = [
+        {
+            "timestamp": f"{DAY}12:01:01.0Z",
+            "event": "drift",
+            "pod": "shop/api",
+            "pod_uid": UID,
+            "message": "app runs B",
+        },
+        {"timestamp": f"{DAY}12:01:02.0Z", "event": "misuse found", "kind": "OtherAddress", "pod_uid": UID},
+    ]
+    (tmp_path / "controller.log").write_text("".join(json.dumps(one) + "\n" for one in found))
+    told = traced(UID, *logs, f"--log={tmp_path / 'controller.log'}")
+    assert {"order: create", "exec", "drift", "misuse found OtherAddress"} <= set(steps(told))
 
 
 def test_of_a_pod_that_was_refused_the_refusal_is_shown(tmp_path: Path) -> None:
