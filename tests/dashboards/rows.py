@@ -128,6 +128,8 @@ GRANTS = Row("Grants", (
     Panel("Ended for what was done to the pod", "Drift, exec, misuse, another image or account: look at each.",
           [Query(grew("countersign_controller_transitions_total", "reason",
                       f'state="Revoked",reason=~"{REASONS_OF_HARM}"'), "{{reason}}")], bad=1),
+    Panel("Drift", "What nodes report, or labels lead to, against what was admitted; unclear: nothing proves it.",
+          [Query(grew("countersign_controller_drifts_total", "certainty"), "{{certainty}}")], warn=1),
     Panel("Refused receipts", "Pods without one, with one that is not theirs, or with a spent one.",
           [Query(grew("countersign_controller_transitions_total", "reason", 'reason=~"Receipt.*"'), "{{reason}}")],
           warn=1),
@@ -144,6 +146,9 @@ USES = Row("Uses", (
     Panel("Inactive, by reason", "Only those who may know are told them.",
           [Query(rate("countersign_verifier_decisions_total", "reason", 'result="inactive"'), "{{reason}}")], "reqps",
           stacked=True),
+    Panel("Misuse", "Tokens used as no pod uses its own, by kind.",
+          [Query(grew("countersign_controller_misuse_total", "kind"), "{{kind}}"),
+           Query(grew("countersign_controller_use_writes_total"), "grants written for uses alone")], warn=1),
     latency("Time of a decision", "From the whole body read to the answer.", "countersign_verifier_seconds", "result",
             warn=0.1),
     Panel("Turned away", "503: what is known of the cluster is too old; 429: an asker has used up its share.",
@@ -179,8 +184,9 @@ CONTROLLER = Row("Controller", (
     Panel("Evidence verified again", "Questions to gates by outcome, and those that are due.",
           [Query(rate("countersign_controller_reverifications_total", "outcome"), "{{outcome}} per second"),
            Query(top("countersign_controller_reverifications_due"), "due")]),
-    Panel("Calls that a gate did not answer", "The controller asks them for counts and outlooks; by path.",
-          [Query(grew("countersign_controller_gate_call_errors_total", "path"), "{{path}}")], warn=1),
+    Panel("Calls that a gate or verifier did not answer", "The controller asks for counts, outlooks, evidence, uses.",
+          [Query(grew("countersign_controller_gate_call_errors_total", "path"), "gate {{path}}"),
+           Query(grew("countersign_controller_verifier_call_errors_total", "path"), "verifier {{path}}")], warn=1),
 ))  # fmt: skip
 
 WATCHES = Row("What the services know", (

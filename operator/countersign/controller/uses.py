@@ -223,13 +223,11 @@ class UseKeeper:
         if record is None or all(worth.get(use.audience, "Ignored") == "Ignored" for use in uses):
             return Instance(ended_at=ended)
         pod = record.pod()
-        statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
-        # A new sandbox may bring a new address, and restarts every container.
-        restarted = any(one.restart_count for one in statuses)
         return Instance(
             ended_at=ended,
             addresses=frozenset(filter(None, map(canonical_address, record.track.addresses))),
-            addresses_since=self._following_since if restarted else 0.0,
+            # A new sandbox may have brought a new address.
+            addresses_since=self._following_since if record.track.restarted else 0.0,
             own_network=not pod.spec.host_network,
         )
 

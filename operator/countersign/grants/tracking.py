@@ -50,6 +50,8 @@ class PodTrack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     deletion_timestamp: str | None = None
     """When its grace period is over (metadata.deletionTimestamp); None while it is not being deleted."""
     deletion_grace_seconds: int = 0
+    restarted: bool = False
+    """Some container of it was restarted, as all are when its sandbox is made anew."""
     addresses: tuple[str, ...] = ()
     """Every address that it was seen to have: a sandbox made anew may get another one."""
     reports: tuple[Report, ...] = ()
@@ -154,8 +156,13 @@ def _as_of_now(track: PodTrack, pod: Pod) -> PodTrack:
             if pod.metadata.deletion_timestamp
             else track.deletion_grace_seconds
         ),
+        restarted=track.restarted or _has_restarted(pod),
         addresses=_addresses(track.addresses, pod),
     )
+
+
+def _has_restarted(pod: Pod) -> bool:
+    return any(one.restart_count for one in (*pod.status.container_statuses, *pod.status.init_container_statuses))
 
 
 def _addresses(before: tuple[str, ...], pod: Pod) -> tuple[str, ...]:

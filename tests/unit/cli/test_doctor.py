@@ -85,7 +85,7 @@ def test_the_guards_are_those_of_the_chart() -> None:
     manifest = Path(__file__).parents[3] / "manifests/countersign.yaml"
     documents = [one for one in yaml.safe_load_all(manifest.read_text()) if one]
     guards = [one["metadata"]["name"] for one in documents if one["kind"] == "ValidatingAdmissionPolicy"]
-    assert sorted(guards) == sorted(f"countersign-{name}" for name in api_server.GUARDS)
+    assert sorted(guards) == sorted(f"countersign-{name}" for name in (*api_server.GUARDS, *api_server.BY_CHOICE))
 
 
 def test_services_are_told_by_the_labels_of_the_chart() -> None:
@@ -98,7 +98,7 @@ def test_services_are_told_by_the_labels_of_the_chart() -> None:
 
 
 def test_a_guard_without_a_denying_binding_is_missing() -> None:
-    both = [{"metadata": {"name": f"countersign-{name}"}} for name in api_server.GUARDS]
+    both = [{"metadata": {"name": f"countersign-{name}"}} for name in (*api_server.GUARDS, *api_server.BY_CHOICE)]
     bindings: list[dict[str, Any]] = [
         {"spec": {"policyName": one["metadata"]["name"], "validationActions": ["Deny"]}} for one in both
     ]
@@ -108,6 +108,16 @@ def test_a_guard_without_a_denying_binding_is_missing() -> None:
     check = only(api_server.guards(FakeCluster({path: both, f"{path[:-3]}ybindings": bindings}), SYSTEM))
     assert check.result == "fail"
     assert check.found.endswith(": countersign-crds")
+
+
+def test_a_guard_that_a_value_turns_off_is_a_warning() -> None:
+    on = [{"metadata": {"name": f"countersign-{name}"}} for name in api_server.GUARDS]
+    bindings: list[dict[str, Any]] = [
+        {"spec": {"policyName": one["metadata"]["name"], "validationActions": ["Deny"]}} for one in on
+    ]
+    path = f"{ADMISSION}/validatingadmissionpolicies"
+    check = only(api_server.guards(FakeCluster({path: on, f"{path[:-3]}ybindings": bindings}), SYSTEM))
+    assert (check.result, check.remedy) == ("warn", "set guards.nodeProxy of the chart")
 
 
 @pytest.mark.parametrize(("off", "result"), [(timedelta(0), "ok"), (timedelta(seconds=40), "warn")])

@@ -25,6 +25,8 @@ GUARDS: Final = (
     "revocations",
 )
 """ValidatingAdmissionPolicies of the chart, without their prefix `countersign-`."""
+BY_CHOICE: Final = ("node-proxy",)
+"""Those that a value of the chart turns off."""
 
 _ADMISSION: Final = "/apis/admissionregistration.k8s.io/v1"
 
@@ -69,8 +71,12 @@ def guards(cluster: Cluster, _system_namespace: str) -> Iterator[Check]:
         if "Deny" in one.spec.get("validationActions", ())
     }
     missing = [name for name in GUARDS if f"countersign-{name}" not in policies & denying]
+    off = [name for name in BY_CHOICE if f"countersign-{name}" not in policies & denying]
     if missing:
         found = f"no ValidatingAdmissionPolicy that denies: {', '.join(f'countersign-{name}' for name in missing)}"
         yield Check("guards", "fail", found, "install or upgrade the chart")
+    elif off:
+        found = "countersign-node-proxy is off: whoever may use nodes/proxy goes into pods, and nobody is told"
+        yield Check("guards", "warn", found, "set guards.nodeProxy of the chart")
     else:
-        yield Check("guards", "ok", f"{len(GUARDS)} guards hold with every process of Countersign down")
+        yield Check("guards", "ok", f"{len(GUARDS + BY_CHOICE)} guards hold with every process of Countersign down")
