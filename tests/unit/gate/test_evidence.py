@@ -20,9 +20,10 @@ from countersign.registry.client import MAX_SIGNATURE_BYTES
 from countersign.registry.courier import Patience
 from countersign.signatures.keys import parse_public_key
 from countersign.trust.evidence.facts import ImageFacts
+from countersign.trust.evidence.needs import PredicateNeed
 from countersign.trust.images.reference import ImageReference
 from tests.fakes.registry import FakeRegistry, entry, index, manifest
-from tests.fakes.signing import classic_payload, make_key, pem_of
+from tests.fakes.signing import bundle, classic_payload, make_key, pem_of, statement
 from tests.lab.pki import CertificateAuthority
 from tests.unit.gate.evidence_scene import (
     KEY,
@@ -258,6 +259,22 @@ async def test_an_image_signed_just_now_is_found_once_the_short_memory_of_its_ab
         assert not (await facts(service, request)).vouches
         await asyncio.sleep(0.25)
         assert (await facts(service, request)).vouches
+
+
+async def test_a_later_attestation_is_found_though_an_earlier_one_is_there(
+    ca: CertificateAuthority, one_registry: FakeRegistry
+) -> None:
+    scan = "https://example.com/scan/v1"
+    async with serving(ca, lifetimes=Lifetimes(attested=0.1)) as service:
+        digest = one_registry.put_image("team/app", "v1")
+        one_registry.put_bundle("team/app", digest, SIGNER)
+        one_registry.put_bundle("team/app", digest, SIGNER, predicate_type=scan)
+        request = ask(one_registry, f"team/app@{digest}", predicates=(PredicateNeed(scan),))
+        assert len((await facts(service, request)).attestations) == 1
+        later = bundle(SIGNER, statement(digest, scan, predicate={"later": True}))
+        one_registry.put_bundle("team/app", digest, SIGNER, predicate_type=scan, data=later)
+        await asyncio.sleep(0.15)
+        assert len((await facts(service, request)).attestations) == 2
 
 
 async def test_a_partly_signed_image_is_asked_about_again_sooner(

@@ -59,6 +59,8 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
     complete: float = 600.0
     """All who were asked about have signed, and each kind of attestation is there. That stays true; what may change is
     who may see the image."""
+    attested: float = 60.0
+    """The same where attestations were asked about: a later one may be made at any time, and decide."""
     partial: float = 30.0
     """Some have signed, as with the old and the new key during a rotation."""
     nothing: float = 5.0
@@ -78,7 +80,9 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
             and certified.issuperset(question.roots)
             and attested.issuperset(need.predicate_type for need in question.predicates)
         )
-        return self.complete if complete else self.partial
+        if not complete:
+            return self.partial
+        return self.attested if question.predicates else self.complete
 
 
 @lru_cache(1024)
