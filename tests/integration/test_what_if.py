@@ -14,7 +14,7 @@ from countersign.api.gate_calls import OUTLOOK_PATH, TALLIES_PATH
 from countersign.cluster.client import ApiClient
 from countersign.cluster.config import load_config
 from countersign.cluster.resource import ENDPOINT_SLICES
-from countersign.controller.calling import SERVICE_LABEL, EndpointSlice
+from countersign.controller.calls.calling import SERVICE_LABEL, EndpointSlice
 from tests.lab.cosign import KeyPair
 from tests.lab.images import ImageSpec, PushedImage
 from tests.lab.lab import Lab

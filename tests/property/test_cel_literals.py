@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from countersign.controller.cel import any_of, asks_for, string_literal
+from countersign.controller.webhooks.cel import any_of, asks_for, string_literal
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 ATTACK = 'x"] || true || a in ["y'

@@ -7,14 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign.api.policy import (
-    Binding,
-    ModeOverride,
-    Responses,
-    ServiceAccountBinding,
-    TokenSpec,
-)
-from countersign.controller.coverage import NAME_LABEL, entered
+from countersign.api.policy import Binding, ModeOverride, ServiceAccountBinding, TokenSpec
+from countersign.api.responses import Responses
+from countersign.controller.webhooks.coverage import NAME_LABEL, entered
 from countersign.trust.policies.entering import entering
 from countersign.trust.policies.policy import NamespaceFacts, Policy
 from countersign.trust.policies.scope import governing

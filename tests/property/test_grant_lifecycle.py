@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from countersign.api.pod import ContainerStatus, Pod
-from countersign.api.policy import Responses
+from countersign.api.responses import Responses
 from countersign.grants.drift import NO_DRIFT, drift, on_record
 from countersign.grants.judgement import requalify
 from countersign.grants.lifecycle import Observation, next_deadline, next_status, status_after

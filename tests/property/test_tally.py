@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from countersign.api.policy import AdmissionCounts, GateTally
+from countersign.api.policy_status import AdmissionCounts, GateTally
 from countersign.trust.policies.policy import PolicyRef
 from countersign.trust.verdicts.outlook import Outcome, Weighed
 from countersign.trust.verdicts.tally import MAX_GATES, collected, counted

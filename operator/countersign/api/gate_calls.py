@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from countersign.api.pod import Pod
-from countersign.api.policy import GateTally
+from countersign.api.policy_status import GateTally
 
 TALLIES_PATH: Final = "/internal/tallies"
 """No body; answers TallyReport."""

@@ -5,18 +5,12 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from countersign.api.image_rule import NAME_PATTERN, ImageRule
-from countersign.api.meta import Condition, LabelSelector, ObjectMeta, UTCTime
+from countersign.api.meta import LabelSelector, ObjectMeta
+from countersign.api.policy_status import PolicyStatus
+from countersign.api.responses import ApiToken, OnTermination, Profile, Responses
 from countersign.api.schema import Column, Model, Reserved, Rule, doc
 
 Mode = Literal["Audit", "Warn", "Enforce"]
-Profile = Literal["Service", "Batch", "Serverless", "Agent"]
-ApiToken = Literal["Keep", "Shorten", "Remove"]
-OnTermination = Literal["GracePeriod", "Immediate"]
-EphemeralResponse = Literal["Deny", "Revoke", "Suspend", "Report"]
-ExecResponse = Literal["Deny", "Revoke", "Allow"]
-InstanceResponse = Literal["Revoke", "Suspend", "Report"]
-MisuseResponse = Literal["Revoke", "Report"]
-NodeLostResponse = Literal["Suspend", "Keep"]
 
 DEFAULT_DENIED_ENV: tuple[str, ...] = (
     "BASHOPTS",
@@ -237,65 +231,6 @@ class TokenSpec(Model, frozen=True, kw_only=True):
     ] = ()
 
 
-class Responses(Model, frozen=True, kw_only=True):
-    """What happens when a pod stops being what was admitted. What is not said is the profile's word (status.effective)."""
-
-    drift: Annotated[
-        InstanceResponse | None,
-        doc(
-            "What the node reports to run is not what was admitted, or labels moved so that other policies govern: Revoke, "
-            "Suspend or only Report. An image changed through the API always revokes. Default: Revoke."
-        ),
-    ] = None
-    exec: Annotated[
-        ExecResponse | None,
-        doc(
-            "Somebody asks for exec, attach or port-forward: Deny it, Revoke the identity before it is let in, or Allow it. "
-            "Default: Revoke."
-        ),
-    ] = None
-    ephemeral_container: Annotated[
-        EphemeralResponse | None,
-        doc(
-            "An ephemeral container is added: Deny it at admission, or let it in and Revoke, Suspend or only Report. "
-            "Default: Revoke."
-        ),
-    ] = None
-    evidence_withdrawn: Annotated[
-        InstanceResponse | None,
-        doc(
-            "The evidence that the pod was admitted by does not hold any more, as an attestation that is too old by now: "
-            "Revoke, Suspend until it holds again, or only Report. Default: Suspend."
-        ),
-    ] = None
-    misuse: Annotated[
-        MisuseResponse | None,
-        doc(
-            "A token of the pod is used as no pod uses its own, as from another address: Revoke the identity, or only "
-            "Report it. Default: Report; Revoke in profile Agent."
-        ),
-    ] = None
-    node_lost: Annotated[
-        NodeLostResponse | None,
-        doc(
-            "The pod's node is lost: not Ready for nodeLostAfterSeconds, gone, or replaced by another of its name. Suspend "
-            "the identity until that node is Ready again (a replaced one never is), or Keep it. Default: Suspend."
-        ),
-    ] = None
-    node_lost_after_seconds: (
-        Annotated[
-            int,
-            doc(
-                "How long a node may be not Ready before its pods count as lost, in seconds. Kubernetes evicts them after "
-                "300, too. Default: 300; less in short-lived profiles.",
-                ge=30,
-                le=86400,
-            ),
-        ]
-        | None
-    ) = None
-
-
 class Match(Model, frozen=True, kw_only=True):
     """Which pods of the selected namespaces are governed. Both selectors empty: all."""
 
@@ -494,124 +429,6 @@ class TrustPolicySpec(_PolicySpec, frozen=True, kw_only=True):
     }
 
     match: Annotated[NamespacedMatch, doc("Which pods of this namespace the policy governs.")] = NamespacedMatch()
-
-
-class EffectiveResponses(Model, frozen=True, kw_only=True):
-    """The responses in force."""
-
-    drift: Annotated[InstanceResponse, doc("To drift.")]
-    exec: Annotated[ExecResponse, doc("To exec, attach and port-forward.")]
-    ephemeral_container: Annotated[EphemeralResponse, doc("To an ephemeral container.")]
-    evidence_withdrawn: Annotated[InstanceResponse, doc("To evidence that does not hold any more.")]
-    misuse: Annotated[MisuseResponse, doc("To a token that is misused.")]
-    node_lost: Annotated[NodeLostResponse, doc("To a lost node.")]
-    node_lost_after_seconds: Annotated[int | None, doc("When a node counts as lost, in seconds.")] = None
-
-
-class EffectiveSettings(Model, frozen=True, kw_only=True):
-    """What holds for a pod of this policy: what it says, and its profile's defaults for the rest."""
-
-    profile: Annotated[Profile, doc("The profile.")]
-    api_token: Annotated[ApiToken, doc("What becomes of the ordinary API token.")]
-    on_termination: Annotated[OnTermination, doc("When the identity of a deleted pod ends.")]
-    drain_seconds: Annotated[int, doc("Bound on what GracePeriod leaves, in seconds.")]
-    max_lifetime_seconds: Annotated[int | None, doc("Bound on an instance's identity, in seconds; none if absent.")] = (
-        None
-    )
-    responses: Annotated[EffectiveResponses, doc("What happens when a pod stops being what was admitted.")]
-
-
-class PodCounts(Model, frozen=True, kw_only=True):
-    """How many running pods the policy sees."""
-
-    governed: Annotated[int, doc("Pods that the policy governs.")] = 0
-    failing: Annotated[
-        int,
-        doc("Governed pods that would be refused if they were created now and the policy enforced, whatever its mode."),
-    ] = 0
-    unknown: Annotated[
-        int, doc("Governed pods of which that is not known: no registry was asked yet, or it could not tell.")
-    ] = 0
-    not_injected: Annotated[int, doc("Governed pods that would be given tokens but were created without them.")] = 0
-    evidence_expiring: Annotated[
-        int,
-        doc(
-            "Governed pods with an attestation that this policy asks for and that will soon be too old: less than a tenth "
-            "of maxAgeSeconds is left, and no newer one was found."
-        ),
-    ] = 0
-    evidence_withdrawn: Annotated[
-        int,
-        doc("Governed pods whose evidence does not hold any more for this policy: too old, or a later one fails."),
-    ] = 0
-    missed: Annotated[
-        int,
-        doc(
-            "Governed pods that were never admitted under it, and so have no identity: created before it, while no gate "
-            "answered, or around it. `countersign adopt` lists them."
-        ),
-    ] = 0
-
-
-class ReasonCount(Model, frozen=True, kw_only=True):
-    """How often a reason speaks against pods."""
-
-    reason: Annotated[str, doc("Stable reason code.", max_length=64)]
-    count: Annotated[int, doc("Pods, or admissions, with this finding.")]
-
-
-class GateTally(Model, frozen=True, kw_only=True):
-    """What one gate has counted of a policy since that gate started. Such numbers only ever grow."""
-
-    gate: Annotated[
-        str, doc("Name that the gate's process gave itself: when it started, and something random.", max_length=64)
-    ]
-    allowed: Annotated[int, doc("Pods against which the policy had nothing.")] = 0
-    would_deny: Annotated[int, doc("Pods that the policy refused, or would refuse under Enforce.")] = 0
-    unknown: Annotated[int, doc("Pods whose evidence could not be had in time.")] = 0
-    reasons: Annotated[
-        tuple[ReasonCount, ...], doc("Why, among those of wouldDeny.", max_length=64, map_keys=("reason",))
-    ] = ()
-
-
-class AdmissionCounts(Model, frozen=True, kw_only=True):
-    """Admissions since the policy's last change, over all gates, whatever its mode. Dry runs do not count."""
-
-    generation: Annotated[int, doc("The generation of the policy that the counts are of.")] = 0
-    since: Annotated[UTCTime, doc("When the controller first saw that generation.", string_format="date-time")]
-    allowed: Annotated[int, doc("Creations of pods against which the policy had nothing.")] = 0
-    would_deny: Annotated[int, doc("Creations that it refused (Enforce), or would have refused (Warn, Audit).")] = 0
-    unknown: Annotated[int, doc("Creations whose evidence could not be had in time.")] = 0
-    top_reasons: Annotated[tuple[ReasonCount, ...], doc("The most frequent reasons of wouldDeny.", max_length=5)] = ()
-    gates: Annotated[
-        tuple[GateTally, ...],
-        doc("What was collected from each gate: the totals are their sum.", max_length=16, map_keys=("gate",)),
-    ] = ()
-    earlier: Annotated[
-        GateTally | None, doc("Of gates that are no longer listed, together; `gate` is the latest of them.")
-    ] = None
-
-
-class PolicyStatus(Model, frozen=True, kw_only=True):
-    """What the controller sees of a policy."""
-
-    conditions: Annotated[
-        tuple[Condition, ...],
-        doc(
-            "Accepted (well-formed, no conflict), ResolvedRefs (audiences exist and allow it), Ready, ImpactHeld, EvidenceExpiring.",
-            max_length=16,
-            map_keys=("type",),
-        ),
-    ] = ()
-    observed_generation: Annotated[int, doc("The generation that the controller last judged.")] = 0
-    effective: Annotated[
-        EffectiveSettings | None, doc("What the policy says together with what its profile says for the rest.")
-    ] = None
-    pods: Annotated[PodCounts | None, doc("Running pods under this policy.")] = None
-    top_reasons: Annotated[
-        tuple[ReasonCount, ...], doc("The most frequent reasons among the failing pods.", max_length=5)
-    ] = ()
-    admissions: Annotated[AdmissionCounts | None, doc("What became of new pods since the policy's last change.")] = None
 
 
 _COLUMNS = (

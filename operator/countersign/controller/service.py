@@ -60,33 +60,33 @@ from countersign.cluster.events import EventRecorder, ObjectReference
 from countersign.cluster.lease import LeaseElector
 from countersign.cluster.resource import SECRETS
 from countersign.cluster.watch import Reflector
-from countersign.controller.admissions import AdmissionCollector
-from countersign.controller.calling import Where
-from countersign.controller.certificates import KeyKeeper, service_names
-from countersign.controller.evidence_roots import RootKeeper
-from countersign.controller.exceptions import ExceptionKeeper
-from countersign.controller.fetching import Fetcher
-from countersign.controller.gates import Gates
-from countersign.controller.judging import Judging
+from countersign.controller.calls.admissions import AdmissionCollector
+from countersign.controller.calls.calling import Where
+from countersign.controller.calls.gates import Gates
+from countersign.controller.calls.verifiers import Verifiers
+from countersign.controller.evidence.evidence_roots import RootKeeper
+from countersign.controller.evidence.fetching import Fetcher
+from countersign.controller.evidence.pacing import Pace
+from countersign.controller.evidence.reverified import Reverified
+from countersign.controller.evidence.reverifying import Reverifier
+from countersign.controller.evidence.scanning import Scanner
+from countersign.controller.instances.judging import Judging
+from countersign.controller.instances.pods import PodReconciler
+from countersign.controller.instances.uses import UseKeeper
+from countersign.controller.keys.certificates import KeyKeeper, service_names
+from countersign.controller.keys.ownership import Owners
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.ownership import Owners
-from countersign.controller.pacing import Pace
-from countersign.controller.pausing import PauseKeeper
-from countersign.controller.pods import PodReconciler
-from countersign.controller.registration import Registrar
-from countersign.controller.reverified import Reverified
-from countersign.controller.reverifying import Reverifier
-from countersign.controller.scanning import Scanner
+from countersign.controller.orders.exceptions import ExceptionKeeper
+from countersign.controller.orders.pausing import PauseKeeper
 from countersign.controller.settings import ControllerSettings
-from countersign.controller.statuses import Registered, StatusKeeper
+from countersign.controller.statuses.statuses import Registered, StatusKeeper
 from countersign.controller.store import Store
-from countersign.controller.sweeping import RestoredError, sweep
-from countersign.controller.uses import UseKeeper
-from countersign.controller.verifiers import Verifiers
-from countersign.controller.watching import Sighting, Watching
-from countersign.controller.webhooks import GateEndpoint
+from countersign.controller.watches.sweeping import RestoredError, sweep
+from countersign.controller.watches.watching import Sighting, Watching
+from countersign.controller.watches.world import PodRecord, Touched, World
+from countersign.controller.webhooks.registration import Registrar
+from countersign.controller.webhooks.webhooks import GateEndpoint
 from countersign.controller.workqueue import WorkQueue
-from countersign.controller.world import PodRecord, Touched, World
 from countersign.grants.impact import Limits
 from countersign.grants.reasons import REMEDIES
 from countersign.runtime.health import HealthServer

@@ -18,7 +18,7 @@ from countersign.cluster.lease import Lease
 from countersign.cluster.owners import Owned
 from countersign.cluster.resource import CONFIG_MAPS, LEASES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 from countersign.controller.resources import GRANTS, of_kind
-from countersign.controller.world import Account, account_of
+from countersign.controller.watches.world import Account, account_of
 from countersign.runtime.tracing.spans import child
 
 NODE_LEASES: Final = "kube-node-lease"

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from countersign.api.gate_calls import PolicyTally, TallyReport
-from countersign.api.policy import GateTally
+from countersign.api.policy_status import GateTally
 from countersign.trust.pods.subject import Subject
 from countersign.trust.verdicts.outlook import weigh
 from countersign.trust.verdicts.tally import counted

@@ -15,7 +15,7 @@ from countersign.api.objects import to_object
 from countersign.cli.diagnosis.check import Anything
 from countersign.cli.diagnosis.pauses import WEBHOOKS, pauses
 from countersign.cli.orders.pause import opening, parse_duration
-from countersign.controller.webhooks import has_failed_closed, webhook_configurations
+from countersign.controller.webhooks.webhooks import has_failed_closed, webhook_configurations
 from tests.unit.cli.fake_cluster import FakeCluster
 from tests.unit.controller.test_webhooks import CA, GATE, protected
 from tests.unit.trust.build import cluster_policy, pause, snapshot

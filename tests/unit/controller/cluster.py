@@ -22,14 +22,14 @@ from countersign.api.revocation import Revocation, RevocationSpec, Target
 from countersign.api.verifier_calls import UsesReport
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.cluster.owners import Owned
-from countersign.controller.judging import Judging
+from countersign.controller.evidence.reverified import Reverified
+from countersign.controller.instances.judging import Judging
+from countersign.controller.instances.pods import PodReconciler
+from countersign.controller.instances.uses import UseKeeper
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pods import PodReconciler
-from countersign.controller.reverified import Reverified
 from countersign.controller.store import NameTakenError, StaleError
-from countersign.controller.uses import UseKeeper
-from countersign.controller.watching import Sighting
-from countersign.controller.world import Account, Touched, World
+from countersign.controller.watches.watching import Sighting
+from countersign.controller.watches.world import Account, Touched, World
 from countersign.grants.impact import DEFAULT_LIMITS, Limits
 from countersign.keys.receipt_keys import ReceiptKeys, plan_receipt_keys
 from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier

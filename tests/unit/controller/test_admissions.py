@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from countersign.api.gate_calls import PolicyTally, TallyReport
-from countersign.api.policy import AdmissionCounts, GateTally
-from countersign.controller.admissions import AdmissionCollector
-from countersign.controller.world import AnyPolicyResource
+from countersign.api.policy_status import AdmissionCounts, GateTally
+from countersign.controller.calls.admissions import AdmissionCollector
+from countersign.controller.watches.world import AnyPolicyResource
 from tests.unit.controller.cluster import GOOD, Cluster
 from tests.unit.trust.build import cluster_policy
 

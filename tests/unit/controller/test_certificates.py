@@ -12,9 +12,9 @@ from countersign.api import names
 from countersign.api.secret import Secret
 from countersign.cluster.cache import Added, Key, Modified
 from countersign.cluster.client import ApiClient
-from countersign.controller.certificates import KeyKeeper, service_names
+from countersign.controller.keys.certificates import KeyKeeper, service_names
+from countersign.controller.keys.ownership import Owners
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.ownership import Owners
 from countersign.controller.store import NotLeadingError
 from countersign.keys.receipt_keys import ROTATE_AFTER, ReceiptKeys, revoke_receipt_key
 from countersign.keys.secrets import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from countersign.controller.contact import LOOK_EVERY, LOOK_SELDOM, QUICK_LOOKS, NodeContact
+from countersign.controller.watches.contact import LOOK_EVERY, LOOK_SELDOM, QUICK_LOOKS, NodeContact
 from countersign.grants.impact import Limits
 from tests.unit.controller.cluster import Cluster
 

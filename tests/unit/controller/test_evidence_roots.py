@@ -26,12 +26,12 @@ from countersign.api.meta import condition
 from countersign.api.objects import CustomResource
 from countersign.cluster.errors import ClusterError, UnreachableError
 from countersign.cluster.events import ObjectReference, Urgency
-from countersign.controller.evidence_roots import RootKeeper
-from countersign.controller.fetching import Attempt, Fetcher, in_thread
+from countersign.controller.evidence.evidence_roots import RootKeeper
+from countersign.controller.evidence.fetching import Attempt, Fetcher, in_thread
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import StaleError
-from countersign.controller.watching import Sighting
-from countersign.controller.world import World
+from countersign.controller.watches.watching import Sighting
+from countersign.controller.watches.world import World
 from countersign.signatures.roots.trust_root import public_good_root
 from tests.unit.trust.build import evidence_root
 

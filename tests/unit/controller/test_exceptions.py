@@ -16,11 +16,11 @@ from countersign.api.objects import CustomResource
 from countersign.api.policy import Binding, ServiceAccountBinding
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import ObjectReference, Urgency
-from countersign.controller.exceptions import MAX_SERIES, ExceptionKeeper, exception_status
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.orders.exceptions import MAX_SERIES, ExceptionKeeper, exception_status
 from countersign.controller.store import StaleError
-from countersign.controller.watching import Sighting
-from countersign.controller.world import World
+from countersign.controller.watches.watching import Sighting
+from countersign.controller.watches.world import World
 from countersign.grants.impact import Limits
 from tests.unit.controller.cluster import Cluster, resource_of
 from tests.unit.trust.build import cluster_policy, exception, policy_ref, token

@@ -22,12 +22,12 @@ from countersign.api.gate_calls import (
     PolicyTally,
     TallyReport,
 )
-from countersign.api.policy import GateTally
+from countersign.api.policy_status import GateTally
 from countersign.cluster.client import ApiClient
-from countersign.controller.calling import MAX_ANSWER_BYTES, SERVICE_LABEL
-from countersign.controller.gates import Gates
+from countersign.controller.calls.calling import MAX_ANSWER_BYTES, SERVICE_LABEL
+from countersign.controller.calls.gates import Gates
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.webhooks import GateEndpoint
+from countersign.controller.webhooks.webhooks import GateEndpoint
 from countersign.keys.authority import AuthoritySet, issue, new_authority
 from countersign.keys.calls import CallVerifier
 from countersign.keys.receipt_keys import ReceiptKeys, plan_receipt_keys

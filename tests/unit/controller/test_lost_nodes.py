@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import msgspec
 
-from countersign.api.policy import Responses
+from countersign.api.responses import Responses
 from countersign.grants.impact import Limits
 from tests.unit.controller.cluster import Cluster
 from tests.unit.grants.build import BORN

@@ -13,12 +13,12 @@ from countersign.api import names
 from countersign.api.meta import OwnerReference
 from countersign.cluster.client import ApiClient
 from countersign.cluster.lease import LeaseElector
-from countersign.controller.certificates import KeyKeeper
+from countersign.controller.keys.certificates import KeyKeeper
+from countersign.controller.keys.ownership import OWNER_NAME, OwnerGoneError, Owners, repaired
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.ownership import OWNER_NAME, OwnerGoneError, Owners, repaired
-from countersign.controller.registration import Registrar
-from countersign.controller.webhooks import GateEndpoint
-from countersign.controller.world import World
+from countersign.controller.watches.world import World
+from countersign.controller.webhooks.registration import Registrar
+from countersign.controller.webhooks.webhooks import GateEndpoint
 from countersign.keys.authority import AuthoritySet, new_authority
 from tests.fakes.api_server import FakeApiServer, Fault, running
 

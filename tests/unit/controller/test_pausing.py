@@ -15,11 +15,11 @@ from countersign.api.pause import AdmissionPause, AdmissionPauseStatus
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import ObjectReference, Urgency
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pausing import PauseKeeper, pause_status
-from countersign.controller.statuses import Registered
+from countersign.controller.orders.pausing import PauseKeeper, pause_status
+from countersign.controller.statuses.statuses import Registered
 from countersign.controller.store import StaleError
-from countersign.controller.watching import Sighting
-from countersign.controller.world import World
+from countersign.controller.watches.watching import Sighting
+from countersign.controller.watches.world import World
 from tests.unit.trust.build import pause
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -5,9 +5,9 @@ import pytest
 
 from countersign.api.names import DRY_RUN_RECEIPT, RECEIPT_ANNOTATION
 from countersign.api.revocation import NamespaceTarget
-from countersign.controller.judging import NotYetError
+from countersign.controller.instances.judging import NotYetError
 from countersign.controller.store import StaleError
-from countersign.controller.world import Account
+from countersign.controller.watches.world import Account
 from countersign.grants.impact import Limits
 from countersign.grants.naming import refused_name
 from countersign.keys.receipt_keys import ReceiptKey, ReceiptKeys, plan_receipt_keys

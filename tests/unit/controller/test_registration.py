@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from countersign.api.names import CLOSED_ANNOTATION, WEBHOOK_CONFIGURATION
 from countersign.cluster.client import ApiClient
+from countersign.controller.keys.ownership import Owners
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.ownership import Owners
-from countersign.controller.registration import Registrar, probe
-from countersign.controller.watching import Sighting
-from countersign.controller.webhooks import GateEndpoint
-from countersign.controller.world import World
+from countersign.controller.watches.watching import Sighting
+from countersign.controller.watches.world import World
+from countersign.controller.webhooks.registration import Registrar, probe
+from countersign.controller.webhooks.webhooks import GateEndpoint
 from countersign.keys.authority import AuthoritySet, issue, new_authority
 from countersign.tls import load_key_pair
 from tests.fakes.api_server import FakeApiServer, Fault, running

@@ -11,11 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from countersign.api.pod import Pod
+from countersign.controller.evidence.pacing import UNANSWERED_SECONDS, Pace
+from countersign.controller.evidence.reverified import SOON_SECONDS, UNKNOWN_SECONDS, Reverified
+from countersign.controller.evidence.reverifying import Reverifier
+from countersign.controller.evidence.scanning import Scanner
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pacing import UNANSWERED_SECONDS, Pace
-from countersign.controller.reverified import SOON_SECONDS, UNKNOWN_SECONDS, Reverified
-from countersign.controller.reverifying import Reverifier
-from countersign.controller.scanning import Scanner
 from countersign.grants.impact import Limits
 from countersign.trust.evidence.facts import Attestation, ImageFacts
 from countersign.trust.evidence.needs import EvidenceNeed

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from countersign.api.gate_calls import OutlookAnswer, PolicyOutlook
 from countersign.api.pod import Pod
+from countersign.controller.evidence.pacing import UNANSWERED_SECONDS, Pace
+from countersign.controller.evidence.scanning import UNKNOWN_SECONDS, Scanner
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pacing import UNANSWERED_SECONDS, Pace
-from countersign.controller.scanning import UNKNOWN_SECONDS, Scanner
 from countersign.trust.verdicts.outlook import Outcome
 from tests.unit.controller.cluster import GOOD, Cluster, resource_of
 from tests.unit.grants.build import changed

@@ -6,12 +6,12 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from countersign.api.meta import Condition, ObjectMeta, condition
-from countersign.api.policy import PodCounts, PolicyStatus
+from countersign.api.policy_status import PodCounts, PolicyStatus
 from countersign.api.revocation import NamespaceTarget, ObjectTarget
-from countersign.controller.figures import Figures, counts
+from countersign.controller.evidence.outlook import Basis, Outlook, Word
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.outlook import Basis, Outlook, Word
-from countersign.controller.statuses import (
+from countersign.controller.statuses.figures import Figures, counts
+from countersign.controller.statuses.statuses import (
     Registered,
     StatusKeeper,
     audience_status,

@@ -9,9 +9,9 @@ from countersign.api.objects import to_object
 from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import ClusterError
-from countersign.controller.sweeping import RestoredError, sweep
-from countersign.controller.watching import Sighting
-from countersign.controller.world import Touched, World
+from countersign.controller.watches.sweeping import RestoredError, sweep
+from countersign.controller.watches.watching import Sighting
+from countersign.controller.watches.world import Touched, World
 from tests.fakes.api_server import FakeApiServer, Fault, is_list, running
 from tests.unit.controller.cluster import GOOD, resource_of
 from tests.unit.grants.build import active, changed, live

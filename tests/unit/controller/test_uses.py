@@ -11,7 +11,7 @@ from countersign.access.misuse import IN_FLIGHT_SECONDS
 from countersign.api.audience import SourceAddresses
 from countersign.api.grant import GrantController, WorkloadGrant
 from countersign.api.pod import ContainerStatus, Pod, PodIP
-from countersign.api.policy import Responses
+from countersign.api.responses import Responses
 from countersign.api.verifier_calls import AddressUse, TokenUses, UsesReport
 from countersign.controller.store import StaleError
 from countersign.trust.policies.policy import Policy

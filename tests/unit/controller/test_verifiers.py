@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from countersign.api.verifier_calls import USES_PATH, TokenUses, UsesQuestion, UsesReport
 from countersign.cluster.client import ApiClient
-from countersign.controller.calling import Where
+from countersign.controller.calls.calling import Where
+from countersign.controller.calls.verifiers import Verifiers
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.verifiers import Verifiers
 from tests.fakes.api_server import FakeApiServer, running
 from tests.unit.controller.test_gates import CA, announce, listening
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from countersign.cluster.errors import ConfigError
-from countersign.controller.watching import WATCHED, Sighting, Watching, operator_settings
+from countersign.controller.watches.watching import WATCHED, Sighting, Watching, operator_settings
 from tests.fakes.api_server import FakeApiServer, running
 
 

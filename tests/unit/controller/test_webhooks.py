@@ -9,9 +9,10 @@ import pytest
 
 from countersign.api.audience import ProtectedAudience
 from countersign.api.meta import LabelSelector
-from countersign.api.policy import Binding, ModeOverride, Responses, ServiceAccountBinding, TokenSpec
-from countersign.controller.coverage import MAX_ENTRIES, NAME_LABEL, coverage, entered
-from countersign.controller.webhooks import AUDIENCES_PER_ENTRY, GateEndpoint, enforces, webhook_configurations
+from countersign.api.policy import Binding, ModeOverride, ServiceAccountBinding, TokenSpec
+from countersign.api.responses import Responses
+from countersign.controller.webhooks.coverage import MAX_ENTRIES, NAME_LABEL, coverage, entered
+from countersign.controller.webhooks.webhooks import AUDIENCES_PER_ENTRY, GateEndpoint, enforces, webhook_configurations
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 from tests.unit.trust.build import audience, cluster_policy, snapshot, trust_policy
 

@@ -12,8 +12,8 @@ from countersign.api.meta import ObjectMeta
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy
-from countersign.controller.watching import Sighting, slim
-from countersign.controller.world import NOTHING, Touched, World
+from countersign.controller.watches.watching import Sighting, slim
+from countersign.controller.watches.world import NOTHING, Touched, World
 from countersign.signatures.roots.trust_root import public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests.unit.controller.cluster import GOOD, resource_of

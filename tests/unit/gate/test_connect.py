@@ -11,7 +11,7 @@ from countersign.api import clock
 from countersign.api.grant import GrantState
 from countersign.api.meta import ObjectMeta
 from countersign.api.names import RECEIPT_ANNOTATION
-from countersign.api.policy import Responses
+from countersign.api.responses import Responses
 from countersign.api.revocation import ObjectTarget, Revocation, RevocationSpec, Target
 from countersign.cluster.cache import Key
 from countersign.cluster.errors import ForbiddenError, TimedOutError

@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from countersign.api.policy import GateTally
+from countersign.api.policy_status import GateTally
 from countersign.gate.tallies import MAX_POLICIES, Tallies
 from countersign.trust.verdicts.verdict import Verdict
 from tests.unit.gate.workbench import NOW, Workbench, changed, patched, pod

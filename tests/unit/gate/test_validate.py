@@ -6,7 +6,8 @@ import pytest
 
 from countersign.api.meta import ObjectMeta, OwnerReference
 from countersign.api.names import RECEIPT_ANNOTATION
-from countersign.api.policy import Binding, ControllerBinding, Requester, Responses
+from countersign.api.policy import Binding, ControllerBinding, Requester
+from countersign.api.responses import Responses
 from countersign.cluster.owners import Owned
 from tests.unit.gate.workbench import REQUESTER, Workbench, changed, patched, pod, receipt_of
 from tests.unit.trust import build

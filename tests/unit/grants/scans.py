@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from countersign.api.grant import WorkloadGrant
-from countersign.api.policy import Responses
+from countersign.api.responses import Responses
 from countersign.grants.judgement import judge_instance, requalify
 from countersign.grants.lifecycle import next_status, status_after
 from countersign.grants.tracking import first_sight

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from countersign.api.grant import GrantToken, WorkloadGrant, WorkloadGrantStatus
-from countersign.api.policy import Responses
+from countersign.api.responses import Responses
 from countersign.grants.judgement import requalify
 from countersign.grants.lifecycle import (
     Observation,

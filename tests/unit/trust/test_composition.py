@@ -8,7 +8,8 @@ import pytest
 
 from countersign.api.audience import AllowedNamespaces
 from countersign.api.meta import LabelSelector
-from countersign.api.policy import Binding, ModeOverride, Responses, ServiceAccountBinding
+from countersign.api.policy import Binding, ModeOverride, ServiceAccountBinding
+from countersign.api.responses import Responses
 from countersign.trust.policies.policy import Policy
 from tests.unit.trust.build import (
     ALL_NAMESPACES,

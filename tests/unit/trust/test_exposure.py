@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from countersign.api.pod import Pod
-from countersign.api.policy import Responses
+from countersign.api.responses import Responses
 from countersign.trust.policies.policy import PolicySnapshot
 from countersign.trust.verdicts.verdict import Verdict
 from tests.unit.trust.build import (

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from countersign.api.policy import ClusterTrustPolicySpec, EffectiveSettings, Profile, Responses
+from countersign.api.policy import ClusterTrustPolicySpec
+from countersign.api.responses import EffectiveSettings, Profile, Responses
 from countersign.trust.policies.profiles import NO_SETTINGS, PROFILES, SERVICE, effective, settings_of, stricter
 
 PAGE = Path(__file__).parents[3] / "docs" / "profiles.md"

@@ -20,7 +20,7 @@ from countersign.cli.cluster.paths import collection
 from countersign.cli.pods.workloads import JOB, POD, REPLICA_SET, Kind
 from countersign.cli.terminal.exits import note
 from countersign.cluster.owners import ControllerLinks, Owned, Resolved, controller_of
-from countersign.controller.receipts import remember
+from countersign.controller.instances.receipts import remember
 from countersign.signatures.roots.known_roots import KnownRoots
 from countersign.trust.policies.policy import NamespaceFacts, PolicySnapshot, from_resource
 from countersign.trust.receipt import Receipt

@@ -1,7 +1,7 @@
 """A question that is put again and again while pods run, and what is kept of the answers.
 
 It names the image by digest and holds all that the answer depends on, so that a thousand replicas put one question. A
-gate answers it (`gate.reverification`), the controller keeps what it says (`controller.reverified`).
+gate answers it (`gate.reverification`), the controller keeps what it says (`controller.evidence.reverified`).
 """
 
 from collections.abc import Iterable

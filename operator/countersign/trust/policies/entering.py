@@ -6,7 +6,7 @@ Whoever goes in makes another thing of the instance than was admitted. The stric
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from countersign.api.policy import ExecResponse
+from countersign.api.responses import ExecResponse
 from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.policy import Policy, PolicyRef
 

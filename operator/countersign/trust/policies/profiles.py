@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import Final, NamedTuple
 
-from countersign.api.policy import (
+from countersign.api.policy import ClusterTrustPolicySpec, TrustPolicySpec
+from countersign.api.responses import (
     ApiToken,
-    ClusterTrustPolicySpec,
     EffectiveResponses,
     EffectiveSettings,
     EphemeralResponse,
@@ -19,7 +19,6 @@ from countersign.api.policy import (
     MisuseResponse,
     OnTermination,
     Profile,
-    TrustPolicySpec,
 )
 
 # From lax to strict.

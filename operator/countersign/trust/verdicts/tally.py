@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from countersign.api.meta import UTCTime
-from countersign.api.policy import AdmissionCounts, GateTally, ReasonCount
+from countersign.api.policy_status import AdmissionCounts, GateTally, ReasonCount
 from countersign.trust.verdicts.outlook import Weighed
 
 MAX_GATES: Final = 16

@@ -21,9 +21,9 @@ from countersign.api.policy import TrustPolicy
 from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.statuses import PAUSE_SECONDS, StatusStore
+from countersign.controller.statuses.statuses import PAUSE_SECONDS, StatusStore
 from countersign.controller.store import StaleError
-from countersign.controller.world import World
+from countersign.controller.watches.world import World
 from countersign.grants.conditions import with_condition
 from countersign.trust.orders.exceptions import ends_at, in_force_until, warns_at
 

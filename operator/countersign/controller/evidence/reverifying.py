@@ -1,8 +1,8 @@
 """Verifies, in the background, the evidence of running pods again: at a bounded rate, and of each image once.
 
 Only evidence that can turn is looked at (`CompiledRule.may_turn`). A gate finds out; what it says is kept
-(`controller.reverified`), and every pod that it is about is judged anew where it says something new. No answer, or one
-that is not definite, changes nothing.
+(`controller.evidence.reverified`), and every pod that it is about is judged anew where it says something new. No
+answer, or one that is not definite, changes nothing.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from typing import Final
 import structlog
 
 from countersign.cluster.errors import ClusterError
-from countersign.controller.judging import Judging, NotYetError
+from countersign.controller.evidence.pacing import Pace
+from countersign.controller.evidence.reverified import Reverified
+from countersign.controller.instances.judging import Judging, NotYetError
 from countersign.controller.keeping import woken
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.pacing import Pace
-from countersign.controller.reverified import Reverified
-from countersign.controller.world import World
+from countersign.controller.watches.world import World
 from countersign.trust.evidence.reverification import EvidenceAnswer, EvidenceQuestion, Inquiry, grown
 from countersign.trust.policies.compiled import compiled
 
@@ -31,7 +31,7 @@ BATCH: Final = 10
 _log = structlog.get_logger(__name__)
 
 Ask = Callable[[EvidenceQuestion], Awaitable[EvidenceAnswer | None]]
-"""Puts a question to a gate (`controller.gates`); None: none answers now."""
+"""Puts a question to a gate (`controller.calls.gates`); None: none answers now."""
 
 
 class Reverifier:

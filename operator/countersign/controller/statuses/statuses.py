@@ -18,13 +18,13 @@ from countersign.api.clock import format_time
 from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import condition
 from countersign.api.objects import CustomResource
-from countersign.api.policy import AdmissionCounts, PodCounts, PolicyStatus, ReasonCount
+from countersign.api.policy_status import AdmissionCounts, PodCounts, PolicyStatus, ReasonCount
 from countersign.api.revocation import Revocation, RevocationStatus
 from countersign.cluster.errors import ClusterError
-from countersign.controller.figures import Figures, counts
 from countersign.controller.metrics import ControllerMetrics
+from countersign.controller.statuses.figures import Figures, counts
 from countersign.controller.store import StaleError
-from countersign.controller.world import AnyPolicyResource, World
+from countersign.controller.watches.world import AnyPolicyResource, World
 from countersign.grants.conditions import with_condition
 from countersign.grants.impact import Impact, hold_message
 from countersign.grants.naming import is_refused
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Registered(NamedTuple):
-    """Whether the API server asks the gate (`controller.registration`)."""
+    """Whether the API server asks the gate (`controller.webhooks.registration`)."""
 
     written: bool = False
     """The webhook configurations cover the policies and audiences of now."""

@@ -18,9 +18,9 @@ from countersign.cluster.cache import Change, Deleted
 from countersign.cluster.client import ApiClient, Object
 from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import CONFIG_MAPS, SECRETS, Resource
+from countersign.controller.keys.ownership import Owner, references, repaired
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.ownership import Owner, references, repaired
-from countersign.controller.registration import Leadership
+from countersign.controller.webhooks.registration import Leadership
 from countersign.keys.authority import (
     AuthoritySet,
     ServingCertificate,

@@ -20,11 +20,12 @@ from countersign.cluster.client import ApiClient, Object
 from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import SERVICES, Resource
 from countersign.controller.keeping import woken
+from countersign.controller.keys.ownership import Owner, references, repaired
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.ownership import Owner, references, repaired
 from countersign.controller.resources import MUTATING, VALIDATING
-from countersign.controller.statuses import Registered
-from countersign.controller.webhooks import (
+from countersign.controller.statuses.statuses import Registered
+from countersign.controller.watches.world import World
+from countersign.controller.webhooks.webhooks import (
     GateEndpoint,
     differs,
     enforces,
@@ -32,7 +33,6 @@ from countersign.controller.webhooks import (
     has_failed_closed,
     webhook_configurations,
 )
-from countersign.controller.world import World
 
 CHECK_SECONDS: Final = 2.0
 """How often the stored configurations are compared, whatever happened. Deleted ones are back within this."""

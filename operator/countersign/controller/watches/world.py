@@ -20,8 +20,8 @@ from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod, PodStatus
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
-from countersign.controller.outlook import Outlook
-from countersign.controller.watching import Sighting
+from countersign.controller.evidence.outlook import Outlook
+from countersign.controller.watches.watching import Sighting
 from countersign.grants.drift import UNMOVED, Moved
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts

@@ -18,12 +18,12 @@ from countersign.api.evidence_root import EvidenceRoot, EvidenceRootSpec, Eviden
 from countersign.api.meta import condition
 from countersign.api.names import API_VERSION
 from countersign.cluster.events import Events, ObjectReference, Urgency
-from countersign.controller.fetching import Attempt
+from countersign.controller.evidence.fetching import Attempt
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.statuses import StatusStore
+from countersign.controller.statuses.statuses import StatusStore
 from countersign.controller.store import StaleError
-from countersign.controller.world import World
+from countersign.controller.watches.world import World
 from countersign.grants.conditions import with_condition, without_condition
 from countersign.signatures.roots.known_roots import Known, KnownRoots
 from countersign.signatures.roots.summary import RootSummary, summarise
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """Where content is fetched (`controller.fetching.Fetcher`)."""
+    """Where content is fetched (`controller.evidence.fetching.Fetcher`)."""
 
     async def fetch(self, spec: EvidenceRootSpec, held: EvidenceRootStatus) -> Attempt:
         """One attempt. Never raises for what the source does."""

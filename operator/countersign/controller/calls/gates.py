@@ -18,9 +18,9 @@ from countersign.api.gate_calls import (
 )
 from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
-from countersign.controller.calling import CannotCallError, Replicas, Where
+from countersign.controller.calls.calling import CannotCallError, Replicas, Where
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.webhooks import GateEndpoint
+from countersign.controller.webhooks.webhooks import GateEndpoint
 from countersign.keys.calls import sign_call
 from countersign.keys.errors import KeysError
 from countersign.keys.receipt_keys import ReceiptKeys

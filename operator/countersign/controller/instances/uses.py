@@ -35,7 +35,7 @@ from countersign.api.names import API_VERSION
 from countersign.api.verifier_calls import TokenUses, UsesReport
 from countersign.cluster.events import Events, ObjectReference
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.world import PodRecord, World
+from countersign.controller.watches.world import PodRecord, World
 from countersign.grants.conditions import bounded
 from countersign.grants.lifecycle import DRAINED
 from countersign.trust.policies.policy import PolicySnapshot

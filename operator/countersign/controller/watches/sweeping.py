@@ -32,8 +32,8 @@ from countersign.controller.resources import (
     POLICIES,
     REVOCATIONS,
 )
-from countersign.controller.watching import Sighting, Watched, slim
-from countersign.controller.world import NOTHING, Touched, World, merged
+from countersign.controller.watches.watching import Sighting, Watched, slim
+from countersign.controller.watches.world import NOTHING, Touched, World, merged
 
 PAGE_SIZE: Final = 100
 """Objects per page: about 10 ms of work, after which the loop may do something else."""

@@ -19,10 +19,10 @@ from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.owners import ControllerLinks, OwnerLookup
+from countersign.controller.evidence.reverified import Reverified
+from countersign.controller.instances.receipts import UnknownKeyError, present, remember
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.receipts import UnknownKeyError, present, remember
-from countersign.controller.reverified import Reverified
-from countersign.controller.world import PodRecord, World
+from countersign.controller.watches.world import PodRecord, World
 from countersign.grants import impact
 from countersign.grants.drift import moved_by_labels
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify
@@ -50,7 +50,7 @@ class NotYetError(Exception):
 
 
 class ReceiptKeysSource(Protocol):
-    """The receipt keys of the moment (`controller.certificates.KeyKeeper`)."""
+    """The receipt keys of the moment (`controller.keys.certificates.KeyKeeper`)."""
 
     @property
     def receipts(self) -> ReceiptVerifier:

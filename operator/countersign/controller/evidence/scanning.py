@@ -17,13 +17,13 @@ import structlog
 from countersign.api.gate_calls import OutlookAnswer
 from countersign.api.pod import Pod
 from countersign.cluster.errors import ClusterError
-from countersign.controller.judging import Judging, NotYetError
+from countersign.controller.evidence.outlook import Basis, Outlook, Word
+from countersign.controller.evidence.pacing import Pace
+from countersign.controller.instances.judging import Judging, NotYetError
+from countersign.controller.instances.receipts import remember
 from countersign.controller.keeping import woken
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.outlook import Basis, Outlook, Word
-from countersign.controller.pacing import Pace
-from countersign.controller.receipts import remember
-from countersign.controller.world import PodRecord, World
+from countersign.controller.watches.world import PodRecord, World
 from countersign.runtime.logs import pod_keys
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.orders.exceptions import in_force_until
@@ -45,7 +45,7 @@ BATCH: Final = 10
 _log = structlog.get_logger(__name__)
 
 Ask = Callable[[str, Pod], Awaitable[OutlookAnswer | None]]
-"""What a gate says of a pod in a namespace (`controller.gates`)."""
+"""What a gate says of a pod in a namespace (`controller.calls.gates`)."""
 
 
 class Scanner:

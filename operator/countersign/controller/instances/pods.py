@@ -20,13 +20,13 @@ from countersign.api.node import Node
 from countersign.api.pod import Pod
 from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.cluster.owners import OwnerLookup
-from countersign.controller.contact import NodeContact
-from countersign.controller.judging import Judging, NotYetError
+from countersign.controller.instances.judging import Judging, NotYetError
+from countersign.controller.instances.uses import UseKeeper
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import NameTakenError, StaleError
-from countersign.controller.uses import UseKeeper
-from countersign.controller.watching import Sighting, slim
-from countersign.controller.world import Account, PodRecord, World
+from countersign.controller.watches.contact import NodeContact
+from countersign.controller.watches.watching import Sighting, slim
+from countersign.controller.watches.world import Account, PodRecord, World
 from countersign.grants.collection import collectable_at
 from countersign.grants.drift import CONDITION as DRIFTED
 from countersign.grants.drift import drift, on_record

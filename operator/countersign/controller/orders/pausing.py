@@ -18,9 +18,9 @@ from countersign.api.pause import AdmissionPause, AdmissionPauseStatus
 from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.statuses import Registered, StatusStore
+from countersign.controller.statuses.statuses import Registered, StatusStore
 from countersign.controller.store import StaleError
-from countersign.controller.world import World
+from countersign.controller.watches.world import World
 from countersign.grants.conditions import with_condition
 from countersign.trust.orders.pause import in_force, next_end, open_until
 

@@ -14,7 +14,8 @@ import msgspec
 
 from countersign.api.meta import LabelSelector, SelectorRequirement
 from countersign.api.names import EXEMPT_NAMESPACES
-from countersign.api.policy import ClusterTrustPolicySpec, ExecResponse
+from countersign.api.policy import ClusterTrustPolicySpec
+from countersign.api.responses import ExecResponse
 from countersign.trust.policies.compiled import compiled_policy
 from countersign.trust.policies.policy import Policy, PolicySnapshot
 

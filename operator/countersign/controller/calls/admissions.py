@@ -7,8 +7,8 @@ from datetime import datetime
 
 from countersign.api import clock
 from countersign.api.gate_calls import TallyReport
-from countersign.api.policy import AdmissionCounts
-from countersign.controller.world import AnyPolicyResource, World
+from countersign.api.policy_status import AdmissionCounts
+from countersign.controller.watches.world import AnyPolicyResource, World
 from countersign.trust.verdicts.tally import collected
 
 

@@ -35,7 +35,7 @@ from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.cluster.config import ClusterConfig
 from countersign.cluster.errors import ConfigError
-from countersign.controller.lean_kopf import kopf
+from countersign.controller.watches.lean_kopf import kopf
 
 _log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from countersign.api.verifier_calls import USES_PATH, UsesQuestion, UsesReport
 from countersign.cluster.client import ApiClient
-from countersign.controller.calling import CannotCallError, Replicas, Target, Where
+from countersign.controller.calls.calling import CannotCallError, Replicas, Target, Where
 from countersign.controller.metrics import ControllerMetrics
 
 USES_SECONDS: Final = 5.0

@@ -18,8 +18,8 @@ import msgspec
 from countersign.api.audience import ProtectedAudience
 from countersign.api.meta import LabelSelector
 from countersign.api.names import CLOSED_ANNOTATION, CONNECT_ENTRIES, POD_ENTRIES, WEBHOOK_CONFIGURATION
-from countersign.controller import cel
-from countersign.controller.coverage import Coverage, coverage, entered
+from countersign.controller.webhooks import cel
+from countersign.controller.webhooks.coverage import Coverage, coverage, entered
 from countersign.trust.policies.policy import PolicySnapshot
 
 TIMEOUT_SECONDS: Final = 10

@@ -1,0 +1,1 @@
+"""Certificates, receipt keys, and who owns what we create."""

@@ -1,0 +1,1 @@
+"""What people order besides policies: exceptions and pauses."""

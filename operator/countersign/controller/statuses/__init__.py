@@ -1,0 +1,1 @@
+"""What is told in the statuses of policies, audiences and orders."""

@@ -1,0 +1,1 @@
+"""The webhook configurations: worked out, and registered."""
