@@ -38,6 +38,8 @@ class Service:
         self.port = port
         self.health_port = health_port
         self.started = started
+        self.flags: Mapping[str, str] = {}
+        """What it was started with besides what all are."""
         self.health = HttpClient(f"http://127.0.0.1:{health_port}")
 
     @property
@@ -153,10 +155,18 @@ class Installation:
             key or name, [*self.program, name, *args], log, env={**os.environ, **self.environment}
         )
         service = Service(name, process, port, health_port, started)
+        service.flags = flags
         self.services[key or name] = service
         if wait:
             self._await_ready(service)
         return service
+
+    def revive(self) -> None:
+        """As a kubelet would: start anew what has ended by itself, such as a controller that lost its Lease."""
+        for key, service in list(self.services.items()):
+            if not service.process.running:
+                del self.services[key]
+                self.start_service(service.name, wait=True, key="" if key == service.name else key, **service.flags)
 
     def stop(self, name: str) -> None:
         """SIGTERM, and wait for the orderly end."""
@@ -203,6 +213,7 @@ class Installation:
 
     def declare(self, *objects: Object) -> None:
         """Apply policies and audiences, and wait until the services go by them."""
+        self.revive()
         for obj in objects:
             self.apply(obj)
         for obj in objects:
