@@ -81,6 +81,7 @@ def verifier() -> CollectorRegistry:
     TraceMetrics(registry)
     metrics = VerifierMetrics(registry)
     metrics.restore_suspected(lambda: 0.0)
+    metrics.read_access_log(lambda: {"written": 0.0})
     metrics.read_at_scrape(ages=lambda: {"heartbeat": 0.0}, sizes=lambda: {"pods": 0.0})
     return registry
 

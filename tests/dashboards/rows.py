@@ -151,6 +151,8 @@ USES = Row("Uses", (
            Query(grew("countersign_controller_use_writes_total"), "grants written for uses alone")], warn=1),
     latency("Time of a decision", "From the whole body read to the answer.", "countersign_verifier_seconds", "result",
             warn=0.1),
+    Panel("Access log", "What became of decisions' lines; dropped: standard output is not read in time.",
+          [Query(rate("countersign_verifier_access_log_lines_total", "outcome"), "{{outcome}}")]),
     Panel("Turned away", "503: what is known of the cluster is too old; 429: an asker has used up its share.",
           [Query(rate("countersign_verifier_turned_away_total", "code, reason"), "{{code}} {{reason}}")], "reqps"),
     Panel("Use of identities that are over", "Somebody still shows tokens of grants that were ended.",

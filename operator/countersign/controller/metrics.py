@@ -37,6 +37,8 @@ class ControllerMetrics:
             ["certainty"],
             registry=registry,
         )
+        for certainty in ("drifted", "unclear"):
+            self.drifts.labels(certainty)  # at zero from the start, as the transitions
         self.reconcile_seconds = Histogram(
             "countersign_controller_reconcile_seconds",
             "Time for one pod, from its turn to the last write.",
