@@ -42,7 +42,7 @@ def test_doctor_finds_nothing_wrong(governed: Governed) -> None:
     found = {check["check"]: check["found"] for check in checks}
     assert "a dry run in" in found["gate"]
     assert "leads" in found["controller"]
-    assert found["guards"].startswith("11 guards hold")
+    assert found["guards"].startswith("12 guards hold")
     assert found["policies"].endswith("none with trouble")
     assert sum(check["check"] == "certificates" for check in checks) >= 3
     # The lab has no Deployments: the services are processes.
