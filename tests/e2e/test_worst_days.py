@@ -62,8 +62,9 @@ def test_another_epoch_costs_healthy_pods_their_identity_only_until_they_are_jud
         f"\nthe upgrade took {upgraded - began:.1f} s; {len(said)} of {len(load.seen['active'])} answers were no, "
         + " ".join(f"{one.at - began:.1f}" for one in said)
     )
-    # While they are replaced, verifiers of both epochs answer by turns; each knows only its own.
-    assert {one.status for one in said} <= {403}
+    # While they are replaced, verifiers of both epochs answer by turns; each knows only its own. On a slow machine the
+    # controllers' change may take longer than a verifier waits for the Lease: then it says that it cannot tell.
+    assert {one.status for one in said} <= {403, 503}
     assert {one.status for one in load.seen["revoked"]} == {403}
     assert scene.grant(world.witnesses.leaver)["status"]["reason"] == "RevokedByOrder"
     assert scene.grant(keeper, "Active")["metadata"]["uid"] == grant["metadata"]["uid"]
