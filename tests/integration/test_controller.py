@@ -144,7 +144,7 @@ def set_image(scene: Governed, pod: Object, image: str) -> None:
 
 def test_an_ephemeral_container_ends_the_identity(governed: Governed) -> None:
     pod = governed.running()
-    debugger = {"name": "debug", "image": governed.image.by_tag, "targetContainerName": "app"}
+    debugger = {"name": "debug", "image": governed.image.by_tag}
     governed.lab.admin.patch(
         f"{path_of(pod)}/ephemeralcontainers", {"spec": {"ephemeralContainers": [debugger]}}, expect=200
     )
