@@ -17,6 +17,7 @@ from tests.lab import builder
 from tests.lab.collector import GROUP, Collector, Span
 from tests.lab.lab import Lab
 from tests.lab.processes import Processes
+from tests.lab.waiting import wait_for
 from tests.stack.governed import Governed, govern
 from tests.stack.installation import Installation
 
@@ -54,7 +55,12 @@ async def test_what_we_write_is_read_by_the_official_definitions(collector: Coll
         for number in range(200):  # more than are encoded at once
             with tracer.root("written", kind="server") as span, child("below"):
                 span.set(told | {"number": number})
-    spans = [one for one in collector.spans("written") if one.service == "encoder"]
+
+    def written() -> list[Span]:
+        found = [one for one in collector.spans("written") if one.service == "encoder"]
+        return found if len(found) >= 200 else []
+
+    spans = wait_for(written, what=f"the collector has written 200 spans ({counted})", timeout=20)
     assert sorted(int(one.attributes.pop("number")) for one in spans) == list(range(200))
     expected = told | {"below": "-5", "large": str(2**40)}  # OTLP/JSON writes 64-bit integers as text
     assert all(one.attributes == expected for one in spans)
