@@ -139,10 +139,13 @@ class Installation:
                 "identity": [key or "controller"],
                 "gate-url": [f"https://127.0.0.1:{self._ports['gate']}"],
                 "certificate-names": ["127.0.0.1"],
-                "verifier-url": [f"https://127.0.0.1:{self._ports['verifier']}"],
-                "verifier-token-file": [str(self._verifier_token())],
-                "use-collect-seconds": ["0.5"],
             }
+            if "PYTHONPATH" not in self.environment:  # the previous release asks no verifier
+                options |= {
+                    "verifier-url": [f"https://127.0.0.1:{self._ports['verifier']}"],
+                    "verifier-token-file": [str(self._verifier_token())],
+                    "use-collect-seconds": ["0.5"],
+                }
         else:
             options |= {"host": ["127.0.0.1"], "port": [str(port)]}
         if name == "gate":
