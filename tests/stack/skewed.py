@@ -23,6 +23,10 @@ def skew(seconds: float) -> None:
         def now(cls, tz: Any = None) -> Any:
             return real.now(tz) + shift
 
+        @classmethod
+        def fromtimestamp(cls, timestamp: float, tz: Any = None) -> Any:
+            return real.fromtimestamp(timestamp, tz)  # no other kind of datetime, which not everybody can encode
+
     time.time = lambda: wall() + seconds
     for service in _SERVICES:
         importlib.import_module(f"countersign.{service}.service")
