@@ -43,9 +43,10 @@ def walled(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with Wall(folder, SERVICE) as wall, Lab.start() as lab:
         installation = Installation(lab, program=wall.program)
         registry = lab.registry("referrers")
-        gate = f"127.0.0.1:{installation.gate_port}"
+        # The controller asks both.
+        ours = {f"127.0.0.1:{port}" for port in (installation.gate_port, installation.verifier_port)}
         # The controller looks whether the gate answers before it registers it.
-        wall.allowed |= {urlsplit(lab.url).netloc, registry.host, gate}
+        wall.allowed |= {urlsplit(lab.url).netloc, registry.host, *ours}
         installation.install()
         with installation:
             installation.start_all()

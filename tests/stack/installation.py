@@ -86,6 +86,11 @@ class Installation:
         """Where the gate listens, or will."""
         return self._ports["gate"]
 
+    @property
+    def verifier_port(self) -> int:
+        """Where the verifier listens, or will."""
+        return self._ports["verifier"]
+
     @classmethod
     def start(cls, lab: Lab, **options: Any) -> Self:
         """Install and start everything; returns when the API server calls the gate."""
