@@ -5,7 +5,6 @@ python -m tests.metrics docs/metrics.md
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -133,15 +132,5 @@ def _of(registry: CollectorRegistry) -> Iterator[Metric]:
             yield Metric(family.name, family.type, labels, family.documentation)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line: write the page and print its path."""
-    parser = argparse.ArgumentParser(prog="python -m tests.metrics", description="Write the table of metrics.")
-    parser.add_argument("file", type=Path, help="where the page goes, such as docs/metrics.md")
-    path = parser.parse_args(argv).file
-    path.write_text(page())
-    print(path)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    Path(sys.argv[1]).write_text(page())

@@ -5,7 +5,6 @@ python -m tests.values docs/values.md
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -58,15 +57,5 @@ def _code(default: Any) -> str:
     return f"`{json.dumps(default)}`"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line: write the page and print its path."""
-    parser = argparse.ArgumentParser(prog="python -m tests.values", description="Write the table of values.")
-    parser.add_argument("file", type=Path, help="where the page goes, such as docs/values.md")
-    path = parser.parse_args(argv).file
-    path.write_text(page())
-    print(path)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    Path(sys.argv[1]).write_text(page())

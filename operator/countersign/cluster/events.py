@@ -47,6 +47,11 @@ class ObjectReference(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     namespace: str = ""
     uid: str = ""
 
+    @classmethod
+    def to_pod(cls, namespace: str, name: str, uid: str) -> Self:
+        """To one instance."""
+        return cls("v1", "Pod", name, namespace, uid)
+
 
 class _Series:
     __slots__ = ("count", "first_at", "name", "written_at")

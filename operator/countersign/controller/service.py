@@ -399,7 +399,7 @@ class Controller:
             return
         self._metrics.evidence_reported.inc()
         track = record.track
-        pod = ObjectReference("v1", "Pod", track.name, track.namespace, track.uid)
+        pod = ObjectReference.to_pod(track.namespace, track.name, track.uid)
         note = f"Its evidence does not hold any more. {found.withdrawn} {REMEDIES['EvidenceWithdrawn']}"
         self._events.emit(pod, "Warning", "EvidenceWithdrawn", note, action="Report")
 

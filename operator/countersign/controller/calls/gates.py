@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -33,8 +32,8 @@ QUESTION_SECONDS: Final = 30.0
 T = TypeVar("T")
 
 
-class Gates:
-    """An async context manager, bound to the event loop in which it was entered."""
+class Gates(Replicas):
+    """The gates, and what is asked of them."""
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class Gates:
         self._keys = keys
         self._clock = clock
         self._turn = 0
-        self._replicas = Replicas(
+        super().__init__(
             client,
             Where(endpoint.namespace, endpoint.service, endpoint.url),
             ca_bundle=ca_bundle,
@@ -57,20 +56,11 @@ class Gates:
             failed=lambda path: metrics.gate_call_errors.labels(path).inc(),
         )
 
-    async def __aenter__(self) -> Self:
-        await self._replicas.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._replicas.__aexit__(kind, error, trace)
-
     async def tallies(self) -> list[TallyReport]:
         """The reports of all gates that answer."""
-        targets = await self._replicas.targets()
+        targets = await self.targets()
         found = await asyncio.gather(
-            *(self._replicas.call(target, TALLIES_PATH, b"", TallyReport, TALLY_SECONDS) for target in targets)
+            *(self.call(target, TALLIES_PATH, b"", TallyReport, TALLY_SECONDS) for target in targets)
         )
         return [report for report in found if report is not None]
 
@@ -84,12 +74,12 @@ class Gates:
 
     async def _any(self, path: str, question: msgspec.Struct, into: type[T]) -> T | None:
         """The answer of the first gate that gives one, beginning with another one each time."""
-        targets = await self._replicas.targets()
+        targets = await self.targets()
         self._turn += 1
         body = msgspec.json.encode(question)
         for offset in range(len(targets)):
             target = targets[(self._turn + offset) % len(targets)]
-            answer = await self._replicas.call(target, path, body, into, QUESTION_SECONDS)
+            answer = await self.call(target, path, body, into, QUESTION_SECONDS)
             if answer is not None:
                 return answer
         return None

@@ -6,8 +6,7 @@ The controller shows its own service-account token of the verifier's audience, f
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
@@ -23,8 +22,8 @@ MAX_KNOWN: Final = 64
 """Verifiers of which it is remembered how much is known; of more, those that started first are asked anew."""
 
 
-class Verifiers:
-    """An async context manager, bound to the event loop in which it was entered."""
+class Verifiers(Replicas):
+    """The verifiers, and what is asked of them."""
 
     def __init__(
         self,
@@ -37,7 +36,7 @@ class Verifiers:
     ) -> None:
         self._token_file = token_file
         self._known: dict[str, int] = {}
-        self._replicas = Replicas(
+        super().__init__(
             client,
             where,
             ca_bundle=ca_bundle,
@@ -45,18 +44,9 @@ class Verifiers:
             failed=lambda path: metrics.verifier_call_errors.labels(path).inc(),
         )
 
-    async def __aenter__(self) -> Self:
-        await self._replicas.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._replicas.__aexit__(kind, error, trace)
-
     async def uses(self) -> list[UsesReport]:
         """What has changed at all verifiers that answer since they were last asked."""
-        targets = await self._replicas.targets()
+        targets = await self.targets()
         found = await asyncio.gather(*(self._pages(target) for target in targets))
         return [report for pages in found for report in pages]
 
@@ -64,7 +54,7 @@ class Verifiers:
         pages: list[UsesReport] = []
         for _ in range(MAX_PAGES):
             body = msgspec.json.encode(UsesQuestion(known=self._known))
-            report = await self._replicas.call(target, USES_PATH, body, UsesReport, USES_SECONDS)
+            report = await self.call(target, USES_PATH, body, UsesReport, USES_SECONDS)
             if report is None:
                 break
             pages.append(report)

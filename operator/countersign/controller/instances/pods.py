@@ -409,13 +409,12 @@ class PodReconciler:
         )  # fmt: skip
         if reason in QUIET_REASONS or record is None or record.gone:
             return
-        pod = _pod(grant)
         urgency: Urgency = "Normal" if state == "Active" or reason == "Completed" else "Warning"
         words = {"Active": "Identity restored", "Suspended": "Identity suspended", "Revoked": "Identity ended"}
         told = transition.caused_by not in ("", f"Pod {grant.metadata.namespace}/{grant.spec.pod.name}")
         cause = f" Caused by {transition.caused_by}." if told else ""
         note = f"{words[state]}. {transition.message}{cause} {REMEDIES[reason]}"
-        self._events.emit(pod, urgency, reason, note, action=ACTIONS[state])
+        self._events.emit(_pod(grant), urgency, reason, note, action=ACTIONS[state])
 
     def _tell_drift(
         self, grant: WorkloadGrant, drifted: Condition, record: PodRecord | None, *, is_answered: bool
@@ -424,8 +423,9 @@ class PodReconciler:
         is_clear = drifted.status == "True"
         self._metrics.drifts.labels("drifted" if is_clear else "unclear").inc()
         _log.info(
-            "drift", grant=_name(grant), pod=f"{grant.metadata.namespace}/{grant.spec.pod.name}",
-            pod_uid=grant.spec.pod.uid, clear=is_clear, message=drifted.message,
+            "drift", grant=_name(grant),
+            **pod_keys(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid),
+            clear=is_clear, message=drifted.message,
         )  # fmt: skip
         if is_answered or record is None or record.gone:
             return
@@ -436,7 +436,7 @@ class PodReconciler:
 
 
 def _pod(grant: WorkloadGrant) -> ObjectReference:
-    return ObjectReference("v1", "Pod", grant.spec.pod.name, grant.metadata.namespace, grant.spec.pod.uid)
+    return ObjectReference.to_pod(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid)
 
 
 def final_transition(grant: WorkloadGrant) -> Transition:

@@ -38,6 +38,7 @@ from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.watches.world import PodRecord, World
 from countersign.grants.conditions import bounded
 from countersign.grants.lifecycle import DRAINED
+from countersign.runtime.logs import pod_keys
 from countersign.trust.policies.policy import PolicySnapshot
 
 COMPARE_SECONDS: Final = 60.0
@@ -183,10 +184,10 @@ class UseKeeper:
             self._metrics.misuse.labels(told.kind).inc()
             name, namespace, uid = after.metadata.name, after.metadata.namespace, after.spec.pod.uid
             _log.warning(
-                "misuse found", kind=told.kind, grant=f"{namespace}/{name}", pod_uid=uid, audience=told.audience,
-                message=told.message,
+                "misuse found", kind=told.kind, grant=f"{namespace}/{name}",
+                **pod_keys(namespace, after.spec.pod.name, uid), audience=told.audience, message=told.message,
             )  # fmt: skip
-            regarding = ObjectReference("v1", "Pod", after.spec.pod.name, namespace, uid)
+            regarding = ObjectReference.to_pod(namespace, after.spec.pod.name, uid)
             if record is None or record.gone:
                 regarding = ObjectReference(API_VERSION, after.KIND, name, namespace, after.metadata.uid)
             self._events.emit(regarding, "Warning", "MisuseReported", f"{told.kind}: {told.message}", action="Report")
