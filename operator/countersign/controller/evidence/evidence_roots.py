@@ -5,7 +5,6 @@ with it when the mirror, the ConfigMap or every controller is away.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -21,8 +20,7 @@ from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.evidence.fetching import Attempt
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.statuses.statuses import StatusStore
-from countersign.controller.store import StaleError
+from countersign.controller.statuses.writing import StatusStore, written
 from countersign.controller.watches.world import World
 from countersign.grants.conditions import with_condition, without_condition
 from countersign.signatures.roots.known_roots import Known, KnownRoots
@@ -131,9 +129,7 @@ class RootKeeper:
         # Before the write, which may fail: what was fetched is not to be fetched again for that, nor told twice.
         self._kept[meta.uid] = status
         self._tell(resource, before, status, attempt)
-        if status != resource.status:
-            with contextlib.suppress(StaleError):  # gone: its deletion is on the way to us
-                await self._store.write_status(resource, status)
+        await written(self._store, resource, status)
 
     def _is_due(self, resource: EvidenceRoot, held: EvidenceRootStatus) -> bool:
         uid, generation = resource.metadata.uid, resource.metadata.generation

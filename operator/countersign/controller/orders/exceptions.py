@@ -21,8 +21,8 @@ from countersign.api.policy import TrustPolicy
 from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.statuses.statuses import PAUSE_SECONDS, StatusStore
-from countersign.controller.store import StaleError
+from countersign.controller.statuses.statuses import PAUSE_SECONDS
+from countersign.controller.statuses.writing import StatusStore, written
 from countersign.controller.watches.world import World
 from countersign.grants.conditions import with_condition
 from countersign.trust.orders.exceptions import ends_at, in_force_until, warns_at
@@ -119,13 +119,8 @@ class ExceptionKeeper:
         pods = self._resting()
         for exception in exceptions:
             status = exception_status(exception, policies, pods[exception.metadata.uid], now)
-            if status == exception.status:
-                continue
-            try:
-                await self._store.write_status(exception, status)
-            except StaleError:
-                continue  # gone: its deletion is on the way to us
-            self._tell(exception, status)
+            if await written(self._store, exception, status):
+                self._tell(exception, status)
         self._forget({one.metadata.uid for one in exceptions})
 
     def _resting(self) -> Counter[str]:

@@ -18,8 +18,8 @@ from countersign.api.pause import AdmissionPause, AdmissionPauseStatus
 from countersign.cluster.events import Events, ObjectReference, Urgency
 from countersign.controller.keeping import LONGEST_SLEEP_SECONDS, keep_on
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.statuses.statuses import Registered, StatusStore
-from countersign.controller.store import StaleError
+from countersign.controller.statuses.statuses import Registered
+from countersign.controller.statuses.writing import StatusStore, written
 from countersign.controller.watches.world import World
 from countersign.grants.conditions import with_condition
 from countersign.trust.orders.pause import in_force, next_end, open_until
@@ -96,13 +96,8 @@ class PauseKeeper:
             self._turned()
         for pause in pauses:
             status = pause_status(pause, registered, now, another=current.name if current else "")
-            if status == pause.status:
-                continue
-            try:
-                await self._store.write_status(pause, status)
-            except StaleError:
-                continue  # gone: its deletion is on the way to us
-            self._tell(pause, status)
+            if await written(self._store, pause, status):
+                self._tell(pause, status)
         self._forget({pause.metadata.uid for pause in pauses})
 
     def _tell(self, pause: AdmissionPause, status: AdmissionPauseStatus) -> None:

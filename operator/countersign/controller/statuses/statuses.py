@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -23,7 +23,7 @@ from countersign.api.revocation import Revocation, RevocationStatus
 from countersign.cluster.errors import ClusterError
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.statuses.figures import Figures, counts
-from countersign.controller.store import StaleError
+from countersign.controller.statuses.writing import StatusStore, written
 from countersign.controller.watches.world import AnyPolicyResource, World
 from countersign.grants.conditions import with_condition
 from countersign.grants.impact import Impact, hold_message
@@ -47,13 +47,6 @@ class Registered(NamedTuple):
     """Why they do not, or not as strictly as a policy wants."""
     paused: bool = False
     """They were written for a pause: nothing about pods fails closed."""
-
-
-class StatusStore(Protocol):
-    """Where a status is written (`controller.store.Store`)."""
-
-    async def write_status(self, resource: CustomResource, status: msgspec.Struct) -> None:
-        """Raises StaleError if the object is gone."""
 
 
 def policy_status(
@@ -202,12 +195,7 @@ class StatusKeeper:
         """Write every status that differs from what it should be."""
         self._count_grants()
         for resource, status in list(self._due()):
-            if status == resource.status:
-                continue
-            try:
-                await self._store.write_status(resource, status)
-            except StaleError:
-                continue  # gone: its deletion is on the way to us
+            await written(self._store, resource, status)
 
     def _due(self) -> Iterator[tuple[CustomResource, msgspec.Struct]]:
         world, now, registered = self._world, self._clock(), self._registered()

@@ -22,37 +22,17 @@ import msgspec
 import structlog
 
 from countersign.api.admission import Namespace, ServiceAccount
-from countersign.api.audience import ProtectedAudience
-from countersign.api.evidence_root import EvidenceRoot
-from countersign.api.exception import TrustException
-from countersign.api.grant import WorkloadGrant
 from countersign.api.names import GROUP, MIRROR_ANNOTATION, RECEIPT_ANNOTATION, VERSION
 from countersign.api.node import Node
-from countersign.api.objects import KINDS
-from countersign.api.pause import AdmissionPause
+from countersign.api.objects import KINDS, CustomResource
 from countersign.api.pod import Pod
-from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
-from countersign.api.revocation import Revocation
 from countersign.cluster.config import ClusterConfig
 from countersign.cluster.errors import ConfigError
 from countersign.controller.watches.lean_kopf import kopf
 
 _log = structlog.get_logger(__name__)
 
-Watched = (
-    Pod
-    | Node
-    | Namespace
-    | ServiceAccount
-    | ProtectedAudience
-    | ClusterTrustPolicy
-    | TrustPolicy
-    | WorkloadGrant
-    | Revocation
-    | AdmissionPause
-    | EvidenceRoot
-    | TrustException
-)
+Watched = CustomResource | Pod | Node | Namespace | ServiceAccount
 
 WATCHED: Final[tuple[tuple[str, str, str, type[Watched]], ...]] = (
     ("", "v1", "pods", Pod),

@@ -4,7 +4,7 @@ An error is a value of its own in CEL: `false && error` is false, `true || error
 `all` and `exists` treat their elements alike (langdef.md, "Logical Operators" and "Macros").
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 COMPREHENSIONS: Final = ("all", "exists", "exists_one", "filter", "map")
@@ -119,19 +119,21 @@ def _both(first: Step, second: Step) -> Step:
 
 
 def _joined(operands: Sequence[Step], *, decisive: bool) -> Step:
-    def run(state: Run) -> bool:
-        failed: Failed | None = None
-        for operand in operands:
-            try:
-                if bool(operand(state)) == decisive:
-                    return decisive
-            except Failed as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-        return not decisive
+    return lambda state: _decided(operands, state, decisive=decisive)
 
-    return run
+
+def _decided(steps: Iterable[Step], state: Run, *, decisive: bool) -> bool:
+    """The decisive value if some step has it, whatever others fail by. Raises what the first of them failed by."""
+    failed: Failed | None = None
+    for step in steps:
+        try:
+            if bool(step(state)) == decisive:
+                return decisive
+        except Failed as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return not decisive
 
 
 def equal(first: Step, second: Step, *, equal: bool) -> Step:
@@ -196,19 +198,7 @@ def comprehension(name: str, listed: Step, body: Step, slot: int, size: int) -> 
     if name in ("all", "exists"):
         decisive = name == "exists"
 
-        def quantified(state: Run) -> bool:
-            failed: Failed | None = None
-            for _ in each(state):
-                try:
-                    if bool(body(state)) == decisive:
-                        return decisive
-                except Failed as error:
-                    failed = failed or error
-            if failed is not None:
-                raise failed
-            return not decisive
-
-        return quantified
+        return lambda state: _decided((body for _ in each(state)), state, decisive=decisive)
     if name == "exists_one":
         return lambda state: sum(body(state) for _ in each(state)) == 1
     if name == "filter":
