@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -286,7 +287,10 @@ class Installation:
         path = f"/api/v1/namespaces/{self.namespace}/secrets/countersign-{service}-tls"
         secret = self.lab.admin.get(path, expect=200).body
         file = self.lab.folder / f"{service}-ca.crt"
-        file.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
+        # Put in its place whole: others may read it at this moment.
+        with tempfile.NamedTemporaryFile(dir=self.lab.folder, delete=False) as written:
+            written.write(base64.b64decode(secret["data"]["ca.crt"]))
+        Path(written.name).replace(file)
         return file
 
     def client(self, service: str) -> HttpClient:
