@@ -214,14 +214,22 @@ def test_a_harmless_order_of_that_name_made_before_saves_nobody(governed: Govern
     governed.await_inactive(token)
 
 
-def test_a_label_taken_away_first_saves_nobody(countersign: Installation) -> None:
-    governed = govern(countersign, match={"namespaceSelector": {}, "podSelector": {"matchLabels": {"tier": "gold"}}})
-    pod = governed.running(governed.pod(metadata={"labels": {"tier": "gold"}}))
-    token = governed.token(pod)
-    path = f"{governed.pods}/{pod['metadata']['name']}"
-    governed.edit.patch(path, {"metadata": {"labels": {"tier": None}}}, expect=200)
-    assert let_in(enter(governed, pod))
-    governed.await_inactive(token)
+@pytest.fixture
+def by_label(countersign: Installation) -> Iterator[Governed]:
+    """A policy that governs by a label of the pod alone, wherever the pod is."""
+    everywhere = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"entered": "by-label"}}}
+    scene = govern(countersign, match=everywhere)
+    yield scene
+    scene.lab.admin.delete(objects.object_path(scene.policy), expect=200)
+
+
+def test_a_label_taken_away_first_saves_nobody(by_label: Governed) -> None:
+    pod = by_label.running(by_label.pod(metadata={"labels": {"entered": "by-label"}}))
+    token = by_label.token(pod)
+    path = f"{by_label.pods}/{pod['metadata']['name']}"
+    by_label.edit.patch(path, {"metadata": {"labels": {"entered": None}}}, expect=200)
+    assert let_in(enter(by_label, pod))
+    by_label.await_inactive(token)
 
 
 def test_a_pause_saves_no_identity(closed: Governed) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from countersign.api.clock import from_seconds
 from countersign.api.image_rule import AttestationRule, Authority
 from countersign.trust.evidence.facts import Attestation, ImageFacts, Vouch
 from countersign.trust.policies.policy import PolicySnapshot
@@ -212,6 +214,17 @@ def test_the_age_is_measured_by_trusted_time() -> None:
     finding = refused(scans(max_age_seconds=3599), fresh)
     assert finding.code == "AttestationTooOld"
     assert finding.found == "one of 2026-03-01T11:00:00Z; maxAgeSeconds is 3599"
+
+
+def test_it_does_until_the_very_moment_that_is_told_as_its_end() -> None:
+    found = {PINNED: signed(attestation(timed(vouch(2), HOUR_AGO), holds=(CLEAN,)))}
+    given, of = scans(max_age_seconds=3600), subject(pod(container(image=PINNED)))
+    verdict = judge(given, of, found, stage="live", now=NOW)
+    [ages] = {one.ages for used in verdict.evidence_used for one in used.evidence if one.ages}
+    end = from_seconds(ages.too_old_at)
+    just_before = end - timedelta(milliseconds=1)
+    assert denied(judge(given, of, found, stage="live", now=just_before)) == []
+    assert denied(judge(given, of, found, stage="live", now=end)) == ["AttestationTooOld"]
 
 
 def test_an_attestation_without_a_trusted_time_has_no_age_that_would_do() -> None:

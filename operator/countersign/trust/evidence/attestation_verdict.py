@@ -89,11 +89,16 @@ def _flaw(want: CompiledAttestation, candidate: Candidate, weights: Weights) -> 
             return Flaw("Unanswered", candidate, condition)
         if not answer.holds:
             return Flaw("Failed", candidate, condition, answer.found)
-    if want.max_age is not None and (
-        candidate.signed_at is None or weights.found_at - candidate.signed_at > want.max_age
-    ):
+    if want.max_age is None:
+        return None
+    if candidate.signed_at is None or weights.found_at >= too_old_at(candidate.signed_at, want.max_age):
         return Flaw("TooOld", candidate)
     return None
+
+
+def too_old_at(signed_at: int, max_age: int) -> int:
+    """The first second in which it does not do any more: at that age to the second it still does."""
+    return signed_at + max_age + 1
 
 
 def _telling(flaw: Flaw) -> tuple[bool, int, str, str, str]:

@@ -4,7 +4,7 @@ A rule holds by a listed digest or by one authority that vouches, and by each at
 believed only about the very image that the pod names, and stale ones only as long as the policy says.
 """
 
-from countersign.trust.evidence.attestation_verdict import Candidate, Shortcoming, attested
+from countersign.trust.evidence.attestation_verdict import Candidate, Shortcoming, attested, too_old_at
 from countersign.trust.evidence.facts import ImageFacts, Vouch
 from countersign.trust.evidence.image_evidence import Ages, Case, KnownImage, RuleEvidence, signed_digest
 from countersign.trust.evidence.shortfall import unanswered, unattested, unknown_platforms, unsigned
@@ -173,7 +173,7 @@ def _ages(want: CompiledAttestation, found: tuple[Candidate, ...]) -> Ages | Non
     signed_at = max((one.signed_at for one in found if one.signed_at is not None), default=None)
     if want.max_age is None or signed_at is None:
         return None
-    end = signed_at + want.max_age + 1  # at that age to the second it still does
+    end = too_old_at(signed_at, want.max_age)
     return Ages(end, end - want.max_age // 10)
 
 
