@@ -18,9 +18,10 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-test: dev ## Run every test; the first run builds the control plane; SLOW=1 adds those that wait for minutes
+WORKERS ?= 4
+test: dev ## Run every test; the first run builds the control plane; SLOW=1 adds those that wait for minutes; WORKERS=4
 	$(BIN)/python -m tests.lab build
-	$(BIN)/pytest $(if $(filter-out 0,$(SLOW)),--slow)
+	$(BIN)/pytest --numprocesses=$(WORKERS) $(if $(filter-out 0,$(SLOW)),--slow)
 
 unit: dev ## Run the tests that need no control plane
 	$(BIN)/pytest tests/unit tests/property

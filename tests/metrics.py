@@ -67,7 +67,7 @@ def gate() -> CollectorRegistry:
 
 
 def controller() -> CollectorRegistry:
-    """As controller/service.py composes it."""
+    """As controller/service.py and controller/parts.py compose it."""
     registry = new_registry()
     TraceMetrics(registry)
     ControllerMetrics(registry).queue_depth(lambda: 0)

@@ -191,7 +191,7 @@ def test_what_cannot_be_put_on_record_is_refused(governed: Governed) -> None:
             assert governed.active(governed.token(pod))
             return True
 
-        governed.lab.wait_for(refused, what="an exec is refused", timeout=20)
+        governed.lab.wait_for(refused, what="an exec is refused")
     pod = governed.running()
     governed.lab.wait_for(lambda: let_in(enter(governed, pod)), what="the gate may record again")
 

@@ -46,9 +46,7 @@ def test_fifty_signatures_of_strangers_neither_vouch_nor_hide_the_right_one(targ
         target.attach(image, bundle(make_key(), statement(image.digest)))
     target.refused(image)
     target.sign(image)
-    target.countersign.lab.wait_for(
-        lambda: target.create(image.by_tag).status == 201, what="its absence is forgotten", timeout=30
-    )
+    target.countersign.lab.wait_for(lambda: target.create(image.by_tag).status == 201, what="its absence is forgotten")
 
 
 def test_an_attestation_about_another_image_counts_for_nothing(target: Target) -> None:
@@ -107,7 +105,7 @@ def test_what_is_large_or_nested_deep_counts_for_nothing_and_holds_nobody_up(tar
     target.refused(image)
     target.admitted(other)
     target.sign(image)
-    target.lab.wait_for(lambda: target.create(image.by_tag).status == 201, what="its absence is forgotten", timeout=30)
+    target.lab.wait_for(lambda: target.create(image.by_tag).status == 201, what="its absence is forgotten")
 
 
 def test_nothing_that_is_compressed_is_unpacked(target: Target) -> None:

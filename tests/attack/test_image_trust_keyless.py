@@ -135,9 +135,9 @@ def test_a_revocation_of_a_signer_beats_signature_and_exception(target: Target) 
     )
     made = lab.admin.post(objects.collection_path(order), order, expect=201).body
     try:
-        lab.wait_for(lambda: target.create(image.by_tag).status == 403, what="the gate has seen it", timeout=30)
+        lab.wait_for(lambda: target.create(image.by_tag).status == 403, what="the gate has seen it")
         unsigned = target.push("keyless")
-        lab.wait_for(lambda: target.create(unsigned.by_tag).status == 201, what="the exception is in force", timeout=30)
+        lab.wait_for(lambda: target.create(unsigned.by_tag).status == 201, what="the exception is in force")
         assert "revoked" in target.create(image.by_tag).message.lower()
         assert target.create(image.by_digest).status == 403
     finally:

@@ -48,7 +48,7 @@ def test_a_status_that_the_controller_did_not_write_for_this_source_makes_no_roo
     lab.admin.patch(f"{ROOTS}/{NAME}/status", {"status": {"trustedRoot": content}})
     probe = target.push("keyless")
     target.sign_keyless(probe)
-    lab.wait_for(lambda: target.create(probe.by_tag).status == 201, what="the gate goes on", timeout=30)
+    lab.wait_for(lambda: target.create(probe.by_tag).status == 201, what="the gate goes on")
     target.refused(image)
 
 

@@ -166,7 +166,7 @@ def create(lab: Lab, namespace: str, image: str) -> tuple[int, str]:
 def test_what_one_tenants_credentials_show_is_not_verified_for_another(target: Target) -> None:
     with private(target) as (image, (own, other)):
         lab = target.lab
-        lab.wait_for(lambda: create(lab, own, image.by_tag)[0] == 201, what="it is admitted", timeout=30)
+        lab.wait_for(lambda: create(lab, own, image.by_tag)[0] == 201, what="it is admitted")
         for reference in (image.by_tag, image.by_digest):
             assert create(lab, own, reference)[0] == 201
             status, message = create(lab, other, reference)

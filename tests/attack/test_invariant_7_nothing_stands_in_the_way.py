@@ -46,13 +46,10 @@ def test_a_job_finishes_and_its_pod_vanishes_while_the_gate_is_gone(governed: Go
         lab.wait_for(
             lambda: lab.admin.get(f"{jobs}/finishing").body.get("status", {}).get("succeeded") == 1,
             what="the Job controller counts its pod and removes its finalizer",
-            timeout=30,
         )
         lab.admin.delete(f"{jobs}/finishing", {"propagationPolicy": "Background"}, expect=200)
         lab.wait_for(
-            lambda: lab.admin.get(f"{governed.pods}/{pod['metadata']['name']}").status == 404,
-            what="the pod vanishes",
-            timeout=30,
+            lambda: lab.admin.get(f"{governed.pods}/{pod['metadata']['name']}").status == 404, what="the pod vanishes"
         )
     finally:
         governed.countersign.start_service("gate")

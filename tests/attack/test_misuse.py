@@ -50,14 +50,12 @@ def status(governed: Governed, pod: Mapping[str, Any]) -> dict[str, Any]:
 def recorded(governed: Governed, pod: Mapping[str, Any], member: str) -> Any:
     """A member of the grant's `uses`, once it is there."""
     return governed.lab.wait_for(
-        lambda: status(governed, pod).get("uses", {}).get(member), what=f"the grant says {member}", timeout=15
+        lambda: status(governed, pod).get("uses", {}).get(member), what=f"the grant says {member}"
     )
 
 
 def misuse(governed: Governed, pod: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return list(
-        governed.lab.wait_for(lambda: status(governed, pod).get("misuse"), what="misuse is recorded", timeout=15)
-    )
+    return list(governed.lab.wait_for(lambda: status(governed, pod).get("misuse"), what="misuse is recorded"))
 
 
 def test_a_token_copied_to_another_pod_ends_the_instance_it_was_taken_from(direct: Governed) -> None:

@@ -181,7 +181,7 @@ class Cluster:
 
     def wait(self, probe: Callable[[], Any], *, what: str, seconds: float = 30.0) -> Any:
         """The first answer of `probe` that is neither None nor False."""
-        return wait_for(probe, what=what, timeout=seconds, interval=0.1)
+        return wait_for(probe, what=what, timeout=seconds)
 
     def pause(self, seconds: float) -> None:
         """Let time go by, where the cluster gives no sign to wait for."""

@@ -98,7 +98,7 @@ def test_a_deployment_that_would_be_admitted_is_explained_with_its_tokens(lab: L
 def test_a_pod_that_was_never_created_is_explained_by_its_deployment(lab: Lab, governed: str) -> None:
     """Here the API server itself refuses the pods, as a gate would: the words come from the ReplicaSet's events."""
     create(lab, deployment("api", governed, pod_spec(container("nginx"), service_account="missing")))
-    lab.wait_for(lambda: _events(lab, governed), what="the ReplicaSet complains", timeout=30)
+    lab.wait_for(lambda: _events(lab, governed), what="the ReplicaSet complains")
     result = explain(lab, "deployment", "api", governed, "-o", "json")
     assert result.exit_code == 1
     shown = told(result)

@@ -64,7 +64,7 @@ def test_a_denied_deployment_is_explained_in_the_gates_own_words(governed: Gover
     spec = pod_spec(container(governed.unsigned.by_tag), service_account="worker")
     obj = deployment("unsigned", governed.namespace, spec)
     assert governed.edit.post(collection_path(obj), obj).status == 201
-    result = governed.lab.wait_for(lambda: _with_event(governed), what="the ReplicaSet's complaint", timeout=30)
+    result = governed.lab.wait_for(lambda: _with_event(governed), what="the ReplicaSet's complaint")
     assert result.exit_code == 1
     shown = told(result)
     assert shown["message"].startswith("ImageUnsigned: container app")

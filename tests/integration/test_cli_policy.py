@@ -45,7 +45,7 @@ def deploy(scene: Governed, name: str, image: str) -> Any:
     spec = objects.pod_spec(objects.container(image), service_account="worker")
     deployment = objects.deployment(name, scene.namespace, spec)
     scene.lab.admin.post(objects.collection_path(deployment), deployment, expect=201)
-    (pod,) = scene.lab.pods(scene.namespace, f"app={name}", count=1, timeout=30)
+    (pod,) = scene.lab.pods(scene.namespace, f"app={name}", count=1)
     return pod
 
 

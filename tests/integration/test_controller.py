@@ -10,9 +10,10 @@ import pytest
 
 from tests.fakes.signing import make_key, pem_of
 from tests.lab.lab import Lab
+from tests.lab.waiting import wait_for
 from tests.stack import objects
 from tests.stack.governed import Governed, govern
-from tests.stack.installation import Installation, milliseconds_until
+from tests.stack.installation import Installation
 
 Object = dict[str, Any]
 pytestmark = pytest.mark.lab
@@ -36,12 +37,12 @@ def grants(countersign: Installation, namespace: str, uid: str) -> list[Object]:
     return items
 
 
-def until(countersign: Installation, pod: Object, expected: tuple[str, str], *, within: float = 10.0) -> float:
-    """Milliseconds until the pod's grant is in that state for that reason."""
+def until(countersign: Installation, pod: Object, expected: tuple[str, str]) -> None:
+    """Wait until the pod's grant is in that state for that reason."""
     try:
-        return milliseconds_until(lambda: state(countersign, pod) == expected, timeout=within)
-    except AssertionError:
-        raise AssertionError(f"expected {expected}, found {state(countersign, pod)}") from None
+        wait_for(lambda: state(countersign, pod) == expected, what=f"the grant is {expected}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}, found {state(countersign, pod)}") from None
 
 
 def path_of(pod: Object) -> str:
@@ -132,7 +133,7 @@ def test_an_image_swapped_and_put_back_while_no_controller_ran_ends_the_identity
         set_image(scene, pod, original)
     finally:
         scene.countersign.start_service("controller")
-    until(scene.countersign, pod, ("Revoked", "ImageChanged"), within=20)
+    until(scene.countersign, pod, ("Revoked", "ImageChanged"))
 
 
 def set_image(scene: Governed, pod: Object, image: str) -> None:
@@ -287,7 +288,7 @@ def test_a_controller_catches_up_on_what_ended_while_it_was_away(scene: Governed
         late = scene.admitted()
     finally:
         scene.countersign.start_service("controller")
-    until(scene.countersign, finished, ("Revoked", "Completed"), within=20)
+    until(scene.countersign, finished, ("Revoked", "Completed"))
     until(scene.countersign, deleted, ("Revoked", "Deleted"))
     until(scene.countersign, late, ("Active", "Admitted"))
     assert state(scene.countersign, untouched) == ("Active", "Admitted")

@@ -90,7 +90,7 @@ def test_what_was_reported_while_no_controller_ran_counts_if_it_still_stands(cou
         scene.node.report(pod, "Running", image_ids={"app": OTHER})
     finally:
         countersign.start_service("controller")
-    until(countersign, pod, ("Revoked", "Drifted"), within=20)
+    until(countersign, pod, ("Revoked", "Drifted"))
 
 
 def test_a_suspension_for_drift_outlasts_a_better_report_and_a_new_controller(countersign: Installation) -> None:

@@ -44,7 +44,6 @@ def await_told(countersign: Installation, name: str, **conditions: tuple[str, st
     countersign.lab.wait_for(
         lambda: all(told(countersign, name, kind) == said for kind, said in conditions.items()),
         what=f"EvidenceRoot {name} says {conditions}",
-        timeout=30,
     )
     return countersign.lab.admin.get(f"{ROOTS}/{name}", expect=200).body["status"]
 
@@ -98,7 +97,6 @@ def test_a_mirror_is_followed_and_its_last_good_content_kept(
     countersign.lab.wait_for(
         lambda: countersign.lab.admin.get(f"{ROOTS}/private").body["status"]["trustedRoot"] == OTHER,
         what="the new content is in use",
-        timeout=30,
     )
     # A controller that has just started remembers what the mirror said, for it stands in the object.
     countersign.stop("controller")

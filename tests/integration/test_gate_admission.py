@@ -221,7 +221,6 @@ def test_a_registry_that_does_not_answer_is_a_retry_that_the_replicaset_makes_by
         text = governed.lab.wait_for(
             lambda: (text := _describe_replicasets(governed, name)) and "FailedCreate" in text and text,
             what="the ReplicaSet says why",
-            timeout=30,
         )
         assert "could not verify in time, will be retried" in text
     governed.lab.pods(governed.namespace, f"app={name}", count=1, timeout=60)
@@ -296,7 +295,7 @@ def test_an_image_behind_a_password_is_verified_with_the_pods_pull_secret(
 
     for obj in _pull_secret_role(governed):
         governed.countersign.apply(obj)
-    lab.wait_for(lambda: governed.create(with_secret).status in (201, 409), what="it is admitted", timeout=30)
+    lab.wait_for(lambda: governed.create(with_secret).status in (201, 409), what="it is admitted")
     stored = lab.admin.get(f"{governed.pods}/{with_secret['metadata']['name']}", expect=200).body
     assert stored["spec"]["containers"][0]["image"].endswith(private.digest)
     assert governed.create(governed.pod(image=private.by_tag)).status == 403, "without the secret it is not"

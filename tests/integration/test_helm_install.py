@@ -102,7 +102,7 @@ def test_helm_test_ends_as_its_pod_ends(countersign: HelmInstallation, helm_lab:
 
     with ThreadPoolExecutor(1) as executor:
         tested = executor.submit(run)
-        pod = helm_lab.wait_for(partial(_body, helm_lab, path), what="Helm made the test's pod", timeout=30)
+        pod = helm_lab.wait_for(partial(_body, helm_lab, path), what="Helm made the test's pod")
         node.finish(node.run(pod), exit_code=exit_code)
         helm_lab.wait_for(tested.done, what="Helm has seen the end", timeout=60)
     if exit_code:

@@ -96,7 +96,7 @@ def test_whoever_follows_ends_up_the_same(
         scene.node.finish(pod)
     if follower == "restarted":
         countersign.start_service("controller")
-    until(countersign, pod, ("Revoked", "Completed"), within=20)
+    until(countersign, pod, ("Revoked", "Completed"))
     (grant,) = grants(countersign, scene.namespace, pod["metadata"]["uid"])
     assert not grant["metadata"]["name"].startswith("refused-")
     # The next pod of the same namespace is served as ever: nothing that was half done stands in its way.
@@ -112,7 +112,7 @@ def test_an_end_is_told_once(scene: Governed, doomed: Doomed, fate: Fate) -> Non
     scene.node.finish(pod)
     doomed.await_death()
     scene.countersign.start_service("controller")
-    until(scene.countersign, pod, ("Revoked", "Completed"), within=20)
+    until(scene.countersign, pod, ("Revoked", "Completed"))
     (first,) = grants(scene.countersign, scene.namespace, pod["metadata"]["uid"])
     scene.countersign.stop("controller")
     scene.countersign.start_service("controller")

@@ -121,7 +121,7 @@ def test_a_mirror_is_spoken_to_by_the_controller_only_and_nobody_else_besides(wa
         return any((one["type"], one["status"]) == ("Refreshed", "False") for one in conditions)
 
     try:
-        lab.wait_for(refreshed, what="the mirror was asked", timeout=30)
+        lab.wait_for(refreshed, what="the mirror was asked")
     finally:
         lab.admin.delete(f"{ROOTS}/mirrored", expect=200)
     assert set(wall.refused) == {"192.0.2.9:8443"}

@@ -29,7 +29,7 @@ def _shut_again(governed: Governed) -> Iterator[None]:
             governed.countersign.start_service(name)
     for one in lab.admin.get(PAUSES, expect=200).body["items"]:
         lab.admin.delete(f"{PAUSES}/{one['metadata']['name']}")
-    lab.wait_for(lambda: failure_policies(governed.countersign) == {"Fail"}, what="the door is shut", timeout=30)
+    lab.wait_for(lambda: failure_policies(governed.countersign) == {"Fail"}, what="the door is shut")
 
 
 def failure_policies(countersign: Installation) -> set[str]:
@@ -111,7 +111,7 @@ def test_the_door_opens_gives_no_identity_and_is_shut_by_hand(governed: Governed
 def test_it_closes_by_itself(governed: Governed) -> None:
     name = paused(governed, length="6s")
     assert not refused(governed)
-    governed.lab.wait_for(lambda: refused(governed), what="the gate refuses again", timeout=15)
+    governed.lab.wait_for(lambda: refused(governed), what="the gate refuses again")
     governed.lab.wait_for(
         lambda: condition(governed, name) == ("False", "Ended"), what="the pause says that it is over"
     )
@@ -144,7 +144,7 @@ def test_with_everything_of_ours_gone_the_command_opens_the_door_itself(governed
     (check,) = [one for one in json.loads(told.stdout) if one["check"] == "pause"]
     assert check["result"] == "fail"
     countersign.start_service("controller")
-    lab.wait_for(lambda: failure_policies(countersign) == {"Fail"}, what="the controller shuts the door", timeout=30)
+    lab.wait_for(lambda: failure_policies(countersign) == {"Fail"}, what="the controller shuts the door")
     assert governed.create().status >= 500, "no gate answers, and none is needed to shut the door"
     countersign.start_service("verifier")
     assert countersign.grant_of(pod)["status"]["reason"] == "ReceiptMissing"

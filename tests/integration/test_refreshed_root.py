@@ -75,11 +75,10 @@ class Setting:
             self.lab.wait_for(
                 lambda: self.lab.admin.get(f"{ROOTS}/{NAME}").body["status"].get("trustedRoot") == content,
                 what="the content is in use",
-                timeout=30,
             )
 
     def grant(self, state: str) -> objects.Object:
-        return self.countersign.grant_of(self.pod, state=state, timeout=30)
+        return self.countersign.grant_of(self.pod, state=state)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +138,6 @@ def test_a_mirror_that_is_away_suspends_nothing(setting: Setting) -> None:
             for one in setting.lab.admin.get(f"{ROOTS}/{NAME}").body["status"]["conditions"]
         ),
         what="the refresh failed",
-        timeout=30,
     )
     setting.grant("Active")
     setting.mirror.down = False

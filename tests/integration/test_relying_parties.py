@@ -91,8 +91,8 @@ def test_a_client_of_the_page_does_what_the_page_says(governed: Governed, langua
         with running([*command, governed.audience]) as client, running([*command, "other.example.com"]) as other:
             active = f"active system:serviceaccount:{governed.namespace}:worker"
             # The first handshake of a cold virtual machine may take longer than a question may.
-            lab.wait_for(lambda: client.say(token) == active, what="the client has warmed up", timeout=30)
-            lab.wait_for(lambda: other.say("junk") == "not active", what="so has the other", timeout=30)
+            lab.wait_for(lambda: client.say(token) == active, what="the client has warmed up")
+            lab.wait_for(lambda: other.say("junk") == "not active", what="so has the other")
             assert client.say("junk") == "not active"
             assert client.say("a&b=c d%\u00e9") == "not active"
             assert other.say(token) == "not active"

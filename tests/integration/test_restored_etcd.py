@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.stack.governed import Governed, govern
-from tests.stack.installation import Installation, Service, introspect, milliseconds_until
+from tests.stack.installation import Installation, Service, introspect
 from tests.stack.objects import Object
 
 pytestmark = pytest.mark.lab
@@ -109,7 +109,7 @@ def test_what_a_restore_brings_back_is_inactive_until_it_was_judged_anew(
         def suspects() -> bool:
             return "countersign_verifier_etcd_restore_suspected 1.0" in own.services["verifier"].metrics()
 
-        own.lab.wait_for(suspects, what="the verifier that ran before notices", timeout=30)
+        own.lab.wait_for(suspects, what="the verifier that ran before notices")
         assert refused()
         own.services.pop("standby")
         own.services.pop("controller")
@@ -151,7 +151,7 @@ def test_what_a_restore_brings_back_is_inactive_until_it_was_judged_anew(
             assert not answered(own, tokens["stolen"], scene.asker)
             return answered(own, tokens["healthy"], scene.asker)
 
-        milliseconds_until(back, timeout=30)
+        own.lab.wait_for(back, what="the healthy are active again", timeout=60)
         now = time.perf_counter()
         record_property("seconds from the new verifier's start to active again", round(now - began, 1))
         record_property("seconds from the new controller's readiness to active again", round(now - started, 1))

@@ -60,7 +60,7 @@ async def test_what_we_write_is_read_by_the_official_definitions(collector: Coll
         found = [one for one in collector.spans("written") if one.service == "encoder"]
         return found if len(found) >= 200 else []
 
-    spans = wait_for(written, what=f"the collector has written 200 spans ({counted})", timeout=20)
+    spans = wait_for(written, what=f"the collector has written 200 spans ({counted})")
     assert sorted(int(one.attributes.pop("number")) for one in spans) == list(range(200))
     expected = told | {"below": "-5", "large": str(2**40)}  # OTLP/JSON writes 64-bit integers as text
     assert all(one.attributes == expected for one in spans)
@@ -76,7 +76,7 @@ def found(governed: Governed, collector: Collector, name: str, **attributes: str
     def probe() -> Span | None:
         return next((one for one in collector.spans(name) if wanted.items() <= one.attributes.items()), None)
 
-    span: Span = governed.lab.wait_for(probe, what=f"a span {name} {wanted}", timeout=20)
+    span: Span = governed.lab.wait_for(probe, what=f"a span {name} {wanted}")
     return span
 
 
@@ -96,7 +96,7 @@ def test_one_trace_joins_the_api_server_the_gate_its_verdict_and_its_registries(
         # The API server sends its own in batches: until the span that called the gate is there.
         return spans if review.parent_id in spans else None
 
-    spans = traced.lab.wait_for(whole, what="the API server's half of the trace", timeout=30)
+    spans = traced.lab.wait_for(whole, what="the API server's half of the trace")
     assert spans[review.parent_id].service == "apiserver"
     below = [one for one in spans.values() if one.parent_id == review.span_id]
     assert {one.name for one in below} >= {"gate.evidence", "gate.judge"}
@@ -152,7 +152,7 @@ def test_of_a_strangers_question_the_reason_alone_is_told(traced: Governed, coll
     def probe() -> Span | None:
         return next((one for one in collector.spans("verifier.introspect") if one.trace_id == trace), None)
 
-    span = traced.lab.wait_for(probe, what="the stranger's span", timeout=20)
+    span = traced.lab.wait_for(probe, what="the stranger's span")
     assert set(span.attributes) == {"countersign.active", "countersign.reason"}
 
 

@@ -81,7 +81,7 @@ def test_a_verifier_that_is_cut_off_says_that_it_cannot_tell(scene: Governed, in
         assert asked(scene, token) == "503"
         time.sleep(0.1)
     interposer.silence(lambda path: False)
-    scene.lab.wait_for(lambda: asked(scene, token) == "inactive", what="it has heard of the end", timeout=30)
+    scene.lab.wait_for(lambda: asked(scene, token) == "inactive", what="it has heard of the end")
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_a_watch_that_hangs_alone_is_noticed(scene: Governed, interposer: Interp
     interposer.silence(lambda path: path == "/api/v1/pods")
     scene.lab.wait_for(lambda: asked(scene, token) == "503", what="503", timeout=WATCH_SECONDS + 15)
     interposer.silence(lambda path: False)
-    scene.lab.wait_for(lambda: asked(scene, token) == "active", what="it hears of pods again", timeout=30)
+    scene.lab.wait_for(lambda: asked(scene, token) == "active", what="it hears of pods again")
 
 
 def test_a_new_signing_key_of_the_api_server_costs_no_valid_token_its_answer(
@@ -125,7 +125,7 @@ def test_a_new_signing_key_of_the_api_server_costs_no_valid_token_its_answer(
             own.revive()  # a controller that could not renew its Lease has ended, and is started anew
             return asked(scene, after, "verifier") == "active"
 
-        own.lab.wait_for(known, what="the new key is known", timeout=30)
+        own.lab.wait_for(known, what="the new key is known")
     finally:
         over.set()
         asking.join()

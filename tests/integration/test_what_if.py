@@ -98,7 +98,6 @@ def await_admissions(scene: Governed, allowed: int, would_deny: int, policy: obj
     lab.wait_for(
         lambda: admissions(lab, policy) == (allowed, would_deny),
         what=f"{allowed} allowed and {would_deny} refused, not {admissions(lab, policy)}",
-        timeout=30,
     )
 
 
@@ -285,15 +284,13 @@ def test_counts_outlive_gates_and_controllers(scene: Governed) -> None:
     await_admissions(scene, 1, 0)
     scene.countersign.kill("gate")
     scene.countersign.start_service("gate")
-    scene.lab.wait_for(partial(_judged, scene), what="the new gate gives a receipt", timeout=30)
+    scene.lab.wait_for(partial(_judged, scene), what="the new gate gives a receipt")
     before = admissions(scene.lab, scene.policy)
     assert before[0] >= 1
     scene.countersign.stop("controller")
     start_controller(scene.countersign)
     scene.admitted()
-    scene.lab.wait_for(
-        lambda: admissions(scene.lab, scene.policy)[0] >= before[0] + 1, what="the sum goes on", timeout=30
-    )
+    scene.lab.wait_for(lambda: admissions(scene.lab, scene.policy)[0] >= before[0] + 1, what="the sum goes on")
     found = status(scene.lab, scene.policy)["admissions"]
     assert len(found["gates"]) == 2
     assert sum(one["allowed"] for one in found["gates"]) == found["allowed"]

@@ -106,7 +106,7 @@ class Scanned:
     def looked(self) -> None:
         """Wait until every image was looked at once more."""
         before = self.looks()
-        self.lab.wait_for(lambda: self.looks() >= before + 3, what="the controller has looked again", timeout=30)
+        self.lab.wait_for(lambda: self.looks() >= before + 3, what="the controller has looked again")
 
 
 def _sample(stack: Installation, name: str) -> float:
@@ -165,7 +165,7 @@ def test_where_it_is_only_reported_one_event_tells_it(scanned: Any) -> None:
         found = one.lab.admin.get(f"/apis/events.k8s.io/v1/namespaces/{one.name}/events").body["items"]
         return [event for event in found if event["reason"] == "EvidenceWithdrawn"]
 
-    (event,) = one.lab.wait_for(lambda: events() or None, what="the Event is there", timeout=30)
+    (event,) = one.lab.wait_for(lambda: events() or None, what="the Event is there")
     assert event["regarding"]["uid"] == one.pod["metadata"]["uid"]
     assert "AttestationFailed" in event["note"]
     one.looked()

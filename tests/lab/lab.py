@@ -25,7 +25,7 @@ from tests.lab.realnode.node import RealNode
 from tests.lab.registries import Registry, RegistryKind
 from tests.lab.sigstore.services import PROGRAMS as SIGSTORE_PROGRAMS
 from tests.lab.sigstore.services import Sigstore
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import TIMEOUT_SECONDS, wait_for
 
 _NODE_GROUP = "system:nodes"
 _SCHEDULER = "system:kube-scheduler"
@@ -294,11 +294,13 @@ class Lab:
         }
         self.admin.post(path, body, expect=201)
 
-    def wait_for(self, probe: Callable[[], Any], *, what: str, timeout: float = 15.0) -> Any:
+    def wait_for(self, probe: Callable[[], Any], *, what: str, timeout: float = TIMEOUT_SECONDS) -> Any:
         """The first answer of `probe` that is neither None nor False."""
         return wait_for(probe, what=what, timeout=timeout)
 
-    def pods(self, namespace: str, selector: str = "", *, count: int | None = None, timeout: float = 15.0) -> list[Any]:
+    def pods(
+        self, namespace: str, selector: str = "", *, count: int | None = None, timeout: float = TIMEOUT_SECONDS
+    ) -> list[Any]:
         """Pods of a namespace; with `count`, wait until there are at least so many."""
         path = f"/api/v1/namespaces/{namespace}/pods"
 

@@ -109,7 +109,7 @@ class Governed:
 
     def await_inactive(self, token: str) -> None:
         """Wait until the token is inactive."""
-        self.lab.wait_for(lambda: not self.active(token), what="the token is inactive", timeout=10)
+        self.lab.wait_for(lambda: not self.active(token), what="the token is inactive")
 
 
 def _as_written(pod: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -111,7 +111,7 @@ class HelmInstallation(Installation):
         crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         paths = [f"{crds}/{kind.PLURAL}.{names.GROUP}" for kind in KINDS]
         for path in paths:
-            self.lab.wait_for(partial(self._deleted, path), what=f"{path} may be deleted and is gone", timeout=30)
+            self.lab.wait_for(partial(self._deleted, path), what=f"{path} may be deleted and is gone")
 
     def left_behind(self) -> list[str]:
         """What is still there of the chart and of the controller's own objects, but for CRDs and what is in them."""

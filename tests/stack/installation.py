@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,13 @@ from countersign.api.names import GROUP, SYSTEM_NAMESPACE, VERIFIER_AUDIENCE
 from tests.lab.http import Answer, HttpClient
 from tests.lab.lab import Lab
 from tests.lab.processes import Process, free_port
+from tests.lab.waiting import TIMEOUT_SECONDS
 from tests.render import render
 from tests.stack.objects import Object, collection_path, object_path
 
 LEFT_OUT = frozenset({"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Pod", "Job"})
 """Kinds of the chart that need a node; the processes below stand in for them."""
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 
 
 class Service:
@@ -81,6 +82,7 @@ class Installation:
         # The webhook configurations name the gate by URL: it keeps its port over a restart.
         self._ports = {"gate": free_port(), "verifier": free_port()}
         self._askers: dict[tuple[str, str], str] = {}
+        self._clients: dict[str, tuple[tuple[int, str], HttpClient]] = {}
 
     @property
     def gate_port(self) -> int:
@@ -245,7 +247,7 @@ class Installation:
             seen = now
             time.sleep(0.15)
 
-    def grant_of(self, pod: Mapping[str, Any], *, state: str | None = None, timeout: float = 15.0) -> Object:
+    def grant_of(self, pod: Mapping[str, Any], *, state: str | None = None, timeout: float = TIMEOUT_SECONDS) -> Object:
         """The pod's WorkloadGrant, in that state if one is named."""
         meta = pod["metadata"]
         path = f"/apis/countersign.dev/v1alpha1/namespaces/{meta['namespace']}/workloadgrants"
@@ -284,18 +286,28 @@ class Installation:
 
     def ca_file(self, service: str) -> Path:
         """The CA that gate or verifier is trusted by, out of its Secret."""
+        return self._write_ca(service, self._tls_secret(service))
+
+    def client(self, service: str) -> HttpClient:
+        """An HTTPS client of gate or verifier. The same one for as long as process and certificate are the same."""
+        running, secret = self.services[service], self._tls_secret(service)
+        made_for, client = self._clients.get(service, (None, None))
+        if client is None or made_for != (running.pid, secret["metadata"]["resourceVersion"]):
+            client = HttpClient(f"https://127.0.0.1:{running.port}", ca_file=self._write_ca(service, secret))
+            self._clients[service] = (running.pid, secret["metadata"]["resourceVersion"]), client
+        return client
+
+    def _tls_secret(self, service: str) -> Object:
         path = f"/api/v1/namespaces/{self.namespace}/secrets/countersign-{service}-tls"
-        secret = self.lab.admin.get(path, expect=200).body
+        return dict(self.lab.admin.get(path, expect=200).body)
+
+    def _write_ca(self, service: str, secret: Object) -> Path:
         file = self.lab.folder / f"{service}-ca.crt"
         # Put in its place whole: others may read it at this moment.
         with tempfile.NamedTemporaryFile(dir=self.lab.folder, delete=False) as written:
             written.write(base64.b64decode(secret["data"]["ca.crt"]))
         Path(written.name).replace(file)
         return file
-
-    def client(self, service: str) -> HttpClient:
-        """An HTTPS client of gate or verifier."""
-        return HttpClient(f"https://127.0.0.1:{self.services[service].port}", ca_file=self.ca_file(service))
 
     def verifier_client(self) -> HttpClient:
         """An HTTPS client of the verifier."""
@@ -319,9 +331,7 @@ class Installation:
         """Wait until the controller has written both configurations."""
         for kind in _WEBHOOKS:
             self.lab.wait_for(
-                partial(self._there, f"{_ADMISSION}/{kind}/countersign"),
-                what=f"the controller wrote the {kind}",
-                timeout=READY_SECONDS,
+                partial(self._there, f"{_ADMISSION}/{kind}/countersign"), what=f"the controller wrote the {kind}"
             )
 
     def _await_ready(self, service: Service) -> None:
@@ -364,12 +374,3 @@ def introspect(client: HttpClient, token: str, asker: str, *, endpoint: str = "i
         headers={"Authorization": f"Bearer {asker}"},
         content_type="application/x-www-form-urlencoded",
     )
-
-
-def milliseconds_until(probe: Callable[[], bool], *, timeout: float = 15.0) -> float:
-    """How long until `probe` holds, polled without pause."""
-    started = time.perf_counter()
-    while not probe():
-        if time.perf_counter() - started > timeout:
-            raise AssertionError(f"not within {timeout:.0f} s")
-    return (time.perf_counter() - started) * 1000

@@ -25,6 +25,7 @@ from countersign.api.meta import UTCTime
 from countersign.grants.impact import loses
 from countersign.grants.judgement import qualification
 from countersign.grants.lifecycle import Qualification
+from countersign.grants.reasons import REMEDIES
 from countersign.trust.evidence.facts import ImageFacts
 from countersign.trust.evidence.image_evidence import Ages
 from countersign.trust.evidence.needs import EvidenceNeed, needs_compiled
@@ -138,6 +139,13 @@ def evidence_now(
     reports = admitted.settings.evidence_withdrawn == "Report"
     waiting = _looking_again(admitted, moments, now)
     return _bounded(msgspec.structs.replace(stays, qualification=waiting, feared=None if reports else current))
+
+
+def reported(found: EvidenceNow) -> str | None:
+    """What to tell people on the pod where a withdrawal is only reported; an end or a suspension has its own words."""
+    if not found.withdrawn or found.qualification.settings.evidence_withdrawn != "Report":
+        return None
+    return f"Its evidence does not hold any more. {found.withdrawn} {REMEDIES['EvidenceWithdrawn']}"
 
 
 def _bounded(found: EvidenceNow) -> EvidenceNow:
