@@ -178,12 +178,14 @@ def _refuses(audience: ProtectedAudience) -> bool:
 
 
 def _entry(name: str, client_config: Object, rules: list[Object], conditions: Mapping[str, str]) -> Object:
-    """An entry that fails open and sees every namespace, until its caller says otherwise."""
-    return {
+    """An entry that fails open and sees every namespace, until its caller says otherwise.
+
+    Complete, and without an empty `matchConditions`, which the API server leaves out: the stored one compares equal.
+    """
+    entry = {
         "name": f"{name}.countersign.dev",
         "clientConfig": client_config,
         "rules": rules,
-        "matchConditions": [{"name": key, "expression": expression} for key, expression in conditions.items()],
         "matchPolicy": "Equivalent",
         "namespaceSelector": {},
         "objectSelector": {},
@@ -192,6 +194,9 @@ def _entry(name: str, client_config: Object, rules: list[Object], conditions: Ma
         "timeoutSeconds": TIMEOUT_SECONDS,
         "admissionReviewVersions": ["v1"],
     }
+    if conditions:
+        entry["matchConditions"] = [{"name": key, "expression": text} for key, text in conditions.items()]
+    return entry
 
 
 def _selector(selector: LabelSelector) -> Object:
