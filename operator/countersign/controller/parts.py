@@ -41,7 +41,8 @@ from countersign.controller.orders.pausing import PauseKeeper
 from countersign.controller.settings import ControllerSettings
 from countersign.controller.statuses.statuses import Registered, StatusKeeper
 from countersign.controller.store import Store
-from countersign.controller.watches.world import PodRecord, Touched, World
+from countersign.controller.watches.pod_record import PodRecord
+from countersign.controller.watches.world import Touched, World
 from countersign.controller.webhooks.registration import Registrar
 from countersign.controller.webhooks.webhooks import GateEndpoint
 from countersign.controller.workqueue import WorkQueue

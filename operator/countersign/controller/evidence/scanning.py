@@ -23,7 +23,8 @@ from countersign.controller.instances.judging import Judging, NotYetError
 from countersign.controller.instances.receipts import remember
 from countersign.controller.keeping import woken
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.watches.world import PodRecord, World
+from countersign.controller.watches.pod_record import PodRecord
+from countersign.controller.watches.world import World
 from countersign.runtime.logs import pod_keys
 from countersign.trust.evidence.needs import evidence_needs
 from countersign.trust.orders.exceptions import in_force_until

@@ -22,7 +22,8 @@ from countersign.cluster.owners import ControllerLinks, OwnerLookup
 from countersign.controller.evidence.reverified import Reverified
 from countersign.controller.instances.receipts import UnknownKeyError, present, remember
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.watches.world import PodRecord, World
+from countersign.controller.watches.pod_record import PodRecord
+from countersign.controller.watches.world import World
 from countersign.grants import impact
 from countersign.grants.drift import moved_by_labels
 from countersign.grants.judgement import ReceiptProblem, SpentReceipt, requalify

@@ -5,28 +5,30 @@ called it. What it decides is decided in `grants`; here it is put together and w
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
 from msgspec import UNSET, UnsetType
 
-from countersign.api.grant import GrantException, GrantState, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
+from countersign.api.grant import GrantException, WorkloadGrant, WorkloadGrantSpec, WorkloadGrantStatus
 from countersign.api.meta import Condition, UTCTime, condition
 from countersign.api.names import RECEIPT_ANNOTATION
 from countersign.api.node import Node
 from countersign.api.pod import Pod
-from countersign.cluster.events import Events, ObjectReference, Urgency
+from countersign.cluster.events import Events
 from countersign.cluster.owners import OwnerLookup
 from countersign.controller.instances.judging import Judging, NotYetError
+from countersign.controller.instances.telling import Telling, name_of
 from countersign.controller.instances.uses import UseKeeper
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import NameTakenError, StaleError
 from countersign.controller.watches.contact import NodeContact
+from countersign.controller.watches.pod_record import PodRecord
 from countersign.controller.watches.watching import Sighting, slim
-from countersign.controller.watches.world import Account, PodRecord, World
+from countersign.controller.watches.world import Account, World
 from countersign.grants.collection import collectable_at
 from countersign.grants.drift import CONDITION as DRIFTED
 from countersign.grants.drift import drift, on_record
@@ -49,15 +51,10 @@ from countersign.grants.lifecycle import (
 )
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, node_facts, sight_of
-from countersign.grants.reasons import DRIFT_REMEDIES, REMEDIES, DriftReport
 from countersign.runtime.logs import pod_keys
 from countersign.trust.orders.reach import ended_by
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.scope import governing
-
-QUIET_REASONS: Final = frozenset({"Admitted", "Deleted"})
-"""No Event: the one is ordinary, the other's pod is gone."""
-ACTIONS: Final[Mapping[GrantState, str]] = {"Active": "Restore", "Suspended": "Suspend", "Revoked": "Revoke"}
 
 _log = structlog.get_logger(__name__)
 
@@ -111,7 +108,7 @@ class PodReconciler:
         self._world = world
         self._store = store
         self._judging = judging
-        self._events = events
+        self._telling = Telling(events, metrics)
         self._metrics = metrics
         self._uses = uses
         self._retention = retention
@@ -315,7 +312,7 @@ class PodReconciler:
             raise
         self._world.see(Sighting(grant, gone=True, listed=False))
         keys = pod_keys(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid)
-        _log.info("grant replaced", grant=_name(grant), **keys)
+        _log.info("grant replaced", grant=name_of(grant), **keys)
         await self._make(record)
         for made in self._world.grants_of(record.track.uid):
             await self._follow(made, record)
@@ -348,10 +345,10 @@ class PodReconciler:
         if transition is not None:
             if transition.state == "Revoked" and record is not None:
                 record.final = transition
-            self._tell(grant, transition, record)
+            self._telling.transition(grant, transition, record)
         drifted = condition(status.conditions, DRIFTED)
         if drifted is not None and drifted != condition(grant.status.conditions, DRIFTED):
-            self._tell_drift(grant, drifted, record, is_answered=transition is not None)
+            self._telling.drift(grant, drifted, record, is_answered=transition is not None)
 
     async def _record_uses(self, grant: WorkloadGrant, record: PodRecord | None) -> WorkloadGrant:
         """Write how its tokens are used, if that is due. Its state stays as it is, whatever it is."""
@@ -398,53 +395,9 @@ class PodReconciler:
         self._world.see(Sighting(grant, gone=False, listed=False))
         self._changed()
 
-    def _tell(self, grant: WorkloadGrant, transition: Transition, record: PodRecord | None) -> None:
-        state, reason = transition.state, transition.reason
-        self._metrics.transitions.labels(state, reason).inc()
-        _log.info(
-            "grant changed", grant=_name(grant),
-            **pod_keys(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid),
-            policies=[f"{one.kind} {one.name}" for one in grant.spec.policies],
-            state=state, reason=reason, message=transition.message, caused_by=transition.caused_by or None,
-        )  # fmt: skip
-        if reason in QUIET_REASONS or record is None or record.gone:
-            return
-        urgency: Urgency = "Normal" if state == "Active" or reason == "Completed" else "Warning"
-        words = {"Active": "Identity restored", "Suspended": "Identity suspended", "Revoked": "Identity ended"}
-        told = transition.caused_by not in ("", f"Pod {grant.metadata.namespace}/{grant.spec.pod.name}")
-        cause = f" Caused by {transition.caused_by}." if told else ""
-        note = f"{words[state]}. {transition.message}{cause} {REMEDIES[reason]}"
-        self._events.emit(_pod(grant), urgency, reason, note, action=ACTIONS[state])
-
-    def _tell_drift(
-        self, grant: WorkloadGrant, drifted: Condition, record: PodRecord | None, *, is_answered: bool
-    ) -> None:
-        """Once for each drift. Where it changed the state, that has been told already."""
-        is_clear = drifted.status == "True"
-        self._metrics.drifts.labels("drifted" if is_clear else "unclear").inc()
-        _log.info(
-            "drift", grant=_name(grant),
-            **pod_keys(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid),
-            clear=is_clear, message=drifted.message,
-        )  # fmt: skip
-        if is_answered or record is None or record.gone:
-            return
-        reason: DriftReport = "DriftReported" if is_clear else "DriftUnclear"
-        urgency: Urgency = "Warning" if is_clear else "Normal"
-        note = f"{drifted.message} {DRIFT_REMEDIES[reason]}"
-        self._events.emit(_pod(grant), urgency, reason, note, action="Report")
-
-
-def _pod(grant: WorkloadGrant) -> ObjectReference:
-    return ObjectReference.to_pod(grant.metadata.namespace, grant.spec.pod.name, grant.spec.pod.uid)
-
 
 def final_transition(grant: WorkloadGrant) -> Transition:
     """The transition that made a grant final, as its status tells it."""
     status = grant.status
     told = {"state": "Revoked", "reason": status.reason, "message": status.message, "caused_by": status.caused_by}
     return msgspec.convert(told, Transition)
-
-
-def _name(grant: WorkloadGrant) -> str:
-    return f"{grant.metadata.namespace}/{grant.metadata.name}"

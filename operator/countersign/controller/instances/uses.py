@@ -35,7 +35,8 @@ from countersign.api.names import API_VERSION
 from countersign.api.verifier_calls import TokenUses, UsesReport
 from countersign.cluster.events import Events, ObjectReference
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.watches.world import PodRecord, World
+from countersign.controller.watches.pod_record import PodRecord
+from countersign.controller.watches.world import World
 from countersign.grants.conditions import bounded
 from countersign.grants.lifecycle import DRAINED
 from countersign.runtime.logs import pod_keys

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from countersign.controller.watches.world import PodRecord
+from countersign.controller.watches.pod_record import PodRecord
 
 TOP_REASONS: Final = 5
 

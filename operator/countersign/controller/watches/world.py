@@ -7,28 +7,20 @@ policies may have changed (`Touched`).
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-import msgspec
-
 from countersign.api.admission import Namespace, ServiceAccount
 from countersign.api.audience import ProtectedAudience
 from countersign.api.evidence_root import EvidenceRoot, content_of
 from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
-from countersign.api.meta import ObjectMeta
 from countersign.api.node import Node
 from countersign.api.pause import AdmissionPause
-from countersign.api.pod import Pod, PodStatus
+from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
-from countersign.controller.evidence.outlook import Outlook
+from countersign.controller.watches.pod_record import PodRecord, version_of
 from countersign.controller.watches.watching import Sighting
-from countersign.grants.drift import UNMOVED, Moved
-from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.nodes import NodeFacts, node_facts
-from countersign.grants.tracking import PodTrack, first_sight, sighted
-from countersign.grants.withdrawal import EvidenceNow
 from countersign.signatures.roots.known_roots import KnownRoots
-from countersign.trust.pods.subject import ControllerLink
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
@@ -36,9 +28,6 @@ Ruling = ProtectedAudience | AnyPolicyResource | Revocation | TrustException
 """What a judgement takes besides the pod: a change of one means that everything is judged anew."""
 Name = tuple[str, str]
 """Namespace (empty for what has none) and name."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_pod = msgspec.msgpack.Decoder(Pod).decode
 
 REMEMBERED_GONE = 4096
 """UIDs of deleted objects that are kept in mind, so that a list begun before the deletion does not revive them."""
@@ -69,77 +58,6 @@ class Touched(NamedTuple):
 
 
 NOTHING = Touched()
-
-
-MAX_LABELS_SEEN = 16
-"""Sets of labels that are kept of one pod until it is judged: that of the last judgement, and the last ones."""
-
-
-class PodRecord:
-    """One pod. The body is kept encoded: it is read when policies change, and takes a third of the room."""
-
-    __slots__ = (
-        "body",
-        "bound_to",
-        "controller",
-        "evidence",
-        "final",
-        "fresh",
-        "gone",
-        "judged",
-        "labels_seen",
-        "moved",
-        "outlook",
-        "qualification",
-        "track",
-        "version",
-    )
-
-    def __init__(self, pod: Pod, *, fresh: bool) -> None:
-        self.fresh = fresh
-        """It was created while this process ran, so no restored etcd brought it back."""
-        self.body = _encode(_without_status(pod))
-        self.version = _version(pod.metadata)
-        self.track: PodTrack = first_sight(pod)
-        self.gone = False
-        self.judged = False
-        """Whether `qualification` is of the policies and the pod of now."""
-        self.qualification: Qualification | None = None
-        """None once judged: no policy governs it."""
-        self.evidence: EvidenceNow | None = None
-        """How its evidence stands, if it can turn; None: it cannot, or nobody has looked since the pod changed."""
-        self.outlook: Outlook | None = None
-        """What would become of it if it were created now; None: not looked at yet, or not since it changed."""
-        self.final: Transition | None = None
-        """How its grant became final, so that deleting the grant does not undo it."""
-        self.bound_to = ""
-        """UID of its node when it was first seen there; empty: not known yet."""
-        self.controller: tuple[ControllerLink | None, bool] | None = None
-        """The resolved controller, and whether somebody vouches for it; None: not asked yet. Links never change."""
-        self.labels_seen: tuple[dict[str, str], ...] = ()
-        """Each set of labels since it was judged, that of then first, so that none is hidden by a later one."""
-        self.moved: Moved = UNMOVED
-        """How its labels were seen to move it among the policies. What was found once stays."""
-
-    def see(self, pod: Pod) -> bool:
-        """Take in another sight of it; whether anything changed that a judgement reads."""
-        before = self.pod()
-        self.track = sighted(self.track, pod)
-        self.version = _version(pod.metadata)
-        self.body = _encode(_without_status(pod))
-        if pod.metadata.labels != before.metadata.labels:
-            self.labels_seen = (*(self.labels_seen or (before.metadata.labels,)), pod.metadata.labels)
-            if len(self.labels_seen) > MAX_LABELS_SEEN:
-                self.labels_seen = (self.labels_seen[0], *self.labels_seen[-MAX_LABELS_SEEN + 1 :])
-        return (before.spec, before.metadata.labels, before.metadata.annotations) != (
-            pod.spec,
-            pod.metadata.labels,
-            pod.metadata.annotations,
-        )
-
-    def pod(self) -> Pod:
-        """The pod as last seen, without its status: `track` has what is kept of that."""
-        return _decode_pod(self.body)
 
 
 class World:
@@ -180,7 +98,7 @@ class World:
             return NOTHING
         if isinstance(found, Pod):
             return self._see_pod(found, sighting.gone)
-        version = _version(meta)
+        version = version_of(meta)
         if not sighting.gone and self._versions.get(meta.uid, -1) >= version:
             return NOTHING
         if sighting.gone:
@@ -310,7 +228,7 @@ class World:
                 return Touched(pods=(uid,), ended=True) if uid in self._by_pod else NOTHING
             self.pods[uid] = PodRecord(pod, fresh=self.listed)
             return Touched(pods=(uid,), ended=bool(self.pods[uid].track.ended), status=True)
-        if not gone and record.version >= _version(pod.metadata):
+        if not gone and record.version >= version_of(pod.metadata):
             return NOTHING
         before = record.track
         rejudge = record.see(pod)
@@ -472,15 +390,3 @@ def merged(one: Touched, other: Touched) -> Touched:
         one.pauses or other.pauses,
         one.roots or other.roots,
     )
-
-
-def _without_status(pod: Pod) -> Pod:
-    return msgspec.structs.replace(pod, status=_NO_STATUS)
-
-
-_NO_STATUS = PodStatus()
-
-
-def _version(meta: ObjectMeta) -> int:
-    # Opaque by contract until KEP-5504 made it a number that can be compared.
-    return int(meta.resource_version) if meta.resource_version.isdigit() else 0
