@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from countersign.access.misuse import IN_FLIGHT_SECONDS
 from countersign.api.names import VERIFIER_AUDIENCE
 from countersign.api.verifier_calls import USES_PATH
 from tests.lab.http import Answer
@@ -23,6 +25,16 @@ OTHER = "10.0.0.9"
 def direct(countersign: Installation) -> Governed:
     """A namespace whose relying party sees the addresses of pods, under a policy that dares."""
     return govern(countersign, audience_spec={"sourceAddresses": "Direct"}, responses={"misuse": "Revoke"})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def over(direct: Governed) -> tuple[objects.Object, str, float]:
+    """A pod that ended when this module began, the token that it left, and when that was."""
+    pod = running(direct)
+    token = direct.token(pod)
+    direct.node.finish(pod)
+    direct.await_inactive(token)
+    return pod, token, time.monotonic()
 
 
 def running(governed: Governed, *, name: str = "") -> objects.Object:
@@ -206,3 +218,17 @@ def test_whoever_may_edit_the_namespace_writes_no_uses(direct: Governed) -> None
         "status": {"misuse": [{"kind": "OtherAddress", "audience": "a", "at": "2026-01-01T00:00:00Z", "message": "x"}]}
     }
     assert direct.edit.patch(path, forged).status == 403
+
+
+def test_a_token_that_somebody_still_holds_when_its_work_is_long_over_is_reported(
+    direct: Governed, over: tuple[objects.Object, str, float]
+) -> None:
+    pod, token, ended = over
+    time.sleep(max(0.0, ended + IN_FLIGHT_SECONDS + 2 - time.monotonic()))  # the other tests took most of it
+    assert not ask(direct, token, source_address=OWN).body["active"]
+    (found,) = misuse(direct, pod)
+    assert found["kind"] == "UsedAfterEnd"
+    for word in (OWN, "The pod had ended by", "It was refused", f"{direct.namespace}/relying-party"):
+        assert word in found["message"]
+    told = status(direct, pod)
+    assert (told["state"], told["reason"]) == ("Revoked", "Completed"), "its end is what it was"

@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+from countersign.access import misuse
 from countersign.api import names
 from countersign.api.secret import Secret
 from countersign.api.verifier_calls import UsesReport
@@ -110,6 +111,9 @@ class Parts:
         self._uses = UseKeeper(
             world, self.events, metrics,
             ask=self._verifiers.uses if self._verifiers else _nobody, record_seconds=settings.use_record_seconds,
+            limits=misuse.Limits(
+                observed_seconds=settings.replicas_observed_seconds, settled_seconds=settings.replicas_settled_seconds
+            ),
             clock=_now, wake=lambda uid: self._queue.add(uid),  # noqa: PLW0108 - the queue is made below
         )  # fmt: skip
         self._pods = PodReconciler(

@@ -61,6 +61,10 @@ class ControllerSettings:
     """How often verifiers are asked how tokens are used. 0: never."""
     use_record_seconds: float = 600.0
     """A grant's status is written at most so often for its uses alone, first ones and misuse aside."""
+    replicas_observed_seconds: float = 3600.0
+    """How long replicas must have been seen in use before they are compared (misuse: UnlikeSiblings)."""
+    replicas_settled_seconds: float = 600.0
+    """How long one of them must have used an audience before it is unlike the others."""
     sweep_seconds: float = 60.0
     """How often everything is listed and compared, whatever the watches said."""
     certificate_check_seconds: float = 5.0
@@ -92,3 +96,5 @@ class ControllerSettings:
             )
         if self.use_collect_seconds < 0 or self.use_record_seconds <= 0:
             raise ValueError("use_collect_seconds is 0 or more, use_record_seconds more than 0")
+        if self.replicas_observed_seconds <= 0 or self.replicas_settled_seconds <= 0:
+            raise ValueError("replicas_observed_seconds and replicas_settled_seconds are more than 0")

@@ -43,7 +43,7 @@ from countersign.runtime.logs import pod_keys
 from countersign.trust.policies.policy import PolicySnapshot
 
 COMPARE_SECONDS: Final = 60.0
-"""How often replicas are compared with each other."""
+"""How often replicas are compared with each other; sooner where a shorter time of use counts."""
 MAX_VERIFIERS: Final = 16
 """Verifiers whose numbers are kept for one pod; of more, those that started last."""
 BATCH: Final = 200
@@ -95,7 +95,7 @@ class UseKeeper:
             now = asyncio.get_running_loop().time()
             if now >= compare_at:
                 await self.compare()
-                compare_at = now + COMPARE_SECONDS
+                compare_at = now + min(COMPARE_SECONDS, self._limits.settled_seconds)
             await asyncio.sleep(every)
 
     async def collect(self) -> None:
