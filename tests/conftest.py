@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import lanes
 from tests.lab import builder
 from tests.lab.lab import Lab
 from tests.lab.progress import PlainProgress
@@ -30,18 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Whatever uses the lab is marked so: `pytest -m "not lab"` runs the rest. Slow tests wait for `--slow`."""
-    items.sort(key=lambda item: lanes.place(item.nodeid))
     later = pytest.mark.skip(reason="waits for minutes: pytest --slow runs it")
     for item in items:
         if {"lab", "countersign", "helm_lab"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("lab")
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(later)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> lanes.Lanes:
-    """Whole files to a worker, the dear ones first."""
-    return lanes.Lanes(config, log)
 
 
 @pytest.fixture(scope="session")

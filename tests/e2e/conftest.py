@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from typing import Any
 
 import pytest
 
@@ -74,10 +74,20 @@ def ledger(cluster: Cluster, release: Release, store: ImageStore) -> Ledger:
     return Ledger(cluster, release, store)
 
 
-@pytest.fixture(scope="session")
-def new_scene(cluster: Cluster, release: Release, ledger: Ledger, store: ImageStore, cosign: Cosign) -> NewScene:
-    """Makes a governed namespace under a policy with these further members."""
-    return partial(make_scene, cluster, release, ledger, store, cosign)
+@pytest.fixture(scope="module")
+def new_scene(
+    cluster: Cluster, release: Release, ledger: Ledger, store: ImageStore, cosign: Cosign
+) -> Iterator[NewScene]:
+    """Makes a governed namespace under a policy with these further members. Its pods end with the module."""
+    made: list[Scene] = []
+
+    def make(**policy: Any) -> Scene:
+        made.append(make_scene(cluster, release, ledger, store, cosign, **policy))
+        return made[-1]
+
+    yield make
+    for scene in made:
+        cluster.api.delete(f"/api/v1/namespaces/{scene.namespace}")
 
 
 @pytest.fixture(scope="module")
