@@ -180,7 +180,7 @@ class Cluster:
                 process.terminate()
 
     def wait(self, probe: Callable[[], Any], *, what: str, seconds: float = 30.0) -> Any:
-        """The first answer of `probe` that is neither None nor False."""
+        """The first answer of `probe` that is something (`waiting.wait_for`)."""
         return wait_for(probe, what=what, timeout=seconds)
 
     def pause(self, seconds: float) -> None:

@@ -295,7 +295,7 @@ class Lab:
         self.admin.post(path, body, expect=201)
 
     def wait_for(self, probe: Callable[[], Any], *, what: str, timeout: float = TIMEOUT_SECONDS) -> Any:
-        """The first answer of `probe` that is neither None nor False."""
+        """The first answer of `probe` that is something (`waiting.wait_for`)."""
         return wait_for(probe, what=what, timeout=timeout)
 
     def pods(
@@ -304,11 +304,14 @@ class Lab:
         """Pods of a namespace; with `count`, wait until there are at least so many."""
         path = f"/api/v1/namespaces/{namespace}/pods"
 
-        def probe() -> list[Any] | None:
-            items = self.admin.get(path, query={"labelSelector": selector}, expect=200).body["items"]
-            return items if count is None or len(items) >= count else None
+        def found() -> list[Any]:
+            items: list[Any] = self.admin.get(path, query={"labelSelector": selector}, expect=200).body["items"]
+            return items
 
-        return wait_for(probe, what=f"{count} pods `{selector}` in {namespace}", timeout=timeout)
+        if not count:
+            return found()
+        what = f"{count} pods `{selector}` in {namespace}"
+        return wait_for(lambda: pods if len(pods := found()) >= count else None, what=what, timeout=timeout)
 
     def audit_events(self, where: Callable[[Event], bool] | None = None, **conditions: str) -> list[Event]:
         """Events of the audit log; conditions: verb, resource, subresource, namespace, name, user."""

@@ -20,7 +20,7 @@ def wait_for(
     timeout: float = TIMEOUT_SECONDS,
     longest_pause: float = LONGEST_PAUSE_SECONDS,
 ) -> T:
-    """The first answer of `probe` that is neither None nor False. Raises AssertionError with `what` when time is up.
+    """The first answer of `probe` that is something: true, not empty. Raises AssertionError with `what` in the end.
 
     The pauses between two probes grow: what is slow is not made slower by being asked all the time.
     """
@@ -28,7 +28,7 @@ def wait_for(
     pause = FIRST_PAUSE_SECONDS
     while True:
         answer = probe()
-        if answer is not None and answer is not False:
+        if answer:
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:.0f} s: {what}")
