@@ -109,3 +109,9 @@ def resident_mib(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise LoadError(f"process {pid} tells no VmRSS")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far, all threads (proc(5), utime and stime)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

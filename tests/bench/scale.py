@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tests.bench import ends
 from tests.bench.creation import clear, create
-from tests.bench.load_generator import resident_mib
+from tests.bench.load_generator import cpu_seconds, resident_mib
 from tests.bench.setting import GOVERNED, Setting
 from tests.lab.http import HttpClient
 
@@ -20,7 +20,7 @@ PODS = 10_000
 CREATING = 16
 ENDED = 500
 """Pods that end while the controller is away."""
-GRANTS = f"/apis/countersign.dev/v1alpha1/namespaces/{GOVERNED}/workloadgrants"
+SETTLING_SECONDS = 20
 
 
 def measure(setting: Setting, say: Callable[[str], None]) -> Group:
@@ -41,6 +41,7 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Group:
         (f"{name}, having watched them come", f"{resident_mib(service.pid):.0f} MiB")
         for name, service in sorted(countersign.services.items())
     ]
+    rows += _judging(setting, say)
     causes = ends.measure(setting, say)
     rows += _restarts(setting, say)
     table = Table(title=f"{PODS:,} governed pods")
@@ -49,6 +50,30 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Group:
     for row in rows:
         table.add_row(*row)
     return Group(table, f"With {PODS:,} other governed pods:", causes)
+
+
+def _judging(setting: Setting, say: Callable[[str], None]) -> list[tuple[str, str]]:
+    """What the controller spends on changes that concern nobody, one namespace, or everybody."""
+    controller = setting.countersign.services["controller"]
+    policy = "/apis/countersign.dev/v1alpha1/clustertrustpolicies/bench"
+
+    def touched() -> None:
+        setting.lab.admin.patch(policy, {"spec": {"owner": "others@example.com"}}, expect=200)
+
+    changes: dict[str, Callable[[], object]] = {
+        "nothing changes": lambda: None,
+        "a namespace is made": lambda: setting.lab.create_namespace("bench-later"),
+        "its policy changes": touched,
+    }
+    rows = []
+    for what, change in changes.items():
+        say(f"{what}: {SETTLING_SECONDS} s")
+        before = cpu_seconds(controller.pid)
+        change()
+        time.sleep(SETTLING_SECONDS)
+        spent = cpu_seconds(controller.pid) - before
+        rows.append((f"controller: processor time in {SETTLING_SECONDS} s in which {what}", f"{spent:.2f} s"))
+    return rows
 
 
 def _restarts(setting: Setting, say: Callable[[str], None]) -> list[tuple[str, str]]:

@@ -244,8 +244,9 @@ class Parts:
             self._queue.add(uid, urgent=touched.ended)
         if touched.policies:
             self._policies_changed.set()
+        if touched.policies or touched.namespaces:
             self._registrar.wake()
-        if touched.status or touched.policies:
+        if touched.status or touched.policies or touched.namespaces:
             self._statuses.changed()
             self._exceptions.wake()
         if touched.pauses:

@@ -133,11 +133,20 @@ def test_a_deleted_policy_is_gone_from_the_snapshot() -> None:
 
 
 def test_labels_of_a_namespace_count_only_when_they_change() -> None:
-    known = world()
+    known = World("countersign-system")
+    see(known, live())
     assert see(known, namespace(team="a")).policies
-    assert not see(known, namespace(team="a"), 2).policies
+    assert see(known, namespace(team="a"), 2) == Touched()
     assert see(known, namespace(team="b"), 3).policies
     assert known.vanished(Namespace, {"ns"}, set()).policies
+    assert known.namespaces == {}
+
+
+def test_a_namespace_without_pods_has_nobody_judged_anew() -> None:
+    known = World("countersign-system")
+    assert see(known, namespace(team="a")) == Touched(namespaces=True)
+    assert see(known, namespace(team="b"), 2) == Touched(namespaces=True)
+    assert known.vanished(Namespace, {"ns"}, set()) == Touched(namespaces=True)
     assert known.namespaces == {}
 
 

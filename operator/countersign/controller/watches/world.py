@@ -49,6 +49,8 @@ class Touched(NamedTuple):
     """An end was seen: before all else."""
     policies: bool = False
     """Policies, audiences, orders or labels that they select by may have changed: judge everything anew."""
+    namespaces: bool = False
+    """A namespace is new, another or gone. With pods in it, that is a change of `policies` as well."""
     status: bool = False
     """Figures in somebody's status may have changed."""
     pauses: bool = False
@@ -265,12 +267,17 @@ class World:
         if self.namespaces.get(meta.name) == meta.labels:
             return NOTHING
         self.namespaces[meta.name] = meta.labels
-        return Touched(policies=True)
+        return self._of_namespace(meta.name)
 
     def _drop_namespace(self, name: str) -> Touched:
         self.namespaces.pop(name, None)
         self._namespace_uids.pop(name, None)
-        return Touched(policies=True)
+        return self._of_namespace(name)
+
+    def _of_namespace(self, name: str) -> Touched:
+        # One without pods changes no judgement: namespaces come and go, and judging ten thousand pods takes seconds.
+        inhabited = any(record.track.namespace == name for record in self.live())
+        return Touched(policies=inhabited, namespaces=True)
 
     def _see_account(self, account: ServiceAccount, gone: bool) -> Touched:
         meta = account.metadata
@@ -386,6 +393,7 @@ def merged(one: Touched, other: Touched) -> Touched:
         one.pods + other.pods,
         one.ended or other.ended,
         one.policies or other.policies,
+        one.namespaces or other.namespaces,
         one.status or other.status,
         one.pauses or other.pauses,
         one.roots or other.roots,
