@@ -1,6 +1,7 @@
 """Whether this process leads: who writes, and who only watches."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 
 class Leadership:
@@ -20,3 +21,10 @@ class Leadership:
     def holds_lease(self) -> bool:
         """To be asked before each write: by the Lease's own time, which may be over before the process notices."""
         return self._lease()
+
+
+class Fence(Protocol):
+    """Stands before each write (`controller.store.Store`)."""
+
+    def fence(self) -> None:
+        """Raises unless this process may write."""

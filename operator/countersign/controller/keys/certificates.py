@@ -19,8 +19,8 @@ from countersign.cluster.client import ApiClient, Object
 from countersign.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, ForbiddenError, NotFoundError
 from countersign.cluster.resource import CONFIG_MAPS, SECRETS, Resource
 from countersign.controller.keys.ownership import Owner, references, repaired
+from countersign.controller.leadership import Fence
 from countersign.controller.metrics import ControllerMetrics
-from countersign.controller.webhooks.registration import Leadership
 from countersign.keys.authority import (
     AuthoritySet,
     ServingCertificate,
@@ -58,7 +58,7 @@ class KeyKeeper:
     def __init__(
         self,
         client: ApiClient,
-        leadership: Leadership,
+        fence: Fence,
         namespace: str,
         metrics: ControllerMetrics,
         *,
@@ -74,7 +74,7 @@ class KeyKeeper:
         self.receipts = ReceiptVerifier(ReceiptKeys(()))
         self.ca_bundle = b""
         self._client = client
-        self._leadership = leadership
+        self._fence = fence
         self._namespace = namespace
         self._metrics = metrics
         self._owner = owner
@@ -222,7 +222,7 @@ class KeyKeeper:
             await self._patch(SECRETS, name, {"data": data | gone}, stored)
 
     async def _create(self, resource: Resource, kind: str, name: str, content: Object) -> None:
-        self._leadership.fence()
+        self._fence.fence()
         meta = {
             "name": name,
             "namespace": self._namespace,
@@ -240,7 +240,7 @@ class KeyKeeper:
         wanted = repaired(stored, self._owned_by) if stored is not None else None
         if stored is None or wanted is None:
             return
-        self._leadership.fence()
+        self._fence.fence()
         # The UID makes it conditional: another object of that name is looked at by the next check.
         patch = {"metadata": {"uid": stored["metadata"]["uid"], "ownerReferences": wanted}}
         try:
@@ -252,7 +252,7 @@ class KeyKeeper:
                 self._told = True
 
     async def _patch(self, resource: Resource, name: str, content: Object, stored: Object) -> None:
-        self._leadership.fence()
+        self._fence.fence()
         patch = {"metadata": {"resourceVersion": stored["metadata"]["resourceVersion"]}, **content}
         await self._client.merge_patch(resource, name, patch, dict[str, Any], namespace=self._namespace)
 

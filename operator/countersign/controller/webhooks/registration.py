@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,6 +21,7 @@ from countersign.cluster.errors import AlreadyExistsError, ClusterError, Conflic
 from countersign.cluster.resource import SERVICES, Resource
 from countersign.controller.keeping import woken
 from countersign.controller.keys.ownership import Owner, references, repaired
+from countersign.controller.leadership import Fence
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.resources import MUTATING, VALIDATING
 from countersign.controller.statuses.statuses import Registered
@@ -45,13 +46,6 @@ LOAD_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class Leadership(Protocol):
-    """Says whether this process may write."""
-
-    def fence(self) -> None:
-        """Raises unless it leads."""
-
-
 class Desired(NamedTuple):
     """A configuration and where it belongs."""
 
@@ -66,7 +60,7 @@ class Registrar:
         self,
         world: World,
         client: ApiClient,
-        leadership: Leadership,
+        fence: Fence,
         gate: GateEndpoint,
         metrics: ControllerMetrics,
         *,
@@ -79,7 +73,7 @@ class Registrar:
         self.registered = Registered()
         self._world = world
         self._client = client
-        self._leadership = leadership
+        self._fence = fence
         self._gate = gate
         self._metrics = metrics
         self._owner = owner
@@ -164,7 +158,7 @@ class Registrar:
         resource, body = desired
         try:
             if stored is None:
-                self._leadership.fence()
+                self._fence.fence()
                 await self._client.create(resource, _with_meta(body, {"ownerReferences": references(owner)}))
             else:
                 same = not differs(stored, body)
@@ -193,7 +187,7 @@ class Registrar:
                 self._told = True
 
     async def _replace(self, resource: Resource, body: Object, stored: Object, owners: list[Object] | None) -> Object:
-        self._leadership.fence()
+        self._fence.fence()
         meta = {"resourceVersion": stored["metadata"]["resourceVersion"], "ownerReferences": owners or []}
         return await self._client.replace(resource, WEBHOOK_CONFIGURATION, _with_meta(body, meta))
 
