@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.lab import Lab
 from tests.stack import objects
 from tests.stack.commandline import countersign as command
 from tests.stack.governed import Governed
@@ -17,6 +18,13 @@ from tests.stack.installation import Installation
 PAUSES = "/apis/countersign.dev/v1alpha1/admissionpauses"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+
+
+@pytest.fixture(scope="module")
+def countersign(programs: None) -> Iterator[Installation]:
+    """An installation of its own, in which no other policy has entries of its own."""
+    with Lab.start() as own, Installation.start(own) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
