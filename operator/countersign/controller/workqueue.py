@@ -12,6 +12,8 @@ import structlog
 
 FIRST_RETRY_SECONDS: Final = 0.1
 MAX_RETRY_SECONDS: Final = 30.0
+FINISH_SECONDS: Final = 3.0
+"""How long work that has begun may go on when the queue is stopped: what was written is told as well."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +60,7 @@ class WorkQueue:
         self._later[key] = loop.call_at(due, self._fall_due, key)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled; what has begun by then comes to its end, if it takes no longer than FINISH_SECONDS."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._workers):
@@ -72,7 +74,7 @@ class WorkQueue:
         while True:
             key = await self._next()
             try:
-                await self._work(key)
+                await _to_its_end(self._work(key))
                 await asyncio.sleep(0)  # work that waited for nothing must not keep the loop from what is urgent
             except Exception as error:
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
@@ -110,3 +112,16 @@ class WorkQueue:
     def _fall_due(self, key: str) -> None:
         del self._later[key]
         self.add(key)
+
+
+async def _to_its_end(work: Awaitable[None]) -> None:
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=FINISH_SECONDS)
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("not finished before the end", error=repr(error))
+        raise

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import pytest
+
+from countersign.controller import workqueue
 from countersign.controller.workqueue import WorkQueue
 
 
@@ -143,3 +146,43 @@ async def test_work_that_never_waits_does_not_hold_the_loop() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         assert len(queue), "the loop had its turn before all was done"
+
+
+async def test_work_that_has_begun_comes_to_its_end_when_the_queue_is_stopped() -> None:
+    began, answered = asyncio.Event(), asyncio.Event()
+    told: list[str] = []
+
+    async def work(key: str) -> None:
+        began.set()
+        await answered.wait()  # the API server has written, and its answer is on the way
+        told.append(key)
+
+    queue = WorkQueue(work, workers=1)
+    queue.add("a")
+    queue.add("b")
+    running = asyncio.create_task(queue.run())
+    await began.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    answered.set()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert told == ["a"], "what waits is for whoever leads next"
+
+
+async def test_work_that_does_not_end_keeps_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workqueue, "FINISH_SECONDS", 0.01)
+    began = asyncio.Event()
+
+    async def work(_: str) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    queue = WorkQueue(work, workers=1)
+    queue.add("a")
+    running = asyncio.create_task(queue.run())
+    await began.wait()
+    running.cancel()
+    async with asyncio.timeout(2):
+        with suppress(asyncio.CancelledError):
+            await running
