@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.lab import builder
 from tests.lab.lab import Lab
@@ -17,6 +18,10 @@ from tests.lab.registries import Registry
 if TYPE_CHECKING:
     from tests.stack.governed import Governed
     from tests.stack.installation import Installation
+
+# How long an example takes says how busy the machine is; speed is measured in tests/bench.
+settings.register_profile("rules", deadline=None)
+settings.load_profile("rules")
 
 _LAB_PROGRAMS = ("control-plane", "registries", "cosign", "sigstore")
 _NAMES = itertools.count(1)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from countersign.runtime.tracing import export
 from countersign.runtime.tracing.environment import Target
 from countersign.runtime.tracing.export import Exporter
 from countersign.runtime.tracing.recording import RecordingTracer
@@ -46,7 +47,10 @@ def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> It
         yield govern(installation)
 
 
-async def test_what_we_write_is_read_by_the_official_definitions(collector: Collector) -> None:
+async def test_what_we_write_is_read_by_the_official_definitions(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "FLUSH_SECONDS", 30.0)
     counted: dict[str, int] = {}
     target = Target(f"{collector.url}/v1/traces", gzip=True)
     told: dict[str, Value] = {"text": "ä" * 300, "yes": True, "no": False, "below": -5, "large": 2**40, "share": 0.25}

@@ -290,7 +290,9 @@ def test_counts_outlive_gates_and_controllers(scene: Governed) -> None:
     scene.countersign.stop("controller")
     start_controller(scene.countersign)
     scene.admitted()
-    scene.lab.wait_for(lambda: admissions(scene.lab, scene.policy)[0] >= before[0] + 1, what="the sum goes on")
+    scene.lab.wait_for(
+        lambda: admissions(scene.lab, scene.policy)[0] >= before[0] + 1, what="the sum goes on", timeout=90
+    )
     found = status(scene.lab, scene.policy)["admissions"]
     assert len(found["gates"]) == 2
     assert sum(one["allowed"] for one in found["gates"]) == found["allowed"]

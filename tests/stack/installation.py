@@ -229,7 +229,9 @@ class Installation:
             self.apply(obj)
         for obj in objects:
             self.lab.wait_for(
-                partial(self._judged, obj), what=f"the controller judged {obj['kind']} {obj['metadata']['name']}"
+                partial(self._judged, obj),
+                what=f"the controller judged {obj['kind']} {obj['metadata']['name']}",
+                timeout=READY_SECONDS,  # one that was killed holds the Lease for a while
             )
         self.settle()
 
