@@ -93,7 +93,9 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Table:
         for name, end in CAUSES.items():
             say(f"ends: {name}")
             took = [ended(setting, verifiers, instance(setting), end) for _ in range(TIMES)]
-            table.add_row(name, *(f"{value:.1f}" for value in quantiles(took)))
+            figures = [f"{value:.1f}" for value in quantiles(took)]
+            table.add_row(name, *figures)
+            say(f"p50, p99, max ms: {', '.join(figures)}")
     return table
 
 

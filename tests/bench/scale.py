@@ -41,6 +41,7 @@ def measure(setting: Setting, say: Callable[[str], None]) -> Group:
         (f"{name}, having watched them come", f"{resident_mib(service.pid):.0f} MiB")
         for name, service in sorted(countersign.services.items())
     ]
+    say("; ".join(": ".join(row) for row in rows))
     rows += _judging(setting, say)
     causes = ends.measure(setting, say)
     rows += _restarts(setting, say)
@@ -73,6 +74,7 @@ def _judging(setting: Setting, say: Callable[[str], None]) -> list[tuple[str, st
         time.sleep(SETTLING_SECONDS)
         spent = cpu_seconds(controller.pid) - before
         rows.append((f"controller: processor time in {SETTLING_SECONDS} s in which {what}", f"{spent:.2f} s"))
+        say(": ".join(rows[-1]))
     return rows
 
 
@@ -93,6 +95,7 @@ def _restarts(setting: Setting, say: Callable[[str], None]) -> list[tuple[str, s
             rows.append((f"controller: start to the last of {ended} ends", f"{time.perf_counter() - began:.1f} s"))
         time.sleep(5)
         rows.append((f"{name}: memory after that start", f"{resident_mib(service.pid):.0f} MiB"))
+        say("; ".join(": ".join(row) for row in rows[-3:]))
     return rows
 
 
@@ -117,6 +120,8 @@ def _have_ended(setting: Setting, count: int) -> bool:
 def _in_state(setting: Setting, state: str) -> int:
     """Of all grants, as the controller counts them: listing ten thousand would be a load of its own."""
     service = setting.countersign.services.get("controller")
+    if service is not None and not service.process.running:
+        raise AssertionError(f"the controller has ended by itself:\n{service.process.log_tail(30)}")
     told = service.metrics() if service is not None else ""
     found = re.search(rf'^countersign_controller_grants{{state="{state}"}} ([0-9.]+)$', told, re.MULTILINE)
     return int(float(found.group(1))) if found else 0
