@@ -13,13 +13,7 @@ TIMEOUT_SECONDS = 30.0
 """For what takes a second: a machine that is busy with other tests is slow, and not wrong."""
 
 
-def wait_for(
-    probe: Callable[[], T | None],
-    *,
-    what: str,
-    timeout: float = TIMEOUT_SECONDS,
-    longest_pause: float = LONGEST_PAUSE_SECONDS,
-) -> T:
+def wait_for(probe: Callable[[], T | None], *, what: str, timeout: float = TIMEOUT_SECONDS) -> T:
     """The first answer of `probe` that is something: true, not empty. Raises AssertionError with `what` in the end.
 
     The pauses between two probes grow: what is slow is not made slower by being asked all the time.
@@ -33,4 +27,4 @@ def wait_for(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:.0f} s: {what}")
         time.sleep(pause)
-        pause = min(pause * 1.25, longest_pause)
+        pause = min(pause * 1.25, LONGEST_PAUSE_SECONDS)
