@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +40,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("lab")
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(later)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the services said last stands below the failure of a test that used them."""
+    report = yield
+    if report.failed:
+        given = getattr(item, "funcargs", {}).values()
+        installations = [getattr(one, "countersign", one) for one in given]
+        # Each once, and what is none has nothing to say.
+        for one in {id(one): one for one in installations if hasattr(one, "last_words")}.values():
+            report.sections.append(("what the services said last", one.last_words()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -194,6 +194,14 @@ class Installation:
         for name in list(self.services):
             self.stop(name)
 
+    def last_words(self, lines: int = 12) -> str:
+        """Of each service: whether it still runs, and the end of its log."""
+        told = []
+        for key, service in self.services.items():
+            ended = "running" if service.process.running else f"ended with status {service.process.popen.returncode}"
+            told.append(f"{key} ({ended}):\n{service.process.log_tail(lines)}")
+        return "\n".join(told)
+
     def uninstall(self) -> None:
         """End the services and remove the webhook configurations, so that the cluster goes on without them."""
         for name in list(self.services):

@@ -8,7 +8,7 @@ reason for either.
 A node that lies is believed here as everywhere: drift shows what an honest node was made to run.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -54,6 +54,13 @@ class Moved(NamedTuple):
 
 
 UNMOVED: Final = Moved()
+
+
+class LabelsSeen(NamedTuple):
+    """Labels that a pod was seen with, and how many changes of policies had been seen by then."""
+
+    labels: Mapping[str, str]
+    policy_changes: int = 0
 
 
 def drift(grant: WorkloadGrant, track: PodTrack, moved: Moved = UNMOVED) -> Drift:
@@ -119,37 +126,45 @@ def _is_complete(image: GrantImage) -> bool:
 
 
 def moved_by_labels(
-    snapshot: PolicySnapshot, live: Subject, receipt: Receipt | None, seen: tuple[Mapping[str, str], ...]
+    snapshot: PolicySnapshot,
+    live: Subject,
+    receipt: Receipt | None,
+    seen: Sequence[LabelsSeen],
+    arrivals: Mapping[str, int],
 ) -> Moved:
     """Whether its labels, as they are or were since the last look, make other policies govern than those of admission.
 
     `seen`: every set of labels since the last judgement, the one of then first; empty: they have not changed, or nobody
-    has looked before. A change of labels that changes no policy is nothing. Nor is a change of *policies*: one that
-    came, or was edited, after the labels had been changed moves nobody, so a policy is only held against labels that
-    were seen to change under it, or that it is known to be older than: the receipt names it in its present generation,
-    or it is older than the pod and was never edited. Otherwise it is unclear.
+    has looked before. `arrivals`: by UID of a policy, which change of policies brought its present generation.
+
+    A change of labels that changes no policy is nothing. Nor is a change of *policies*: one that came, or was edited,
+    after the labels had been changed moves nobody. So a policy is only held against labels that were seen to change
+    while it was known, or that it is known to be older than: the receipt names it in its present generation, or it is
+    older than the pod and was never edited. Otherwise it is unclear.
     """
     if receipt is None:
         return UNMOVED
     labels = live.pod.metadata.labels
-    if not any(_own(one) != _own(receipt.labels) for one in (labels, *seen)):
+    if all(same_labels(one, receipt.labels) for one in (labels, *(sight.labels for sight in seen))):
         return UNMOVED
     then = _governing(snapshot, as_admitted(receipt, live))
-    before = _differing(then, _governing(snapshot, _with_labels(live, seen[0], receipt))) if seen else {}
     born = live.pod.metadata.creation_timestamp or ""
     known = {one.uid: one.generation for one in receipt.policies}
+    before: dict[str, Policy] | None = None
     unclear = UNMOVED
-    for one in (*seen[1:], labels) if seen else (labels,):
-        now = _governing(snapshot, _with_labels(live, one, receipt))
+    for sight in seen or (LabelsSeen(labels),):
+        now = _governing(snapshot, _with_labels(live, sight.labels, receipt))
         others = _differing(then, now)
-        told = _told(others, now, receipt.labels, one) if others else ""
+        turned = _differing(before, now) if before is not None else {}
+        told = _told(others, now, receipt.labels, sight.labels) if others else ""
         for uid, policy in others.items():
             settled = known.get(uid) == policy.ref.generation or (
                 uid not in known and policy.ref.generation == 1 and policy.created < born
             )
-            if settled or (seen and uid not in before):
+            if settled or (uid in turned and arrivals.get(uid, 0) <= sight.policy_changes):
                 return Moved(found=told)
-            unclear = Moved(unclear=f"{told} The policy is newer than the pod, or was edited since.")
+            unclear = Moved(unclear=f"{told} The policy is newer than the change of labels, or may be.")
+        before = now
     return unclear
 
 
@@ -159,6 +174,11 @@ def _governing(snapshot: PolicySnapshot, subject: Subject) -> dict[str, Policy]:
 
 def _differing(one: dict[str, Policy], other: dict[str, Policy]) -> dict[str, Policy]:
     return {uid: policy for uid, policy in {**one, **other}.items() if (uid in one) != (uid in other)}
+
+
+def same_labels(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether they are the same, but for what binding copies from the node."""
+    return _own(one) == _own(other)
 
 
 def _own(labels: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,6 +59,8 @@ class MemoryStore:
     writes: int = 0
     fail_on_write: int = 0
     """Number of the write, counted from now on, that a crash prevents."""
+    meanwhile: Callable[[], None] | None = None
+    """What happens, once, while the next call is under way."""
 
     async def create_grant(self, namespace: str, name: str, spec: WorkloadGrantSpec) -> WorkloadGrant:
         await self._turn()
@@ -99,10 +102,17 @@ class MemoryStore:
         return self.cluster.leases.get(name)
 
     async def owned(self, group: str, plural: str, namespace: str, name: str, within: float) -> Owned | None:
+        await self._wait()
         return None
 
-    async def _turn(self) -> None:
+    async def _wait(self) -> None:
         await asyncio.sleep(0)
+        happening, self.meanwhile = self.meanwhile, None
+        if happening is not None:
+            happening()
+
+    async def _turn(self) -> None:
+        await self._wait()
         self.writes += 1
         if self.fail_on_write:
             self.fail_on_write -= 1
@@ -300,3 +310,8 @@ class Cluster:
         found = [grant.status for grant in self.store.grants.values() if grant.spec.pod.uid == uid]
         assert len(found) <= 1
         return (found[0].state or "", found[0].reason) if found else None
+
+    def condition(self, kind: str, uid: str = "pod-uid") -> str | None:
+        """Status of the grant's condition of that type."""
+        [status] = [grant.status for grant in self.store.grants.values() if grant.spec.pod.uid == uid]
+        return next((one.status for one in status.conditions if one.type == kind), None)

@@ -14,7 +14,7 @@ from countersign.api.pod import (
     VolumeStatus,
 )
 from countersign.api.pod import ImageVolume as ImageSource
-from countersign.grants.drift import CONDITION, UNMOVED, Moved, drift, moved_by_labels, on_record
+from countersign.grants.drift import CONDITION, UNMOVED, LabelsSeen, Moved, drift, moved_by_labels, on_record
 from countersign.grants.naming import refused_name
 from countersign.grants.reports import MAX_NAME, reports, told
 from countersign.grants.tracking import PodTrack, first_sight, sighted
@@ -190,11 +190,19 @@ def policy(labels: dict[str, str], *, name: str = "tier", generation: int = 1, c
 def moved(
     labels: dict[str, str], *policies: Policy, seen: tuple[dict[str, str], ...] = (), then: Policy = POLICY
 ) -> Moved:
-    """What is made of a pod that was admitted with app=api under `then`, has these labels, and `seen` before."""
+    """What is made of a pod that was admitted with app=api under `then`, has these labels, and `seen` before.
+
+    The policies came one by one before all of that, but for those whose name begins with `late`.
+    """
     now, presented = admitted(snapshot(then), live(labels=APP))
     metadata = msgspec.structs.replace(now.pod.metadata, labels=labels)
     subject = msgspec.structs.replace(now, pod=msgspec.structs.replace(now.pod, metadata=metadata))
-    return moved_by_labels(snapshot(*policies), subject, presented.receipt, seen)
+    changes = len(policies)
+    arrivals = {
+        one.ref.uid: changes + one.ref.name.startswith("late") * index for index, one in enumerate(policies, start=1)
+    }
+    sights = [LabelsSeen(one, changes) for one in seen]
+    return moved_by_labels(snapshot(*policies), subject, presented.receipt, sights, arrivals)
 
 
 APP = {"app": "api"}
@@ -236,6 +244,13 @@ def test_a_policy_that_came_after_the_labels_moves_nobody_for_certain(later: Pol
 def test_labels_that_were_seen_to_change_under_a_policy_are_drift_however_new_it_is() -> None:
     labels = {**APP, "tier": "gold"}
     assert moved(labels, POLICY, policy({"tier": "gold"}, created=LATE), seen=(APP, labels)).found
+
+
+def test_a_policy_that_was_seen_after_the_labels_changed_moves_nobody_for_certain() -> None:
+    labels = {**APP, "tier": "gold"}
+    found = moved(labels, POLICY, policy({"tier": "gold"}, name="late", created=LATE), seen=(APP, labels))
+    assert found.unclear
+    assert not found.found
 
 
 def test_labels_put_back_before_anybody_judged_them_are_drift() -> None:

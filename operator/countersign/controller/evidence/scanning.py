@@ -167,7 +167,7 @@ class Scanner:
         if same and held is not None and self._monotonic() < held.until:
             record.outlook = held._replace(snapshot=snapshot)
             return
-        subject = await self._judging.with_controller(subject, record, grant)
+        subject = await self._judging.subject_with_controller(record, grant)
         subject = subject if receipt is None else as_admitted(receipt, subject)
         needs = evidence_needs(policies, recreated(subject.pod, admitted=receipt is not None), snapshot.roots)
         evidence, complete = known(needs, self._judging.facts_of(uid, receipt) if receipt is not None else {})

@@ -184,9 +184,9 @@ class Judging:
 
     async def judge(self, record: PodRecord, grant: WorkloadGrant) -> None:
         """Bring the pod's qualification up to date."""
-        pod = record.pod()
-        subject = await self.with_controller(self.subject(pod), record, grant)
-        found = remember(pod, grant.spec.pod.receipt_hash)
+        subject = await self.subject_with_controller(record, grant)
+        # From here on nobody is waited for, so that all is of one moment.
+        found = remember(subject.pod, grant.spec.pod.receipt_hash)
         snapshot, now = self._world.snapshot(), self._clock()
         record.qualification = requalify(snapshot, subject, found, now)
         before, record.evidence = record.evidence, None
@@ -196,7 +196,7 @@ class Judging:
         if was != stands:
             self._turned(record, bool(stands.withdrawn) and not was.withdrawn)
         record.judged = True
-        moved = moved_by_labels(self._world.snapshot(), subject, found, record.labels_seen)
+        moved = moved_by_labels(snapshot, subject, found, record.labels_seen, self._world.policy_arrivals)
         record.moved = record.moved if record.moved.found else moved
         record.labels_seen = ()
 
@@ -261,10 +261,11 @@ class Judging:
                 raise NotYetError("the receipt keys are not known yet") from None
             return present(pod, self._keys.receipts, keys_are_fresh=True)
 
-    async def with_controller(self, subject: Subject, record: PodRecord, grant: WorkloadGrant | None) -> Subject:
-        """The subject with its top-level controller, which is asked for once in the life of a pod."""
+    async def subject_with_controller(self, record: PodRecord, grant: WorkloadGrant | None) -> Subject:
+        """The pod as it is once its top-level controller is known, which is asked for once in the life of a pod."""
         if record.controller is None:
-            found = await self._links.resolve(subject.pod, subject.namespace.name, LINK_SECONDS)
+            asked = self.subject(record.pod())
+            found = await self._links.resolve(asked.pod, asked.namespace.name, LINK_SECONDS)
             link, known = found.link, found.known
             if not known and grant is not None and grant.spec.controller is not None:
                 # A link may be deleted by now; it was resolved when the grant was made, and links never change.
@@ -273,7 +274,7 @@ class Judging:
                 known = True
             record.controller = (link, known)
         link, known = record.controller
-        return msgspec.structs.replace(subject, controller=link, controller_known=known)
+        return msgspec.structs.replace(self.subject(record.pod()), controller=link, controller_known=known)
 
 
 class _Telling(NamedTuple):

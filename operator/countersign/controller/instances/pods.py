@@ -31,7 +31,7 @@ from countersign.controller.watches.watching import Sighting, slim
 from countersign.controller.watches.world import Account, World
 from countersign.grants.collection import collectable_at
 from countersign.grants.drift import CONDITION as DRIFTED
-from countersign.grants.drift import drift, on_record
+from countersign.grants.drift import drift, on_record, same_labels
 from countersign.grants.judgement import (
     InstanceJudgement,
     ReceiptProblem,
@@ -148,21 +148,22 @@ class PodReconciler:
 
     async def _make(self, record: PodRecord) -> None:
         """Make the grant of a pod that has none, if it is due one."""
-        pod = record.pod()
+        version, pod = record.version, record.pod()
         carries = RECEIPT_ANNOTATION in pod.metadata.annotations
         subject = self._judging.subject(pod)
         if not carries and (record.track.ended or not governing(self._world.snapshot(), subject)):
             # Over before a policy asked for a receipt, or nobody's business.
             record.judged, record.qualification = True, None
             return
-        subject = await self._judging.with_controller(subject, record, None)
+        subject = await self._judging.subject_with_controller(record, None)
         name = (pod.metadata.namespace, pod.spec.service_account_name)
         found = self._world.accounts.get(name) or await self._store.read_account(*name)
         # An account that is younger than the pod is not the one that it was admitted under.
         account = found.uid if found and found.created <= record.track.created_at else ""
         presented = await self._judging.present(pod)
         judgement = judge_instance(self._world.snapshot(), subject, presented, account, self._clock())
-        record.judged = True
+        # Labels may have moved it already, and anything meanwhile: then it is judged again as one that has its grant.
+        record.judged = record.version == version and _labels_stand(record, pod, presented)
         record.qualification = judgement.qualification if judgement else None
         if judgement is not None:
             await self._create(judgement, subject, record, account)
@@ -401,3 +402,10 @@ def final_transition(grant: WorkloadGrant) -> Transition:
     status = grant.status
     told = {"state": "Revoked", "reason": status.reason, "message": status.message, "caused_by": status.caused_by}
     return msgspec.convert(told, Transition)
+
+
+def _labels_stand(record: PodRecord, pod: Pod, presented: SpentReceipt | ReceiptProblem) -> bool:
+    """Whether the pod still has the labels that it was admitted with, and never had others."""
+    if isinstance(presented, ReceiptProblem):
+        return True
+    return not record.labels_seen and same_labels(pod.metadata.labels, presented.receipt.labels)

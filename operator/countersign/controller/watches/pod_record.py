@@ -7,7 +7,7 @@ import msgspec
 from countersign.api.meta import ObjectMeta
 from countersign.api.pod import Pod, PodStatus
 from countersign.controller.evidence.outlook import Outlook
-from countersign.grants.drift import UNMOVED, Moved
+from countersign.grants.drift import UNMOVED, LabelsSeen, Moved
 from countersign.grants.lifecycle import Qualification, Transition
 from countersign.grants.tracking import PodTrack, first_sight, sighted
 from countersign.grants.withdrawal import EvidenceNow
@@ -63,19 +63,23 @@ class PodRecord:
         """UID of its node when it was first seen there; empty: not known yet."""
         self.controller: tuple[ControllerLink | None, bool] | None = None
         """The resolved controller, and whether somebody vouches for it; None: not asked yet. Links never change."""
-        self.labels_seen: tuple[dict[str, str], ...] = ()
+        self.labels_seen: tuple[LabelsSeen, ...] = ()
         """Each set of labels since it was judged, that of then first, so that none is hidden by a later one."""
         self.moved: Moved = UNMOVED
         """How its labels were seen to move it among the policies. What was found once stays."""
 
-    def see(self, pod: Pod) -> bool:
-        """Take in another sight of it; whether anything changed that a judgement reads."""
+    def see(self, pod: Pod, policy_changes: int) -> bool:
+        """Take in another sight of it; whether anything changed that a judgement reads.
+
+        `policy_changes`: how many changes of policies have been seen so far.
+        """
         before = self.pod()
         self.track = sighted(self.track, pod)
         self.version = version_of(pod.metadata)
         self.body = _encode(_without_status(pod))
         if pod.metadata.labels != before.metadata.labels:
-            self.labels_seen = (*(self.labels_seen or (before.metadata.labels,)), pod.metadata.labels)
+            sights = self.labels_seen or (LabelsSeen(before.metadata.labels),)
+            self.labels_seen = (*sights, LabelsSeen(pod.metadata.labels, policy_changes))
             if len(self.labels_seen) > MAX_LABELS_SEEN:
                 self.labels_seen = (self.labels_seen[0], *self.labels_seen[-MAX_LABELS_SEEN + 1 :])
         return (before.spec, before.metadata.labels, before.metadata.annotations) != (

@@ -82,6 +82,9 @@ class World:
         self.exceptions: dict[str, TrustException] = {}
         self.pauses: dict[str, AdmissionPause] = {}
         self.evidence_roots: dict[str, EvidenceRoot] = {}
+        self.policy_arrivals: dict[str, int] = {}
+        """By UID of a policy: which of all changes of policies, counted from one, brought its present generation."""
+        self._policy_changes = 0
         self._namespace_uids: dict[str, str] = {}
         self._by_pod: dict[str, dict[Name, None]] = {}
         self._compiled: dict[str, tuple[int, Policy]] = {}
@@ -233,7 +236,7 @@ class World:
         if not gone and record.version >= version_of(pod.metadata):
             return NOTHING
         before = record.track
-        rejudge = record.see(pod)
+        rejudge = record.see(pod, self._policy_changes)
         record.gone = record.gone or gone
         if rejudge:
             record.judged = False
@@ -346,7 +349,17 @@ class World:
             )
         if changed:
             self._snapshot = None
+            if held is self.policies:
+                self._count_policy_change(uid, gone)
         return Touched(policies=changed, status=changed)
+
+    def _count_policy_change(self, uid: str, gone: bool) -> None:
+        self._policy_changes += 1
+        if gone:
+            self.policy_arrivals.pop(uid, None)
+            self._compiled.pop(uid, None)
+        else:
+            self.policy_arrivals[uid] = self._policy_changes
 
     def _see_pause(self, pause: AdmissionPause, gone: bool) -> Touched:
         if gone:
