@@ -75,7 +75,7 @@ def main(names: list[str]) -> int:
         return 2
     chosen = names or known
     if any(name in BENCHMARKS for name in chosen):
-        with Lab.start() as lab, Installation.start(lab) as countersign:
+        with Lab.start() as lab, Installation.start(lab, revives=False) as countersign:
             setting = prepare(lab, countersign)
             # One asker asks as fast as it can here: without the limit that is meant for exactly that.
             countersign.stop("verifier")

@@ -20,7 +20,7 @@ EPOCH = "2026-11-25-restore"
 @pytest.fixture(scope="module")
 def own(programs: None) -> Iterator[Installation]:
     """A control plane of the module's own: its last test restores etcd."""
-    with Lab.start() as lab, Installation.start(lab) as running:
+    with Lab.start() as lab, Installation.start(lab, revives=False) as running:
         yield running
 
 

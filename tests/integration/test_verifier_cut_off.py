@@ -122,7 +122,6 @@ def test_a_new_signing_key_of_the_api_server_costs_no_valid_token_its_answer(
         after = own.lab.wait_for(lambda: scene.token(pod), what="the kubelet mints by the new key")
 
         def known() -> bool:
-            own.revive()  # a controller that could not renew its Lease has ended, and is started anew
             return asked(scene, after, "verifier") == "active"
 
         own.lab.wait_for(known, what="the new key is known")

@@ -62,7 +62,7 @@ class HelmInstallation(Installation):
     """As Installation, but what is in the cluster is a Helm release."""
 
     def __init__(self, lab: Lab, *, chart: Path = CHART, **options: Any) -> None:
-        super().__init__(lab, **options)
+        super().__init__(lab, revives=False, **options)  # what it is removed under may end
         self.chart = chart
 
     @contextmanager

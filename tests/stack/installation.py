@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from tests.lab.lab import Lab
 from tests.lab.processes import Process, free_port
 from tests.lab.waiting import TIMEOUT_SECONDS
 from tests.render import render
+from tests.stack.kubelet import Kubelet
 from tests.stack.objects import Object, collection_path, object_path
 
 LEFT_OUT = frozenset({"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Pod", "Job"})
@@ -70,8 +72,9 @@ class Installation:
         namespace: str = SYSTEM_NAMESPACE,
         values: Mapping[str, Any] | None = None,
         program: Sequence[str] = (sys.executable, "-m", "countersign.cli.main"),
+        revives: bool = True,
     ) -> None:
-        """`program`: what runs a service; its name and options follow."""
+        """`program`: what runs a service; its name and options follow. `revives`: what ends by itself starts anew."""
         self.lab = lab
         self.program = program
         self.namespace = namespace
@@ -81,6 +84,9 @@ class Installation:
         """Variables of the processes that are started from now on."""
         # The webhook configurations name the gate by URL: it keeps its port over a restart.
         self._ports = {"gate": free_port(), "verifier": free_port()}
+        self._kubelet = Kubelet(self.revive) if revives else None
+        self._changing = threading.RLock()
+        """Held while `services` changes, so that what is stopped is not taken for what has ended."""
         self._askers: dict[tuple[str, str], str] = {}
         self._clients: dict[str, tuple[tuple[int, str], HttpClient]] = {}
 
@@ -167,25 +173,32 @@ class Installation:
         )
         service = Service(name, process, port, health_port, started)
         service.flags = flags
-        self.services[key or name] = service
+        with self._changing:
+            self.services[key or name] = service
         if wait:
             self._await_ready(service)
         return service
 
     def revive(self) -> None:
-        """As a kubelet would: start anew what has ended by itself, such as a controller that lost its Lease."""
-        for key, service in list(self.services.items()):
-            if not service.process.running:
-                del self.services[key]
-                self.start_service(service.name, wait=True, key="" if key == service.name else key, **service.flags)
+        """Start anew what has ended by itself."""
+        with self._changing:
+            for key, service in list(self.services.items()):
+                if not service.process.running:
+                    self.start_service(
+                        service.name, wait=False, key="" if key == service.name else key, **service.flags
+                    )
+
+    def _take_out(self, name: str) -> Service:
+        with self._changing:
+            return self.services.pop(name)
 
     def stop(self, name: str) -> None:
         """SIGTERM, and wait for the orderly end."""
-        self.lab.processes.stop(self.services.pop(name).process, grace=15.0)
+        self.lab.processes.stop(self._take_out(name).process, grace=15.0)
 
     def kill(self, name: str) -> None:
         """SIGKILL: as a lost node would end it."""
-        service = self.services.pop(name)
+        service = self._take_out(name)
         os.killpg(service.pid, signal.SIGKILL)
         self.lab.processes.stop(service.process)
 
@@ -209,11 +222,15 @@ class Installation:
         self.remove_webhooks()
 
     def __enter__(self) -> Self:
+        if self._kubelet is not None:
+            self._kubelet.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._kubelet is not None:
+            self._kubelet.stop()
         self.uninstall()
 
     # Objects

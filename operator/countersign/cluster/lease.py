@@ -140,8 +140,8 @@ class LeaseElector:
 
     `on_lost` is called once, in the loop, when leadership was lost meanwhile; the process should then exit, because
     another may lead already. `on_rewound` is called once, by a candidate as well, when the Lease is older than the one
-    that was seen before: what this process knows is then newer than etcd. Renewal runs in the loop that entered: keep
-    that loop free of long computations.
+    that was seen before: what this process knows is then newer than etcd. `is_alive` is asked before each renewal: a no
+    loses leadership. Renewal runs in the loop that entered: for one that is busy there is `lease_keeper`.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class LeaseElector:
         *,
         on_lost: Callable[[], None],
         on_rewound: Callable[[], None] = lambda: None,
+        is_alive: Callable[[], bool] = lambda: True,
         duration: int = LEASE_DURATION,
         renew_deadline: float = RENEW_DEADLINE,
         renew_every: float = RENEW_EVERY,
@@ -172,6 +173,7 @@ class LeaseElector:
         self._name = name
         self._on_lost = on_lost
         self._on_rewound = on_rewound
+        self._is_alive = is_alive
         self._newest = 0
         self._rewound = False
         self._renew_every = renew_every
@@ -211,6 +213,9 @@ class LeaseElector:
     async def _renew(self) -> None:
         try:
             while not await self._left_within(self._renew_every):
+                if not self._is_alive():
+                    _log.error("the work stands still: the lease is not renewed", lease=self._name)
+                    break
                 async with asyncio.timeout(max(0.0, self._candidacy.leads_until() - self._clock())):
                     while not await self._try(renewing=True):
                         if not self.leads or await self._left_within(self._check_every):

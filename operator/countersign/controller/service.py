@@ -42,8 +42,8 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Awaitable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final, Literal
 
@@ -52,10 +52,11 @@ import structlog
 from countersign.api import names
 from countersign.api.meta import OwnerReference
 from countersign.cluster.client import ApiClient
-from countersign.cluster.config import load_config
+from countersign.cluster.config import ClusterConfig, load_config
 from countersign.cluster.errors import ClusterError
 from countersign.cluster.events import ObjectReference
 from countersign.cluster.lease import LeaseElector
+from countersign.cluster.lease_keeper import LeaseKeeper
 from countersign.controller.leadership import Leadership
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.parts import Parts
@@ -140,19 +141,34 @@ class Controller:
                 watching.ended: "the watches ended",
                 lost: "another process may lead",
             }
-            elector = LeaseElector(
-                client,
-                settings.namespace,
-                names.LEASE_NAME,
-                self._leadership.identity,
-                on_lost=lost.set,
-                on_rewound=self._rewound.set,
-                owner=await _lease_owner(parts),
+            owner = await _lease_owner(parts)
+            elector = LeaseKeeper(
+                partial(self._campaign, config, owner), on_lost=lost.set, on_rewound=self._rewound.set
             )
             await self._stand_by(elector, parts, ends, held)
 
+    @asynccontextmanager
+    async def _campaign(
+        self,
+        config: ClusterConfig,
+        owner: OwnerReference | None,
+        is_alive: Callable[[], bool],
+        on_lost: Callable[[], None],
+        on_rewound: Callable[[], None],
+    ) -> AsyncIterator[LeaseElector]:
+        """Runs in the Lease's own loop, so it has a client of its own."""
+        namespace, identity = self._settings.namespace, self._leadership.identity
+        async with (
+            ApiClient(config, user_agent="countersign-controller") as client,
+            LeaseElector(
+                client, namespace, names.LEASE_NAME, identity,
+                is_alive=is_alive, on_lost=on_lost, on_rewound=on_rewound, owner=owner,
+            ) as elector,
+        ):  # fmt: skip
+            yield elector
+
     async def _stand_by(
-        self, elector: LeaseElector, parts: Parts, ends: Mapping[asyncio.Event, str], held: AsyncExitStack
+        self, elector: LeaseKeeper, parts: Parts, ends: Mapping[asyncio.Event, str], held: AsyncExitStack
     ) -> None:
         """Wait for the Lease, then lead, until one of `ends`. Raises LostError with what that one says, if anything."""
         elected = asyncio.create_task(held.enter_async_context(elector))
