@@ -6,7 +6,7 @@ said that it did nothing (429). Redirects are not followed and proxies not used,
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Hashable, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from types import TracebackType
@@ -132,13 +132,15 @@ class ApiClient:
         Raises GoneError between pages if the caller takes longer than the server keeps the snapshot (5 minutes).
         """
         params = {"limit": str(page_size)} | selectors(label_selector, field_selector)
-        while True:
-            answer = await self._read(resource.path(namespace), params, within)
-            page = _decode(answer, Page[into])  # type: ignore[valid-type]
-            yield page
-            if not page.metadata.next:
-                return
-            params["continue"] = page.metadata.next
+        path = resource.path(namespace)
+        page = _decode(await self._read(path, params, within), Page[into])  # type: ignore[valid-type]
+        while page.metadata.next:
+            # The next page is on its way while the caller works on this one.
+            following = params | {"continue": page.metadata.next}
+            async with _ahead(self._read(path, following, within)) as ahead:
+                yield page
+                page = _decode(await ahead, Page[into])  # type: ignore[valid-type]
+        yield page
 
     async def list(
         self,
@@ -393,6 +395,16 @@ def _pause(error: ClusterError, attempt: int) -> float:
     asked = error.retry_after if isinstance(error, ApiError) else None
     jittered = min(2.0, 0.1 * 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
     return max(asked or 0.0, jittered)
+
+
+@asynccontextmanager
+async def _ahead(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -8,9 +8,10 @@ watches, sweeps ──► told ──► queue of pods ──► PodReconciler  
 """
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from countersign.access import misuse
 from countersign.api import names
@@ -52,6 +53,9 @@ from countersign.grants.withdrawal import reported
 from countersign.runtime.tracing.spans import Tracer
 from countersign.trust.orders.pause import in_force
 
+OVER_SECONDS: Final = 15.0
+"""How long everything else waits for what was over when this process began to lead."""
+
 
 class Parts:
     """Everything but the watches and the Lease. Made once in a process; `work` is for whoever leads."""
@@ -72,6 +76,8 @@ class Parts:
         self._tracer = tracer
         self._leadership = leadership
         self._policies_changed = asyncio.Event()
+        self.over_ended = asyncio.Event()
+        """What was over when this process began to lead has ended, or has been tried for OVER_SECONDS."""
         gate = GateEndpoint(settings.namespace, settings.gate_service, url=settings.gate_url)
         self._store = Store(client, leadership.holds_lease)
         self.owners = Owners(client, settings.namespace)
@@ -200,11 +206,12 @@ class Parts:
         await until.enter_async_context(self._gates)
         work: list[Awaitable[None]] = [
             self._keys.run(self._settings.certificate_check_seconds),
+            self._queue.run(),
             self._keep_judging(),
             self._statuses.run(),
             self._pauses.run(),
-            self._scanner.run(),
-            self._reverifier.run(),
+            self._after_ends(self._scanner.run),
+            self._after_ends(self._reverifier.run),
             self._roots.run(),
             self._exceptions.run(),
         ]
@@ -218,13 +225,23 @@ class Parts:
         return work
 
     async def _keep_judging(self) -> None:
-        """Judge everything anew after each change of policy. Pods are worked on once everything was judged once."""
-        await self._survey()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._queue.run())
-            while True:
-                await self._policies_changed.wait()
-                await self._survey()
+        """End what is over, then judge everything, and again after each change of policy.
+
+        Nothing is suspended before everything was judged once (`Judging.is_held`).
+        """
+        for uid in self._world.over():
+            self._queue.add(uid, urgent=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OVER_SECONDS):
+                await self._queue.nothing_urgent()
+        self.over_ended.set()
+        while True:
+            await self._survey()
+            await self._policies_changed.wait()
+
+    async def _after_ends(self, work: Callable[[], Awaitable[None]]) -> None:
+        await self.over_ended.wait()
+        await work()
 
     async def _survey(self) -> None:
         self._policies_changed.clear()

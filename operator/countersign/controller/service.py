@@ -43,7 +43,7 @@ import gc
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, Literal
 
@@ -61,7 +61,7 @@ from countersign.controller.leadership import Leadership
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.parts import Parts
 from countersign.controller.settings import ControllerSettings
-from countersign.controller.watches.sweeping import RestoredError, sweep
+from countersign.controller.watches.sweeping import RestoredError, first_sweep, sweep
 from countersign.controller.watches.watching import Sighting, Watching
 from countersign.controller.watches.world import World
 from countersign.runtime.health import HealthServer
@@ -71,6 +71,8 @@ from countersign.runtime.service import run_service
 from countersign.runtime.tracing.setup import Tracing
 
 FIRST_SWEEP_RETRY_SECONDS: Final = 1.0
+ELECTION_SECONDS: Final = 1.0
+"""How long it takes to lead, if nobody else does. Whoever does not lead by then stands by, and watches."""
 RELIST_PAUSE_SECONDS: Final = 1.0
 """After kopf has listed anew: how long until the sweep that finds what vanished. Many events of one list make one."""
 KOPF_LIMIT_SECONDS: Final = 60.0
@@ -125,10 +127,13 @@ class Controller:
             await _until(stop, self._first_sweep(client))
             if stop.is_set():
                 return
-            self._watching = watching = Watching(config, partial(self._see, parts))
-            watching.start()
+            watching = Watching(config, partial(self._see, parts))
             held.push_async_callback(watching.stop)
-            for work in (self._keep_sweeping(client, parts), parts.receipt_keys(client).run()):
+            for work in (
+                self._begin_to_watch(watching, parts),
+                self._keep_sweeping(client, parts),
+                parts.receipt_keys(client).run(),
+            ):
                 held.callback(asyncio.create_task(work).cancel)
             self._synced = True
             gc.collect()
@@ -211,7 +216,7 @@ class Controller:
         while True:
             started = time.perf_counter()
             try:
-                await sweep(client, self._world, lambda _: None)
+                await first_sweep(client, self._world)
             except ClusterError as error:
                 _log.warning("waiting for the API server and the CRDs", error=str(error))
                 await asyncio.sleep(FIRST_SWEEP_RETRY_SECONDS)
@@ -220,6 +225,16 @@ class Controller:
                 self._world.listed = True
                 _log.info("everything listed", pods=len(self._world.pods), grants=len(self._world.grants))
                 return
+
+    async def _begin_to_watch(self, watching: Watching, parts: Parts) -> None:
+        """Start kopf, which then reads everything anew. Whoever leads at once first ends what the sweep found over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ELECTION_SECONDS):
+                await parts.over_ended.wait()
+        if self._leadership.leading:
+            await parts.over_ended.wait()
+        self._watching = watching
+        watching.start()
 
     async def _keep_sweeping(self, client: ApiClient, parts: Parts) -> None:
         while True:

@@ -32,6 +32,8 @@ class WorkQueue:
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
         self._waiting: set[asyncio.Future[None]] = set()
+        self._calm = asyncio.Event()
+        self._calm.set()
 
     def __len__(self) -> int:
         """Keys that wait or are worked on; not those that are due later."""
@@ -44,6 +46,7 @@ class WorkQueue:
         elif urgent:
             self._ready.pop(key, None)
             self._urgent[key] = None
+            self._calm.clear()
         elif key not in self._urgent:
             self._ready[key] = None
         self._wake_one()
@@ -58,6 +61,10 @@ class WorkQueue:
                 return
             planned.cancel()
         self._later[key] = loop.call_at(due, self._fall_due, key)
+
+    async def nothing_urgent(self) -> None:
+        """Wait until every urgent key has been taken up."""
+        await self._calm.wait()
 
     async def run(self) -> None:
         """Work until cancelled; what has begun by then comes to its end, if it takes no longer than FINISH_SECONDS."""
@@ -95,6 +102,8 @@ class WorkQueue:
                     key = next(iter(waiting))
                     del waiting[key]
                     self._busy.add(key)
+                    if not self._urgent:
+                        self._calm.set()
                     return key
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(waiter)

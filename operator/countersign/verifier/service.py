@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final, Never, TypeVar
 
@@ -41,6 +41,7 @@ from countersign.cluster.lease import Lease
 from countersign.cluster.resource import LEASES, PODS, SECRETS, Resource
 from countersign.cluster.reviews import ResourceAttributes, TokenReviewResult, UserInfo, access_review, token_review
 from countersign.cluster.watch import Reflector
+from countersign.grants.sharing import Sharing
 from countersign.keys.served import ServedCertificate
 from countersign.runtime.health import HealthServer
 from countersign.runtime.line_writer import LineWriter, to_descriptor
@@ -110,7 +111,7 @@ class Verifier:
         self.listening: asyncio.Future[None]
         self._client = ApiClient(load_config(settings.kubeconfig), user_agent="countersign-verifier")
         clock = time.monotonic
-        grants_of = _watch(self._client, WorkloadGrant)
+        grants_of = _watch(self._client, WorkloadGrant, Sharing().shared)
         revocations = _watch(self._client, Revocation)
         exceptions = _watch(self._client, TrustException)
         audiences = _watch(self._client, ProtectedAudience)
@@ -289,9 +290,9 @@ class Verifier:
             return (await access_review(self._client, user, attributes, within=LOOKUP_SECONDS)).allowed
 
 
-def _watch(client: ApiClient, kind: type[K]) -> Reflector[K, K]:
+def _watch(client: ApiClient, kind: type[K], kept: Callable[[K], K] = lambda one: one) -> Reflector[K, K]:
     resource = Resource(names.GROUP, names.VERSION, kind.PLURAL, kind.NAMESPACED)
-    return Reflector(client, resource, kind, _same)
+    return Reflector(client, resource, kind, kept)
 
 
 def _same(thing: Any) -> Any:

@@ -15,7 +15,7 @@ from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import ObjectMeta, condition
 from countersign.api.revocation import Revocation, RevocationSpec, Target
 from countersign.cluster.cache import Added, Change, Deleted, WatchCache
-from countersign.trust.orders.reach import ends
+from countersign.trust.orders.order_book import OrderBook
 
 MAX_WAITERS: Final = 256
 """Answers that wait for a grant at once; the next is given without waiting."""
@@ -44,6 +44,7 @@ class ClusterState:
         """UIDs of pods that were once seen in a terminal phase, and are still there: no later status revives them."""
         self._orders: dict[str, tuple[WorkloadGrant, PodView, tuple[Revocation, ...]]] = {}
         """By grant UID: the orders that end it, for that very state of grant and pod."""
+        self._book: OrderBook | None = None
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._waiters = 0
         self._max_waiters = max_waiters
@@ -80,8 +81,10 @@ class ClusterState:
         known = self._orders.get(grant.metadata.uid)
         if known is not None and known[0] is grant and known[1] is pod:
             return known[2]
-        every: Iterable[Revocation] = (*revocations.values(), *self._unreadable())
-        found = tuple(one for one in every if ends(one, grant, self.system_namespace, node=pod.node))
+        if self._book is None:
+            self._book = OrderBook(revocations.values(), self.system_namespace)
+        unreadable = OrderBook(self._unreadable(), self.system_namespace)
+        found = (*self._book.against(grant, node=pod.node), *unreadable.against(grant, node=pod.node))
         if not revocations.malformed:  # nobody tells when that changes
             self._orders[grant.metadata.uid] = (grant, pod, found)
         return found
@@ -136,6 +139,7 @@ class ClusterState:
     def _revocation_changed(self, change: Change[Revocation]) -> None:
         if isinstance(change, Added | Deleted) or change.old.spec != change.new.spec:
             self._orders.clear()
+            self._book = None
 
 
 def _accepted(audience: ProtectedAudience) -> bool:

@@ -15,6 +15,7 @@ from countersign.controller.statuses.statuses import (
     Registered,
     StatusKeeper,
     audience_status,
+    order_statuses,
     policy_status,
     revocation_status,
 )
@@ -160,19 +161,19 @@ async def test_an_order_is_applied_when_nothing_that_it_reaches_is_left() -> Non
         cluster.admit(uid)
     await cluster.survey()
     cluster.order(namespace=NamespaceTarget(name="payments"))
-    (order,) = cluster.world.revocations.values()
-    status = revocation_status(order, cluster.world.grants.values(), cluster.world, BORN)
+    ((order, status),) = order_statuses(cluster.world, BORN)
     assert reason(status, "Applied") == ("Unknown", "InProgress")
     await cluster.survey()
-    status = revocation_status(order, cluster.world.grants.values(), cluster.world, BORN)
+    ((order, status),) = order_statuses(cluster.world, BORN)
     assert (reason(status, "Applied"), status.revoked) == (("True", "Applied"), 2)
     later = msgspec.structs.replace(order, status=status)
-    assert revocation_status(later, [], cluster.world, BORN).revoked == 2, "collected grants stay counted"
+    left = revocation_status(later, ended=0, waiting=0, system_namespace="countersign-system", now=BORN)
+    assert left.revoked == 2, "collected grants stay counted"
 
 
 def test_an_order_of_ours_that_names_no_namespace_says_so() -> None:
     order = revocation(pod=ObjectTarget(name="api-1"))
-    status = revocation_status(order, [], Cluster().world, BORN)
+    status = revocation_status(order, ended=0, waiting=0, system_namespace="countersign-system", now=BORN)
     assert reason(status, "Applied") == ("False", "NamespaceMissing")
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
@@ -9,7 +9,7 @@ from countersign.api.objects import to_object
 from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import ClusterError
-from countersign.controller.watches.sweeping import RestoredError, sweep
+from countersign.controller.watches.sweeping import RestoredError, first_sweep, sweep
 from countersign.controller.watches.watching import Sighting
 from countersign.controller.watches.world import Touched, World
 from tests.fakes.api_server import FakeApiServer, Fault, is_list, running
@@ -31,14 +31,19 @@ def put(api: Api, pod: Pod) -> None:
     api[0].put("pods", pod.metadata.name, namespace="payments", **{**content, "metadata": meta})
 
 
-async def test_a_sweep_brings_everything(api: Api) -> None:
+async def every_kind_at_once(client: ApiClient, known: World, _: Callable[[Touched], None]) -> None:
+    await first_sweep(client, known)
+
+
+@pytest.mark.parametrize("look", [sweep, every_kind_at_once])
+async def test_a_sweep_brings_everything(api: Api, look: Callable[..., Awaitable[None]]) -> None:
     put(api, live())
     policy = to_object(resource_of(GOOD))
     api[0].put("clustertrustpolicies", "payments", **policy)
     grant = to_object(active()[0])
     api[0].put("workloadgrants", grant["metadata"]["name"], namespace="payments", **grant)
     known = World("countersign-system")
-    await sweep(api[1], known, lambda _: None)
+    await look(api[1], known, lambda _: None)
     assert set(known.pods) == {"pod-uid"}
     assert len(known.snapshot().policies) == 1
     assert len(known.grants_of("pod-uid")) == 1
@@ -83,3 +88,11 @@ async def test_a_list_older_than_the_last_one_tells_of_a_restored_etcd_and_chang
     with pytest.raises(RestoredError):
         await sweep(api[1], known, lambda _: None)
     assert not known.pods["pod-uid"].gone
+
+
+async def test_a_first_look_that_breaks_off_is_told(api: Api) -> None:
+    api[0].faults.append(
+        Fault(lambda request: is_list(request) and request.path.endswith("/pods"), status=403, times=9)
+    )
+    with pytest.raises(ClusterError):
+        await first_sweep(api[1], World("countersign-system"))

@@ -186,3 +186,25 @@ async def test_work_that_does_not_end_keeps_nobody_for_long(monkeypatch: pytest.
     async with asyncio.timeout(2):
         with suppress(asyncio.CancelledError):
             await running
+
+
+async def test_whoever_waits_for_the_urgent_hears_when_the_last_was_taken_up() -> None:
+    taken: list[str] = []
+    release = asyncio.Event()
+
+    async def work(key: str) -> None:
+        taken.append(key)
+        await release.wait()
+
+    async with working(work, workers=1) as queue:
+        await queue.nothing_urgent()
+        for key in ("first", "second"):
+            queue.add(key, urgent=True)
+        queue.add("patient")
+        calm = asyncio.create_task(queue.nothing_urgent())
+        await asyncio.sleep(0.01)
+        assert not calm.done()
+        release.set()
+        async with asyncio.timeout(5):
+            await calm
+        assert taken[:2] == ["first", "second"]

@@ -12,12 +12,13 @@ from countersign.api.meta import ObjectMeta
 from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy
+from countersign.api.revocation import ObjectTarget, Revocation, RevocationSpec, Target
 from countersign.controller.watches.watching import Sighting, slim
 from countersign.controller.watches.world import NOTHING, Touched, World
 from countersign.signatures.roots.trust_root import public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests.unit.controller.cluster import GOOD, resource_of
-from tests.unit.grants.build import active, changed, live, with_image
+from tests.unit.grants.build import active, changed, live, stamp, with_image
 from tests.unit.trust.build import audience, evidence_root, exception, pause
 
 
@@ -239,3 +240,48 @@ def test_an_exception_is_part_of_what_is_judged_by_and_its_status_is_not() -> No
     assert see(known, exception(expires="2026-03-01T12:10:00Z", deleted="2026-03-01T12:00:00Z"), 4).policies
     assert known.vanished(TrustException, known.uids(TrustException), set()).policies
     assert known.snapshot().exceptions == ()
+
+
+def order(**target: Any) -> Revocation:
+    meta = ObjectMeta(name="leak", namespace="countersign-system", uid="order-uid", creation_timestamp=stamp(3600))
+    return Revocation(metadata=meta, spec=RevocationSpec(target=Target(**target), reason="leaked"))
+
+
+def test_an_order_to_end_what_exists_concerns_those_alone_whom_it_ends() -> None:
+    known = world()
+    grant, _ = active()
+    see(known, live())
+    see(known, grant)
+    before = known.snapshot()
+    theirs = order(pod=ObjectTarget(namespace="payments", name=grant.spec.pod.name))
+    touched = see(known, theirs)
+    assert (touched.pods, touched.ended, touched.policies) == (("pod-uid",), True, False)
+    assert see(known, theirs, 2) == NOTHING, "its status alone"
+    assert known.snapshot() is before
+    assert known.order_book().against(grant)
+
+
+def test_a_standing_order_has_everything_judged_anew() -> None:
+    known = world()
+    before = known.snapshot()
+    assert see(known, order(digest="sha256:" + "a" * 64)).policies
+    assert known.snapshot() is not before
+    assert see(known, order(digest="sha256:" + "a" * 64), 2, gone=True).policies
+    assert not known.order_book()
+
+
+def test_what_is_over_is_what_has_ended_is_not_there_or_was_ordered_to_end() -> None:
+    known = world()
+    grant, _ = active()
+    see(known, grant)
+    assert list(known.over()) == ["pod-uid"], "no such pod"
+    see(known, live(), 2)
+    assert list(known.over()) == []
+    see(known, order(pod=ObjectTarget(namespace="payments", name=grant.spec.pod.name)))
+    assert list(known.over()) == ["pod-uid"], "an order"
+    see(known, order(pod=ObjectTarget(namespace="payments", name=grant.spec.pod.name)), 2, gone=True)
+    see(known, changed(live(), phase="Failed"), 3)
+    assert list(known.over()) == ["pod-uid"], "it has failed"
+    revoked = msgspec.structs.replace(grant, status=msgspec.structs.replace(grant.status, state="Revoked"))
+    see(known, revoked, 4)
+    assert list(known.over()) == []

@@ -52,7 +52,6 @@ from countersign.grants.lifecycle import (
 from countersign.grants.naming import is_refused
 from countersign.grants.nodes import NodeSight, node_facts, sight_of
 from countersign.runtime.logs import pod_keys
-from countersign.trust.orders.reach import ended_by
 from countersign.trust.pods.subject import Subject
 from countersign.trust.policies.scope import governing
 
@@ -228,10 +227,8 @@ class PodReconciler:
     async def _observe(self, grant: WorkloadGrant, record: PodRecord | None) -> Observation:
         gone = record is None or record.gone
         track = record.track if record else None
-        order = ended_by(
-            self._world.revocations.values(), grant, self._world.system_namespace,
-            node=track.node_name if track else "",
-        )  # fmt: skip
+        orders = self._world.order_book().against(grant, node=track.node_name if track else "")
+        order = next(iter(orders), None)
         seen = Observation(
             track=track,
             gone=gone,

@@ -116,7 +116,7 @@ class ExceptionKeeper:
         exceptions = list(world.exceptions.values())
         self._measure(exceptions, now)
         policies = {(type(one).KIND, _home(one), one.metadata.name) for one in world.policies.values()}
-        pods = self._resting()
+        pods = self._resting() if exceptions else Counter()
         for exception in exceptions:
             status = exception_status(exception, policies, pods[exception.metadata.uid], now)
             if await written(self._store, exception, status):

@@ -1,12 +1,12 @@
 """The status of policies, audiences and orders: worked out from what is known, written where it differs.
 
-Pure: `policy_status`, `audience_status`, `revocation_status`. `StatusKeeper` applies them, at most once in
+Pure: `policy_status`, `audience_status`, `order_statuses`. `StatusKeeper` applies them, at most once in
 PAUSE_SECONDS however much happens.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -28,7 +28,7 @@ from countersign.controller.watches.world import AnyPolicyResource, World
 from countersign.grants.conditions import with_condition
 from countersign.grants.impact import Impact, hold_message
 from countersign.grants.naming import is_refused
-from countersign.trust.orders.reach import ends
+from countersign.trust.orders.order_book import OrderBook, is_standing
 from countersign.trust.policies.composition import AudienceJudgement, PolicyJudgement, accept
 from countersign.trust.policies.policy import NamespaceFacts
 from countersign.trust.policies.profiles import effective
@@ -124,21 +124,17 @@ def audience_status(
 
 
 def revocation_status(
-    resource: Revocation, grants: Iterable[WorkloadGrant], world: World, now: datetime
+    resource: Revocation, *, ended: int, waiting: int, system_namespace: str, now: datetime
 ) -> RevocationStatus:
-    """The whole status of an order. What it ended stays counted when the grants are collected."""
-    me = f"Revocation {resource.metadata.namespace}/{resource.metadata.name}"
-    ended = waiting = 0
-    for grant in grants:
-        if grant.status.state == "Revoked":
-            ended += grant.status.caused_by == me
-        elif ends(resource, grant, world.system_namespace, node=_node(world, grant)):
-            waiting += 1
+    """The whole status of an order. What it ended stays counted when the grants are collected.
+
+    `ended`: grants that it has ended, as far as they are still there; `waiting`: those that it still has to.
+    """
     target = resource.spec.target
     nowhere = [
         one for one in (target.grant, target.pod, target.service_account) if one is not None and not one.namespace
     ]
-    if nowhere and resource.metadata.namespace == world.system_namespace:
+    if nowhere and resource.metadata.namespace == system_namespace:
         state: tuple[bool | None, str, str] = (
             False,
             "NamespaceMissing",
@@ -150,6 +146,39 @@ def revocation_status(
         state = (True, "Applied", "Every grant that it reaches has ended.")
     conditions = with_condition(resource.status.conditions, "Applied", *state, generation=1, now=now)
     return RevocationStatus(conditions=conditions, revoked=max(ended, resource.status.revoked))
+
+
+def order_statuses(world: World, now: datetime) -> Iterator[tuple[Revocation, RevocationStatus]]:
+    """Each order with its status, by one look at the grants."""
+    if not world.revocations:
+        return
+    # One that was carried out reaches nothing any more, unless it stands.
+    book = OrderBook(
+        (one for one in world.revocations.values() if is_standing(one.spec.target) or not _is_applied(one)),
+        world.system_namespace,
+    )
+    ended: Counter[str | None] = Counter()
+    waiting: Counter[str] = Counter()
+    for grant in world.grants.values():
+        if grant.status.state == "Revoked":
+            ended[grant.status.caused_by] += 1
+        elif book:
+            waiting.update(one.metadata.uid for one in book.against(grant, node=_node(world, grant)))
+    for order in list(world.revocations.values()):
+        meta = order.metadata
+        status = revocation_status(
+            order,
+            ended=ended[f"Revocation {meta.namespace}/{meta.name}"],
+            waiting=waiting[meta.uid],
+            system_namespace=world.system_namespace,
+            now=now,
+        )
+        yield order, status
+
+
+def _is_applied(order: Revocation) -> bool:
+    applied = condition(order.status.conditions, "Applied")
+    return applied is not None and applied.status == "True"
 
 
 class StatusKeeper:
@@ -220,8 +249,7 @@ class StatusKeeper:
             declared = world.audiences.get(audience.uid)
             if declared is not None and declared.metadata.generation == audience.generation:
                 yield declared, audience_status(declared, audience, grants[audience.audience], registered, now)
-        for order in list(world.revocations.values()):
-            yield order, revocation_status(order, world.grants.values(), world, now)
+        yield from order_statuses(world, now)
 
     def _count_grants(self) -> None:
         states = Counter(grant.status.state or "None" for grant in self._world.grants.values())

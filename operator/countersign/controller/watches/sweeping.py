@@ -4,6 +4,7 @@ Watches are fast and may lose something; a list is slow and is true. So whatever
 it) is found here: at the start, whenever kopf lists anew, and from time to time.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -37,6 +38,8 @@ from countersign.controller.watches.world import NOTHING, Touched, World, merged
 
 PAGE_SIZE: Final = 100
 """Objects per page: about 10 ms of work, after which the loop may do something else."""
+FIRST_PAGE_SIZE: Final = 200
+"""While there is nothing else to do: the API server takes longer for each page than we do."""
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +64,20 @@ class RestoredError(Exception):
     """etcd holds an older state than was listed before: it was restored from a snapshot."""
 
 
+async def first_sweep(client: ApiClient, world: World) -> None:
+    """List every kind at once, while nobody acts on what is known so far. Raises ClusterError, RestoredError."""
+    listing = [
+        asyncio.ensure_future(_sweep(client, world, resource, kind, lambda _: None, page_size=FIRST_PAGE_SIZE))
+        for resource, kind in _KINDS
+    ]
+    try:
+        await asyncio.gather(*listing)
+    finally:
+        for one in listing:
+            one.cancel()
+        await asyncio.wait(listing)
+
+
 async def sweep(client: ApiClient, world: World, tell: Callable[[Touched], None]) -> None:
     """List every kind. `tell` hears of each page. Raises ClusterError: what was not listed to the end drops nothing.
 
@@ -71,12 +88,18 @@ async def sweep(client: ApiClient, world: World, tell: Callable[[Touched], None]
 
 
 async def _sweep(
-    client: ApiClient, world: World, resource: Resource, kind: type[Watched], tell: Callable[[Touched], None]
+    client: ApiClient,
+    world: World,
+    resource: Resource,
+    kind: type[Watched],
+    tell: Callable[[Touched], None],
+    *,
+    page_size: int = PAGE_SIZE,
 ) -> None:
     before = world.uids(kind)
     listed: set[str] = set()
     decode = msgspec.json.Decoder(kind).decode
-    async for page in client.pages(resource, msgspec.Raw, page_size=PAGE_SIZE):
+    async for page in client.pages(resource, msgspec.Raw, page_size=page_size):
         _compare(world, kind, page.metadata.resource_version)
         touched = NOTHING
         for raw in page.items or ():

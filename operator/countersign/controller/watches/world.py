@@ -20,11 +20,14 @@ from countersign.api.revocation import Revocation
 from countersign.controller.watches.pod_record import PodRecord, version_of
 from countersign.controller.watches.watching import Sighting
 from countersign.grants.nodes import NodeFacts, node_facts
+from countersign.grants.sharing import Sharing
 from countersign.signatures.roots.known_roots import KnownRoots
+from countersign.trust.orders.order_book import OrderBook, is_standing
+from countersign.trust.orders.reach import ends
 from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
 AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
-Ruling = ProtectedAudience | AnyPolicyResource | Revocation | TrustException
+Ruling = ProtectedAudience | AnyPolicyResource | TrustException
 """What a judgement takes besides the pod: a change of one means that everything is judged anew."""
 Name = tuple[str, str]
 """Namespace (empty for what has none) and name."""
@@ -48,7 +51,7 @@ class Touched(NamedTuple):
     ended: bool = False
     """An end was seen: before all else."""
     policies: bool = False
-    """Policies, audiences, orders or labels that they select by may have changed: judge everything anew."""
+    """Policies, audiences, standing orders or labels that they select by may have changed: judge everything anew."""
     namespaces: bool = False
     """A namespace is new, another or gone. With pods in it, that is a change of `policies` as well."""
     status: bool = False
@@ -91,7 +94,9 @@ class World:
         self._versions: dict[str, int] = {}
         self._gone: dict[str, None] = {}
         self._snapshot: PolicySnapshot | None = None
+        self._orders: OrderBook | None = None
         self._roots = KnownRoots()
+        self._sharing = Sharing()
 
     def see(self, sighting: Sighting) -> Touched:
         """Take in one event or one listed object. Older than what is known: nothing happens."""
@@ -123,6 +128,8 @@ class World:
                 return self._see_pause(found, sighting.gone)
             case EvidenceRoot():
                 return self._see_root(found, sighting.gone)
+            case Revocation():
+                return self._see_order(found, sighting.gone)
             case _:
                 return self._see_rule(found, sighting.gone)
 
@@ -136,12 +143,19 @@ class World:
             self._snapshot = PolicySnapshot(
                 policies=tuple(self._policy(resource) for resource in self.policies.values()),
                 audiences=tuple(self.audiences.values()),
-                revocations=tuple(self.revocations.values()),
+                # Those that end what exists bear on no judgement: `order_book` has them all.
+                revocations=tuple(one for one in self.revocations.values() if is_standing(one.spec.target)),
                 roots=self.known_roots(),
                 exceptions=tuple(self.exceptions.values()),
                 system_namespace=self.system_namespace,
             )
         return self._snapshot
+
+    def order_book(self) -> OrderBook:
+        """All orders. The same object until one comes or goes."""
+        if self._orders is None:
+            self._orders = OrderBook(self.revocations.values(), self.system_namespace)
+        return self._orders
 
     def known_roots(self) -> KnownRoots:
         """The EvidenceRoots as they are now, each content read once."""
@@ -183,6 +197,16 @@ class World:
         """UIDs of every pod that is known, or that a grant records."""
         return list(dict.fromkeys((*self.pods, *self._by_pod)))
 
+    def over(self) -> Iterator[str]:
+        """UIDs of pods that hold a grant and have ended, are not there, or that an order ends."""
+        book = self.order_book()
+        for grant in self.grants.values():
+            if grant.status.state == "Revoked":
+                continue
+            record = self.pods.get(grant.spec.pod.uid)
+            if record is None or record.gone or record.track.ended or book.against(grant, node=record.track.node_name):
+                yield grant.spec.pod.uid
+
     def forget_pod(self, uid: str) -> None:
         """Let go of a pod that is gone and whose grants know it."""
         record = self.pods.get(uid)
@@ -220,9 +244,10 @@ class World:
         if kind is EvidenceRoot:
             root = self.evidence_roots.get(uid)
             return self._see_root(root, gone=True) if root else NOTHING
-        rule = (
-            self.policies.get(uid) or self.audiences.get(uid) or self.revocations.get(uid) or self.exceptions.get(uid)
-        )
+        if kind is Revocation:
+            order = self.revocations.get(uid)
+            return self._see_order(order, gone=True) if order else NOTHING
+        rule = self.policies.get(uid) or self.audiences.get(uid) or self.exceptions.get(uid)
         return self._see_rule(rule, gone=True) if rule else NOTHING
 
     def _see_pod(self, pod: Pod, gone: bool) -> Touched:
@@ -258,7 +283,7 @@ class World:
             if not names:
                 self._by_pod.pop(uid, None)
         else:
-            self.grants[name] = grant
+            self.grants[name] = self._sharing.shared(grant)
             self._by_pod.setdefault(uid, {})[name] = None
         return Touched(pods=(uid,), status=True)
 
@@ -319,17 +344,10 @@ class World:
 
     def _see_rule(self, resource: Ruling, gone: bool) -> Touched:
         uid = resource.metadata.uid
-        held: (
-            dict[str, ProtectedAudience]
-            | dict[str, AnyPolicyResource]
-            | dict[str, Revocation]
-            | dict[str, TrustException]
-        )
+        held: dict[str, ProtectedAudience] | dict[str, AnyPolicyResource] | dict[str, TrustException]
         match resource:
             case ProtectedAudience():
                 held = self.audiences
-            case Revocation():
-                held = self.revocations
             case TrustException():
                 held = self.exceptions
             case _:
@@ -360,6 +378,30 @@ class World:
             self._compiled.pop(uid, None)
         else:
             self.policy_arrivals[uid] = self._policy_changes
+
+    def _see_order(self, order: Revocation, gone: bool) -> Touched:
+        uid = order.metadata.uid
+        known = uid in self.revocations
+        if gone:
+            self.revocations.pop(uid, None)
+        else:
+            self.revocations[uid] = order
+        if known is not gone:
+            return NOTHING  # an order is never edited: its status is another, or it was gone already
+        self._orders = None
+        if is_standing(order.spec.target):
+            self._snapshot = None
+            return Touched(policies=True, status=True)
+        reached = () if gone else tuple(self._reached(order))
+        return Touched(pods=reached, ended=bool(reached), status=True)
+
+    def _reached(self, order: Revocation) -> Iterator[str]:
+        for grant in self.grants.values():
+            if grant.status.state == "Revoked":
+                continue
+            record = self.pods.get(grant.spec.pod.uid)
+            if ends(order, grant, self.system_namespace, node=record.track.node_name if record is not None else ""):
+                yield grant.spec.pod.uid
 
     def _see_pause(self, pause: AdmissionPause, gone: bool) -> Touched:
         if gone:
