@@ -44,7 +44,8 @@ from countersign.controller.settings import ControllerSettings
 from countersign.controller.statuses.statuses import Registered, StatusKeeper
 from countersign.controller.store import Store
 from countersign.controller.watches.pod_record import PodRecord
-from countersign.controller.watches.world import Touched, World
+from countersign.controller.watches.touched import Touched
+from countersign.controller.watches.world import World
 from countersign.controller.webhooks.registration import Registrar
 from countersign.controller.webhooks.webhooks import GateEndpoint
 from countersign.controller.workqueue import WorkQueue
@@ -289,7 +290,7 @@ class Parts:
         return Registered(True, paused=self._paused())
 
     def _paused(self) -> bool:
-        return in_force(self._world.pauses.values(), _now()) is not None
+        return in_force(self._world.rules.pauses.values(), _now()) is not None
 
     def _everybody(self) -> None:
         for uid in self._world.everyone():

@@ -29,8 +29,9 @@ from countersign.controller.instances.pods import PodReconciler
 from countersign.controller.instances.uses import UseKeeper
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.store import NameTakenError, StaleError
+from countersign.controller.watches.touched import Touched
 from countersign.controller.watches.watching import Sighting
-from countersign.controller.watches.world import Account, Touched, World
+from countersign.controller.watches.world import Account, World
 from countersign.grants.impact import DEFAULT_LIMITS, Limits
 from countersign.keys.receipt_keys import ReceiptKeys, plan_receipt_keys
 from countersign.keys.receipts import ReceiptSigner, ReceiptVerifier
@@ -179,8 +180,8 @@ class Cluster:
     async def restart(self, *, epoch: str | None = None) -> None:
         """The controller ends and another, of that epoch if one is named, lists everything."""
         self.epoch = self.epoch if epoch is None else epoch
-        policies, audiences = dict(self.world.policies), dict(self.world.audiences)
-        orders = {**self.world.revocations, **self.world.exceptions}
+        policies, audiences = dict(self.world.rules.policies), dict(self.world.rules.audiences)
+        orders = {**self.world.rules.revocations, **self.world.rules.exceptions}
         self.start()
         for one in (*policies.values(), *audiences.values(), *orders.values(), *self.store.grants.values()):
             self.see(one)
@@ -261,7 +262,7 @@ class Cluster:
         image: str = PINNED,
     ) -> Pod:
         """A pod through the gate: injected, with a signed receipt."""
-        given = msgspec.structs.replace(self.given, roots=self.world.known_roots())
+        given = msgspec.structs.replace(self.given, roots=self.world.rules.known_roots())
         subject, spent = admitted(given, live(uid, image=image), nonce=nonce or uid, found=found)
         text = ReceiptSigner(signer or self.key_ring, lambda: BORN).sign(encode(spent.receipt))
         return self.store_pod(changed(subject.pod, name=uid, annotations={RECEIPT_ANNOTATION: text}))

@@ -7,7 +7,7 @@ import msgspec
 from countersign.api.gate_calls import PolicyTally, TallyReport
 from countersign.api.policy_status import AdmissionCounts, GateTally
 from countersign.controller.calls.admissions import AdmissionCollector
-from countersign.controller.watches.world import AnyPolicyResource
+from countersign.controller.watches.rules import AnyPolicyResource
 from tests.unit.controller.cluster import GOOD, Cluster
 from tests.unit.trust.build import cluster_policy
 
@@ -41,7 +41,7 @@ class Scene:
 
     @property
     def policy(self) -> AnyPolicyResource:
-        (found,) = self.cluster.world.policies.values()
+        (found,) = self.cluster.world.rules.policies.values()
         return found
 
     def write(self) -> None:

@@ -87,7 +87,7 @@ class Desk:
 
     @property
     def root(self) -> EvidenceRoot:
-        (found,) = self.world.evidence_roots.values()
+        (found,) = self.world.rules.evidence_roots.values()
         return found
 
     def told(self, kind: str) -> tuple[str, str] | None:

@@ -232,7 +232,7 @@ class Desk:
         self.events.append(f"{urgency} {reason} {regarding.name}")
 
     def state(self, name: str = "legacy") -> dict[str, str]:
-        found = next(one for one in self.world.exceptions.values() if one.metadata.name == name)
+        found = next(one for one in self.world.rules.exceptions.values() if one.metadata.name == name)
         return {one.type: one.status for one in found.status.conditions}
 
     def metric(self, name: str, **labels: str) -> float | None:
@@ -246,7 +246,7 @@ async def test_people_are_told_when_it_begins_runs_out_and_ends_once_each() -> N
     desk.now = datetime(2026, 3, 1, 12, 22, 0, tzinfo=UTC)  # a fifth of its 40 minutes is left
     await desk.keeper.keep()
     assert desk.state()["Expiring"] == "True"
-    (found,) = desk.world.exceptions.values()
+    (found,) = desk.world.rules.exceptions.values()
     assert found.status.warned_at == "2026-03-01T12:22:00Z"
     desk.start()
     desk.now = END
@@ -273,7 +273,7 @@ async def test_one_that_was_over_before_anybody_looked_is_told_of_by_nobody() ->
     desk = Desk(issuing(expires="2026-03-01T11:50:00Z"))
     await desk.keeper.keep()
     assert desk.events == []
-    (found,) = desk.world.exceptions.values()
+    (found,) = desk.world.rules.exceptions.values()
     told = condition(found.status.conditions, "Active")
     assert told is not None
     assert (told.status, told.reason) == ("False", "NeverInForce")
@@ -327,9 +327,9 @@ async def test_it_counts_the_pods_that_are_under_it() -> None:
     desk = Desk(issuing())
     desk.world.pods.update(cluster.world.pods)
     await desk.keeper.keep()
-    (found,) = desk.world.exceptions.values()
+    (found,) = desk.world.rules.exceptions.values()
     assert found.status.pods == 3
     desk.world.pods.pop("pod-0")
     await desk.keeper.keep()
-    (found,) = desk.world.exceptions.values()
+    (found,) = desk.world.rules.exceptions.values()
     assert found.status.pods == 2

@@ -49,7 +49,9 @@ class Desk:
 
     def see(self, *pauses: AdmissionPause) -> None:
         for one in pauses:
-            version = str(1 + max([int(p.metadata.resource_version) for p in self.world.pauses.values()], default=0))
+            version = str(
+                1 + max([int(p.metadata.resource_version) for p in self.world.rules.pauses.values()], default=0)
+            )
             meta = msgspec.structs.replace(one.metadata, resource_version=version)
             self.world.see(Sighting(msgspec.structs.replace(one, metadata=meta), gone=False, listed=False))
 
@@ -69,7 +71,7 @@ class Desk:
         self.events.append(f"{urgency} {reason} {regarding.name}")
 
     def state(self, name: str = "pause-1") -> tuple[str, str]:
-        found = next(one for one in self.world.pauses.values() if one.metadata.name == name)
+        found = next(one for one in self.world.rules.pauses.values() if one.metadata.name == name)
         told = condition(found.status.conditions, "Open")
         assert told is not None
         assert found.status.observed_generation == found.metadata.generation == told.observed_generation

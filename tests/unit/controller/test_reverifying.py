@@ -43,7 +43,7 @@ class Scene:
 
     def __init__(self, policy: Policy | None = None, *, rate: float = 2.0, limits: Limits | None = None) -> None:
         self.cluster = Cluster(policy or asking("Latest"), **({"limits": limits} if limits else {}))
-        root = self.cluster.world.known_roots()[DEFAULT_ROOT]
+        root = self.cluster.world.rules.known_roots()[DEFAULT_ROOT]
         self.root = root
         self.anchor = min(one for one in root.anchors if root.holds([one], int(BORN.timestamp())))
         self.asked: list[EvidenceQuestion] = []

@@ -46,7 +46,7 @@ class Scene:
         self.while_asking()
         if self.outcome is None:
             return None
-        (policy,) = self.cluster.world.policies.values()
+        (policy,) = self.cluster.world.rules.policies.values()
         generation = policy.metadata.generation if self.generation is None else self.generation
         reasons = ("ImageUnsigned",) if self.outcome == "wouldDeny" else ()
         word = PolicyOutlook(uid=GOOD.ref.uid, generation=generation, outcome=self.outcome, reasons=reasons)
@@ -128,12 +128,12 @@ async def test_another_policy_elsewhere_asks_about_nobody_again() -> None:
     scene.cluster.slip_in("old")
     await scene.cluster.survey()
     await scene.look()
-    before = scene.cluster.world.snapshot()
+    before = scene.cluster.world.rules.snapshot()
     elsewhere = cluster_policy("elsewhere", namespaces={"team": "others"})
     resource = resource_of(elsewhere)
     meta = msgspec.structs.replace(resource.metadata, resource_version=str(scene.cluster.version()))
     scene.cluster.see(msgspec.structs.replace(resource, metadata=meta))
-    assert scene.cluster.world.snapshot() is not before
+    assert scene.cluster.world.rules.snapshot() is not before
     await scene.cluster.survey()
     await scene.look()
     assert scene.asked == ["old"]

@@ -119,7 +119,7 @@ async def test_pods_are_counted_by_policy() -> None:
         ("well", Word(GOOD.ref.uid, "allowed")),
         ("around", Word(GOOD.ref.uid, "wouldDeny", ("ImageUnsigned",), not_injected=True)),
     ):
-        cluster.world.pods[uid].outlook = Outlook((word,), Basis(), cluster.world.snapshot())
+        cluster.world.pods[uid].outlook = Outlook((word,), Basis(), cluster.world.rules.snapshot())
     (figures,) = counts(cluster.world.live()).values()
     assert figures == Figures(2, 1, 0, 1, (("ImageUnsigned", 1),))
 
@@ -138,7 +138,7 @@ async def test_what_nobody_could_tell_is_neither_well_nor_failing() -> None:
     cluster.slip_in("around")
     await cluster.survey()
     word = Word(GOOD.ref.uid, "unknown", ("ImageUnverifiable",))
-    cluster.world.pods["around"].outlook = Outlook((word,), Basis(), cluster.world.snapshot())
+    cluster.world.pods["around"].outlook = Outlook((word,), Basis(), cluster.world.rules.snapshot())
     (figures,) = counts(cluster.world.live()).values()
     assert figures == Figures(1, 0, 1)
 

@@ -10,8 +10,9 @@ from countersign.api.pod import Pod
 from countersign.cluster.client import ApiClient
 from countersign.cluster.errors import ClusterError
 from countersign.controller.watches.sweeping import RestoredError, first_sweep, sweep
+from countersign.controller.watches.touched import Touched
 from countersign.controller.watches.watching import Sighting
-from countersign.controller.watches.world import Touched, World
+from countersign.controller.watches.world import World
 from tests.fakes.api_server import FakeApiServer, Fault, is_list, running
 from tests.unit.controller.cluster import GOOD, resource_of
 from tests.unit.grants.build import active, changed, live
@@ -45,7 +46,7 @@ async def test_a_sweep_brings_everything(api: Api, look: Callable[..., Awaitable
     known = World("countersign-system")
     await look(api[1], known, lambda _: None)
     assert set(known.pods) == {"pod-uid"}
-    assert len(known.snapshot().policies) == 1
+    assert len(known.rules.snapshot().policies) == 1
     assert len(known.grants_of("pod-uid")) == 1
 
 

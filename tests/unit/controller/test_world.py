@@ -13,8 +13,9 @@ from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
 from countersign.api.policy import ClusterTrustPolicy
 from countersign.api.revocation import ObjectTarget, Revocation, RevocationSpec, Target
+from countersign.controller.watches.touched import NOTHING, Touched
 from countersign.controller.watches.watching import Sighting, slim
-from countersign.controller.watches.world import NOTHING, Touched, World
+from countersign.controller.watches.world import World
 from countersign.signatures.roots.trust_root import public_good_root
 from countersign.trust.policies.policy import DEFAULT_ROOT
 from tests.unit.controller.cluster import GOOD, resource_of
@@ -109,28 +110,28 @@ def test_a_pod_that_vanished_unseen_still_ends_its_grant() -> None:
 def test_a_policy_counts_when_its_spec_changes_and_not_when_its_status_does() -> None:
     known = world()
     assert see(known, resource_of(GOOD)).policies
-    first = known.snapshot()
+    first = known.rules.snapshot()
     assert not see(known, resource_of(GOOD), 2).policies
-    assert known.snapshot() is first
+    assert known.rules.snapshot() is first
     assert see(known, resource_of(GOOD, generation=2), 3).policies
-    assert known.snapshot().policies[0].ref.generation == 2
+    assert known.rules.snapshot().policies[0].ref.generation == 2
 
 
 def test_a_policy_of_the_same_generation_is_compiled_once() -> None:
     known = world()
     see(known, resource_of(GOOD))
-    policy = known.snapshot().policies[0]
+    policy = known.rules.snapshot().policies[0]
     see(known, audience())
-    assert known.snapshot().policies[0] is policy
+    assert known.rules.snapshot().policies[0] is policy
 
 
 def test_a_deleted_policy_is_gone_from_the_snapshot() -> None:
     known = world()
     see(known, resource_of(GOOD))
     assert see(known, resource_of(GOOD), 2, gone=True).policies
-    assert known.snapshot().policies == ()
+    assert known.rules.snapshot().policies == ()
     see(known, resource_of(GOOD, generation=1), 1)
-    assert known.snapshot().policies == ()
+    assert known.rules.snapshot().policies == ()
 
 
 def test_labels_of_a_namespace_count_only_when_they_change() -> None:
@@ -201,9 +202,9 @@ def test_a_pause_concerns_the_door_and_no_judgement_and_one_that_vanished_unseen
     known = world()
     assert see(known, pause()) == Touched(pauses=True)
     assert see(known, pause(expires="2026-03-01T12:10:00Z"), 2) == Touched(pauses=True)
-    assert known.pauses["uid-pause-1"].spec.expires_at == "2026-03-01T12:10:00Z"
+    assert known.rules.pauses["uid-pause-1"].spec.expires_at == "2026-03-01T12:10:00Z"
     assert known.vanished(AdmissionPause, known.uids(AdmissionPause), set()) == Touched(pauses=True)
-    assert known.pauses == {}
+    assert known.rules.pauses == {}
     assert see(known, pause(), 3) == NOTHING, "a list that was begun before it went does not open the door again"
 
 
@@ -211,35 +212,35 @@ def test_an_evidence_root_concerns_judgement_when_its_content_is_another_and_not
     known = world()
     root = evidence_root(config_map_ref=ConfigMapKeyRef(name="sigstore"))
     assert see(known, root) == Touched(policies=True, status=True, roots=True)
-    first = known.snapshot()
+    first = known.rules.snapshot()
     assert first.roots["private"].problem
     content = public_good_root().decode()
     status = EvidenceRootStatus(trusted_root=content, source=source_of(root.spec), fetched_at="2026-03-01T12:00:00Z")
     fetched = msgspec.structs.replace(root, status=status)
     assert see(known, fetched, 2) == Touched(policies=True, status=True, roots=True)
-    second = known.snapshot()
+    second = known.rules.snapshot()
     assert second.roots["private"] == second.roots[DEFAULT_ROOT]
     again = msgspec.structs.replace(root, status=msgspec.structs.replace(status, fetched_at="2026-03-02T12:00:00Z"))
     assert see(known, again, 3) == Touched(roots=True)
-    assert known.snapshot() is second
+    assert known.rules.snapshot() is second
     gone = known.vanished(EvidenceRoot, known.uids(EvidenceRoot), set())
     assert gone == Touched(policies=True, status=True, roots=True)
-    assert "private" not in known.snapshot().roots
+    assert "private" not in known.rules.snapshot().roots
     assert see(known, root, 4) == NOTHING, "a list that was begun before it went does not bring it back"
 
 
 def test_an_exception_is_part_of_what_is_judged_by_and_its_status_is_not() -> None:
     known = world()
     assert see(known, exception()) == Touched(policies=True, status=True)
-    before = known.snapshot()
+    before = known.rules.snapshot()
     assert [one.metadata.name for one in before.exceptions] == ["legacy"]
     told = msgspec.structs.replace(exception(), status=TrustExceptionStatus(pods=3))
     assert see(known, told, 2) == Touched()
-    assert known.snapshot() is before
+    assert known.rules.snapshot() is before
     assert see(known, exception(expires="2026-03-01T12:10:00Z"), 3).policies
     assert see(known, exception(expires="2026-03-01T12:10:00Z", deleted="2026-03-01T12:00:00Z"), 4).policies
     assert known.vanished(TrustException, known.uids(TrustException), set()).policies
-    assert known.snapshot().exceptions == ()
+    assert known.rules.snapshot().exceptions == ()
 
 
 def order(**target: Any) -> Revocation:
@@ -252,22 +253,22 @@ def test_an_order_to_end_what_exists_concerns_those_alone_whom_it_ends() -> None
     grant, _ = active()
     see(known, live())
     see(known, grant)
-    before = known.snapshot()
+    before = known.rules.snapshot()
     theirs = order(pod=ObjectTarget(namespace="payments", name=grant.spec.pod.name))
     touched = see(known, theirs)
     assert (touched.pods, touched.ended, touched.policies) == (("pod-uid",), True, False)
     assert see(known, theirs, 2) == NOTHING, "its status alone"
-    assert known.snapshot() is before
-    assert known.order_book().against(grant)
+    assert known.rules.snapshot() is before
+    assert known.rules.order_book().against(grant)
 
 
 def test_a_standing_order_has_everything_judged_anew() -> None:
     known = world()
-    before = known.snapshot()
+    before = known.rules.snapshot()
     assert see(known, order(digest="sha256:" + "a" * 64)).policies
-    assert known.snapshot() is not before
+    assert known.rules.snapshot() is not before
     assert see(known, order(digest="sha256:" + "a" * 64), 2, gone=True).policies
-    assert not known.order_book()
+    assert not known.rules.order_book()
 
 
 def test_what_is_over_is_what_has_ended_is_not_there_or_was_ordered_to_end() -> None:

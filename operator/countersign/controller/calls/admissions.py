@@ -8,7 +8,8 @@ from datetime import datetime
 from countersign.api import clock
 from countersign.api.gate_calls import TallyReport
 from countersign.api.policy_status import AdmissionCounts
-from countersign.controller.watches.world import AnyPolicyResource, World
+from countersign.controller.watches.rules import AnyPolicyResource
+from countersign.controller.watches.world import World
 from countersign.trust.verdicts.tally import collected
 
 
@@ -47,9 +48,9 @@ class AdmissionCollector:
     async def collect(self) -> None:
         """One round."""
         reports = await self._ask()
-        for uid in self._counts.keys() - self._world.policies.keys():
+        for uid in self._counts.keys() - self._world.rules.policies.keys():
             del self._counts[uid]
-        for resource in self._world.policies.values():
+        for resource in self._world.rules.policies.values():
             self._counts[resource.metadata.uid] = self._sum(resource, reports)
         now = self._monotonic()
         if self._counts != self._shown and now >= self._shown_at + self._publish_seconds:

@@ -97,7 +97,7 @@ class RootKeeper:
 
     async def keep(self) -> None:
         """Fetch what is due, and bring every status up to now. Raises ClusterError."""
-        resources = list(self._world.evidence_roots.values())
+        resources = list(self._world.rules.evidence_roots.values())
         self._forget(resources)
         # Each for itself: one mirror that does not answer delays no other.
         kept = await asyncio.gather(*(self._keep(resource) for resource in resources), return_exceptions=True)

@@ -111,7 +111,7 @@ class Reverifier:
             self._reverified.postpone(entry)
             return
         self._metrics.reverifications.labels("definite").inc()
-        facts = grown(entry.facts, answer.facts, compiled(self._world.snapshot()), inquiry.namespace)
+        facts = grown(entry.facts, answer.facts, compiled(self._world.rules.snapshot()), inquiry.namespace)
         if self._reverified.answered(entry, facts):
             await self._judge(inquiry, list(entry.pods))
 

@@ -99,7 +99,7 @@ class Scanner:
 
     async def judge_due(self) -> None:
         """Judge each pod whose outlook is missing or outdated, as far as that takes no registry."""
-        snapshot, now = self._world.snapshot(), self._monotonic()
+        snapshot, now = self._world.rules.snapshot(), self._monotonic()
         judged = 0
         for record in list(self._world.live()):
             held = record.outlook

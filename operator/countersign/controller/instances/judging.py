@@ -92,7 +92,7 @@ class Judging:
     async def survey(self) -> None:
         """Judge every pod under the policies of now. Only then may anything be suspended: the brake counts first."""
         started = time.perf_counter()
-        snapshot = self._world.snapshot()
+        snapshot = self._world.rules.snapshot()
         for index, record in enumerate(list(self._world.live())):
             record.judged = False
             grant = self.judged_grant(record.track.uid)
@@ -105,14 +105,14 @@ class Judging:
                     _log.warning("pod not judged", **keys, error=str(error))
             if index % SURVEY_BATCH == 0:
                 await asyncio.sleep(0)
-        if self._world.snapshot() is snapshot:
+        if self._world.rules.snapshot() is snapshot:
             self.weigh()
             self._weighed = snapshot
         self._metrics.survey_seconds.observe(time.perf_counter() - started)
 
     def weigh(self) -> None:
         """Count what each policy as it stands would suspend, and hold what is too much."""
-        policies = {policy.ref.uid: policy for policy in self._world.snapshot().policies}
+        policies = {policy.ref.uid: policy for policy in self._world.rules.snapshot().policies}
         losing: dict[str, set[str]] = {}
         active: dict[str, set[str]] = {}
         for grant in self._world.grants.values():
@@ -140,7 +140,7 @@ class Judging:
 
     def weigh_again(self) -> bool:
         """Count anew what the policies would suspend, since evidence was found out; whether other ones are held now."""
-        if self._world.snapshot() is not self._weighed:
+        if self._world.rules.snapshot() is not self._weighed:
             return False  # the survey is still to come
         before = {uid for uid, one in self.impacts.items() if one.held}
         self.weigh()
@@ -166,7 +166,7 @@ class Judging:
         """Name of an exception that the grant rests on and that is over; else empty."""
         if not grant.status.exceptions:
             return ""
-        return over(grant.status.exceptions, self._world.exceptions.values(), self._clock())
+        return over(grant.status.exceptions, self._world.rules.exceptions.values(), self._clock())
 
     def judged_grant(self, uid: str) -> WorkloadGrant | None:
         """The grant by which a pod is judged: one that is not final, if there is one."""
@@ -176,7 +176,7 @@ class Judging:
         """Whether the suspension that the policies of now mean for it waits for consent, or for the survey."""
         if grant.status.state != "Active" or not impact.loses(grant, record.qualification):
             return False
-        snapshot = self._world.snapshot()
+        snapshot = self._world.rules.snapshot()
         if snapshot is not self._weighed:
             return True  # until the survey has counted what else the change would suspend
         policies = {policy.ref.uid: policy for policy in snapshot.policies}
@@ -187,7 +187,7 @@ class Judging:
         subject = await self.subject_with_controller(record, grant)
         # From here on nobody is waited for, so that all is of one moment.
         found = remember(subject.pod, grant.spec.pod.receipt_hash)
-        snapshot, now = self._world.snapshot(), self._clock()
+        snapshot, now = self._world.rules.snapshot(), self._clock()
         record.qualification = requalify(snapshot, subject, found, now)
         before, record.evidence = record.evidence, None
         if record.qualification is not None and record.qualification.may_turn:
@@ -196,7 +196,7 @@ class Judging:
         if was != stands:
             self._turned(record, bool(stands.withdrawn) and not was.withdrawn)
         record.judged = True
-        moved = moved_by_labels(snapshot, subject, found, record.labels_seen, self._world.policy_arrivals)
+        moved = moved_by_labels(snapshot, subject, found, record.labels_seen, self._world.rules.policy_arrivals)
         record.moved = record.moved if record.moved.found else moved
         record.labels_seen = ()
 
@@ -208,7 +208,7 @@ class Judging:
         if receipt is None:
             record.evidence = EvidenceNow(qualification=record.qualification)
             return
-        uid, snapshot, spec = record.track.uid, self._world.snapshot(), subject.pod.spec
+        uid, snapshot, spec = record.track.uid, self._world.rules.snapshot(), subject.pod.spec
         inquiries = {
             image: Inquiry(
                 namespace=subject.namespace.name,

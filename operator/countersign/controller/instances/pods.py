@@ -150,7 +150,7 @@ class PodReconciler:
         version, pod = record.version, record.pod()
         carries = RECEIPT_ANNOTATION in pod.metadata.annotations
         subject = self._judging.subject(pod)
-        if not carries and (record.track.ended or not governing(self._world.snapshot(), subject)):
+        if not carries and (record.track.ended or not governing(self._world.rules.snapshot(), subject)):
             # Over before a policy asked for a receipt, or nobody's business.
             record.judged, record.qualification = True, None
             return
@@ -160,7 +160,7 @@ class PodReconciler:
         # An account that is younger than the pod is not the one that it was admitted under.
         account = found.uid if found and found.created <= record.track.created_at else ""
         presented = await self._judging.present(pod)
-        judgement = judge_instance(self._world.snapshot(), subject, presented, account, self._clock())
+        judgement = judge_instance(self._world.rules.snapshot(), subject, presented, account, self._clock())
         # Labels may have moved it already, and anything meanwhile: then it is judged again as one that has its grant.
         record.judged = record.version == version and _labels_stand(record, pod, presented)
         record.qualification = judgement.qualification if judgement else None
@@ -180,7 +180,7 @@ class PodReconciler:
                 return
             spent = f"Its receipt was spent by pod {held.spec.pod.name} ({held.spec.pod.uid})."
             problem = ReceiptProblem("ReceiptSpent", spent, caused_by=f"Pod {namespace}/{held.spec.pod.name}")
-            refused = refuse_instance(self._world.snapshot(), subject, problem, account, self._clock())
+            refused = refuse_instance(self._world.rules.snapshot(), subject, problem, account, self._clock())
             if refused is not None:
                 await self._create(refused, subject, record, account)
             return
@@ -227,7 +227,7 @@ class PodReconciler:
     async def _observe(self, grant: WorkloadGrant, record: PodRecord | None) -> Observation:
         gone = record is None or record.gone
         track = record.track if record else None
-        orders = self._world.order_book().against(grant, node=track.node_name if track else "")
+        orders = self._world.rules.order_book().against(grant, node=track.node_name if track else "")
         order = next(iter(orders), None)
         seen = Observation(
             track=track,
@@ -295,7 +295,7 @@ class PodReconciler:
         if isinstance(presented, SpentReceipt):
             presented = ReceiptProblem("ReceiptInvalid", "Its admission receipt was not made for this pod.")
         judgement = refuse_instance(
-            self._world.snapshot(), subject, presented, grant.spec.service_account.uid, self._clock()
+            self._world.rules.snapshot(), subject, presented, grant.spec.service_account.uid, self._clock()
         )
         if judgement is None:
             return Transition(state="Revoked", reason=presented.reason, message=presented.message)

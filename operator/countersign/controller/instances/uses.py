@@ -264,7 +264,7 @@ class UseKeeper:
 
     def _addresses_worth(self) -> Mapping[str, SourceAddresses]:
         """By audience. Of several objects that claim one, the oldest counts, as `trust.policies.composition` has it."""
-        snapshot = self._world.snapshot()
+        snapshot = self._world.rules.snapshot()
         if self._worth[0] is not snapshot:
             newest_first = sorted(
                 snapshot.audiences,

@@ -113,9 +113,9 @@ class ExceptionKeeper:
     async def keep(self) -> None:
         """Bring metrics and every status up to now. Raises ClusterError."""
         now, world = self._clock(), self._world
-        exceptions = list(world.exceptions.values())
+        exceptions = list(world.rules.exceptions.values())
         self._measure(exceptions, now)
-        policies = {(type(one).KIND, _home(one), one.metadata.name) for one in world.policies.values()}
+        policies = {(type(one).KIND, _home(one), one.metadata.name) for one in world.rules.policies.values()}
         pods = self._resting() if exceptions else Counter()
         for exception in exceptions:
             status = exception_status(exception, policies, pods[exception.metadata.uid], now)
@@ -183,7 +183,7 @@ class ExceptionKeeper:
         now = self._clock()
         moments = [
             moment
-            for one in self._world.exceptions.values()
+            for one in self._world.rules.exceptions.values()
             for moment in (warns_at(one), in_force_until(one, now))
             if moment is not None and moment > now
         ]

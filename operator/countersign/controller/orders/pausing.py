@@ -88,7 +88,7 @@ class PauseKeeper:
     async def keep(self) -> None:
         """Bring metrics, webhooks and every status up to now. Raises ClusterError."""
         now, registered = self._clock(), self._registered()
-        pauses = list(self._world.pauses.values())
+        pauses = list(self._world.rules.pauses.values())
         current = in_force(pauses, now)
         self._metrics.paused.set(current is not None)
         self._metrics.pause_end.set(current.ends.timestamp() if current else 0)
@@ -127,7 +127,7 @@ class PauseKeeper:
 
     def _until_next(self) -> float:
         now = self._clock()
-        end = next_end(self._world.pauses.values(), now)
+        end = next_end(self._world.rules.pauses.values(), now)
         return LONGEST_SLEEP_SECONDS if end is None else (end - now).total_seconds()
 
 

@@ -24,7 +24,8 @@ from countersign.cluster.errors import ClusterError
 from countersign.controller.metrics import ControllerMetrics
 from countersign.controller.statuses.figures import Figures, counts
 from countersign.controller.statuses.writing import StatusStore, written
-from countersign.controller.watches.world import AnyPolicyResource, World
+from countersign.controller.watches.rules import AnyPolicyResource
+from countersign.controller.watches.world import World
 from countersign.grants.conditions import with_condition
 from countersign.grants.impact import Impact, hold_message
 from countersign.grants.naming import is_refused
@@ -150,11 +151,11 @@ def revocation_status(
 
 def order_statuses(world: World, now: datetime) -> Iterator[tuple[Revocation, RevocationStatus]]:
     """Each order with its status, by one look at the grants."""
-    if not world.revocations:
+    if not world.rules.revocations:
         return
     # One that was carried out reaches nothing any more, unless it stands.
     book = OrderBook(
-        (one for one in world.revocations.values() if is_standing(one.spec.target) or not _is_applied(one)),
+        (one for one in world.rules.revocations.values() if is_standing(one.spec.target) or not _is_applied(one)),
         world.system_namespace,
     )
     ended: Counter[str | None] = Counter()
@@ -164,7 +165,7 @@ def order_statuses(world: World, now: datetime) -> Iterator[tuple[Revocation, Re
             ended[grant.status.caused_by] += 1
         elif book:
             waiting.update(one.metadata.uid for one in book.against(grant, node=_node(world, grant)))
-    for order in list(world.revocations.values()):
+    for order in list(world.rules.revocations.values()):
         meta = order.metadata
         status = revocation_status(
             order,
@@ -229,11 +230,11 @@ class StatusKeeper:
     def _due(self) -> Iterator[tuple[CustomResource, msgspec.Struct]]:
         world, now, registered = self._world, self._clock(), self._registered()
         facts = {name: NamespaceFacts(name, labels) for name, labels in world.namespaces.items()}
-        judged = accept(world.snapshot(), facts)
+        judged = accept(world.rules.snapshot(), facts)
         refused = {grant.spec.pod.uid for grant in world.grants.values() if is_refused(grant.metadata.name)}
         figures, impacts = counts(world.live(), refused), self._impacts()
         for policy in judged.policies:
-            resource = world.policies.get(policy.ref.uid)
+            resource = world.rules.policies.get(policy.ref.uid)
             if resource is not None and resource.metadata.generation == policy.ref.generation:
                 uid = policy.ref.uid
                 found, impact, admissions = figures.get(uid, Figures()), impacts.get(uid), self._admissions(resource)
@@ -246,7 +247,7 @@ class StatusKeeper:
             for token in grant.spec.tokens
         )
         for audience in judged.audiences:
-            declared = world.audiences.get(audience.uid)
+            declared = world.rules.audiences.get(audience.uid)
             if declared is not None and declared.metadata.generation == audience.generation:
                 yield declared, audience_status(declared, audience, grants[audience.audience], registered, now)
         yield from order_statuses(world, now)

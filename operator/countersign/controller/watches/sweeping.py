@@ -33,8 +33,9 @@ from countersign.controller.resources import (
     POLICIES,
     REVOCATIONS,
 )
+from countersign.controller.watches.touched import NOTHING, Touched, merged
 from countersign.controller.watches.watching import Sighting, Watched, slim
-from countersign.controller.watches.world import NOTHING, Touched, World, merged
+from countersign.controller.watches.world import World
 
 PAGE_SIZE: Final = 100
 """Objects per page: about 10 ms of work, after which the loop may do something else."""

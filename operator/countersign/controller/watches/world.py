@@ -5,30 +5,21 @@ policies may have changed (`Touched`).
 """
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from countersign.api.admission import Namespace, ServiceAccount
-from countersign.api.audience import ProtectedAudience
-from countersign.api.evidence_root import EvidenceRoot, content_of
-from countersign.api.exception import TrustException
 from countersign.api.grant import WorkloadGrant
 from countersign.api.node import Node
-from countersign.api.pause import AdmissionPause
 from countersign.api.pod import Pod
-from countersign.api.policy import ClusterTrustPolicy, TrustPolicy
 from countersign.api.revocation import Revocation
 from countersign.controller.watches.pod_record import PodRecord, version_of
+from countersign.controller.watches.rules import Rule, Rules
+from countersign.controller.watches.touched import NOTHING, Touched, merged
 from countersign.controller.watches.watching import Sighting
 from countersign.grants.nodes import NodeFacts, node_facts
 from countersign.grants.sharing import Sharing
-from countersign.signatures.roots.known_roots import KnownRoots
-from countersign.trust.orders.order_book import OrderBook, is_standing
 from countersign.trust.orders.reach import ends
-from countersign.trust.policies.policy import Policy, PolicySnapshot, from_resource
 
-AnyPolicyResource = ClusterTrustPolicy | TrustPolicy
-Ruling = ProtectedAudience | AnyPolicyResource | TrustException
-"""What a judgement takes besides the pod: a change of one means that everything is judged anew."""
 Name = tuple[str, str]
 """Namespace (empty for what has none) and name."""
 
@@ -43,33 +34,12 @@ class Account(NamedTuple):
     created: str
 
 
-class Touched(NamedTuple):
-    """What a change concerns."""
-
-    pods: tuple[str, ...] = ()
-    """UIDs to be reconciled."""
-    ended: bool = False
-    """An end was seen: before all else."""
-    policies: bool = False
-    """Policies, audiences, standing orders or labels that they select by may have changed: judge everything anew."""
-    namespaces: bool = False
-    """A namespace is new, another or gone. With pods in it, that is a change of `policies` as well."""
-    status: bool = False
-    """Figures in somebody's status may have changed."""
-    pauses: bool = False
-    """A pause began, moved or is gone."""
-    roots: bool = False
-    """An EvidenceRoot is new, another or gone."""
-
-
-NOTHING = Touched()
-
-
 class World:
     """The cluster as last seen."""
 
     def __init__(self, system_namespace: str) -> None:
         self.system_namespace = system_namespace
+        self.rules: Final = Rules(system_namespace)
         self.listed = False
         """Whether everything was listed once."""
         self.revisions: dict[type[object], int] = {}
@@ -79,23 +49,10 @@ class World:
         self.namespaces: dict[str, dict[str, str]] = {}
         self.accounts: dict[Name, Account] = {}
         self.nodes: dict[str, NodeFacts] = {}
-        self.policies: dict[str, AnyPolicyResource] = {}
-        self.audiences: dict[str, ProtectedAudience] = {}
-        self.revocations: dict[str, Revocation] = {}
-        self.exceptions: dict[str, TrustException] = {}
-        self.pauses: dict[str, AdmissionPause] = {}
-        self.evidence_roots: dict[str, EvidenceRoot] = {}
-        self.policy_arrivals: dict[str, int] = {}
-        """By UID of a policy: which of all changes of policies, counted from one, brought its present generation."""
-        self._policy_changes = 0
         self._namespace_uids: dict[str, str] = {}
         self._by_pod: dict[str, dict[Name, None]] = {}
-        self._compiled: dict[str, tuple[int, Policy]] = {}
         self._versions: dict[str, int] = {}
         self._gone: dict[str, None] = {}
-        self._snapshot: PolicySnapshot | None = None
-        self._orders: OrderBook | None = None
-        self._roots = KnownRoots()
         self._sharing = Sharing()
 
     def see(self, sighting: Sighting) -> Touched:
@@ -124,43 +81,12 @@ class World:
                 return self._see_account(found, sighting.gone)
             case Node():
                 return self._see_node(found, sighting.gone)
-            case AdmissionPause():
-                return self._see_pause(found, sighting.gone)
-            case EvidenceRoot():
-                return self._see_root(found, sighting.gone)
-            case Revocation():
-                return self._see_order(found, sighting.gone)
             case _:
                 return self._see_rule(found, sighting.gone)
 
     def grants_of(self, pod_uid: str) -> list[WorkloadGrant]:
         """The grants that record this instance; ordinarily one."""
         return [self.grants[name] for name in self._by_pod.get(pod_uid, ())]
-
-    def snapshot(self) -> PolicySnapshot:
-        """What a judgement takes. The same object until something in it changes."""
-        if self._snapshot is None:
-            self._snapshot = PolicySnapshot(
-                policies=tuple(self._policy(resource) for resource in self.policies.values()),
-                audiences=tuple(self.audiences.values()),
-                # Those that end what exists bear on no judgement: `order_book` has them all.
-                revocations=tuple(one for one in self.revocations.values() if is_standing(one.spec.target)),
-                roots=self.known_roots(),
-                exceptions=tuple(self.exceptions.values()),
-                system_namespace=self.system_namespace,
-            )
-        return self._snapshot
-
-    def order_book(self) -> OrderBook:
-        """All orders. The same object until one comes or goes."""
-        if self._orders is None:
-            self._orders = OrderBook(self.revocations.values(), self.system_namespace)
-        return self._orders
-
-    def known_roots(self) -> KnownRoots:
-        """The EvidenceRoots as they are now, each content read once."""
-        self._roots = KnownRoots(self.evidence_roots.values(), before=self._roots)
-        return self._roots
 
     def uids(self, kind: type[object]) -> set[str]:
         """UIDs of all objects of a kind that are known."""
@@ -174,17 +100,7 @@ class World:
             return {account.uid for account in self.accounts.values()}
         if kind is Node:
             return {node.uid for node in self.nodes.values()}
-        if kind is ProtectedAudience:
-            return set(self.audiences)
-        if kind is Revocation:
-            return set(self.revocations)
-        if kind is TrustException:
-            return set(self.exceptions)
-        if kind is AdmissionPause:
-            return set(self.pauses)
-        if kind is EvidenceRoot:
-            return set(self.evidence_roots)
-        return {uid for uid, one in self.policies.items() if type(one) is kind}
+        return self.rules.uids(kind)
 
     def vanished(self, kind: type[object], before: Collection[str], listed: Collection[str]) -> Touched:
         """Drop what was known `before` a complete list began and is not in it."""
@@ -199,7 +115,7 @@ class World:
 
     def over(self) -> Iterator[str]:
         """UIDs of pods that hold a grant and have ended, are not there, or that an order ends."""
-        book = self.order_book()
+        book = self.rules.order_book()
         for grant in self.grants.values():
             if grant.status.state == "Revoked":
                 continue
@@ -238,17 +154,7 @@ class World:
         if kind is Node:
             node = next((one for one in self.nodes.values() if one.uid == uid), None)
             return self._drop_node(node) if node else NOTHING
-        if kind is AdmissionPause:
-            pause = self.pauses.get(uid)
-            return self._see_pause(pause, gone=True) if pause else NOTHING
-        if kind is EvidenceRoot:
-            root = self.evidence_roots.get(uid)
-            return self._see_root(root, gone=True) if root else NOTHING
-        if kind is Revocation:
-            order = self.revocations.get(uid)
-            return self._see_order(order, gone=True) if order else NOTHING
-        rule = self.policies.get(uid) or self.audiences.get(uid) or self.exceptions.get(uid)
-        return self._see_rule(rule, gone=True) if rule else NOTHING
+        return self.rules.drop(kind, uid)
 
     def _see_pod(self, pod: Pod, gone: bool) -> Touched:
         uid = pod.metadata.uid
@@ -261,7 +167,7 @@ class World:
         if not gone and record.version >= version_of(pod.metadata):
             return NOTHING
         before = record.track
-        rejudge = record.see(pod, self._policy_changes)
+        rejudge = record.see(pod, self.rules.policy_changes)
         record.gone = record.gone or gone
         if rejudge:
             record.judged = False
@@ -342,58 +248,12 @@ class World:
     def _on_node(self, name: str) -> Touched:
         return Touched(pods=tuple(uid for uid, record in self.pods.items() if record.track.node_name == name))
 
-    def _see_rule(self, resource: Ruling, gone: bool) -> Touched:
-        uid = resource.metadata.uid
-        held: dict[str, ProtectedAudience] | dict[str, AnyPolicyResource] | dict[str, TrustException]
-        match resource:
-            case ProtectedAudience():
-                held = self.audiences
-            case TrustException():
-                held = self.exceptions
-            case _:
-                held = self.policies
-        before = held.get(uid)
-        if gone:
-            held.pop(uid, None)
-            changed = before is not None
-        else:
-            held[uid] = resource  # type: ignore[assignment]
-            # A change of status alone, such as our own writing, changes no judgement.
-            changed = (
-                before is None
-                or before.spec != resource.spec
-                or before.metadata.generation != resource.metadata.generation
-                or before.metadata.deletion_timestamp != resource.metadata.deletion_timestamp
-            )
-        if changed:
-            self._snapshot = None
-            if held is self.policies:
-                self._count_policy_change(uid, gone)
-        return Touched(policies=changed, status=changed)
-
-    def _count_policy_change(self, uid: str, gone: bool) -> None:
-        self._policy_changes += 1
-        if gone:
-            self.policy_arrivals.pop(uid, None)
-            self._compiled.pop(uid, None)
-        else:
-            self.policy_arrivals[uid] = self._policy_changes
-
-    def _see_order(self, order: Revocation, gone: bool) -> Touched:
-        uid = order.metadata.uid
-        known = uid in self.revocations
-        if gone:
-            self.revocations.pop(uid, None)
-        else:
-            self.revocations[uid] = order
-        if known is not gone:
-            return NOTHING  # an order is never edited: its status is another, or it was gone already
-        self._orders = None
-        if is_standing(order.spec.target):
-            self._snapshot = None
-            return Touched(policies=True, status=True)
-        reached = () if gone else tuple(self._reached(order))
-        return Touched(pods=reached, ended=bool(reached), status=True)
+    def _see_rule(self, found: Rule, gone: bool) -> Touched:
+        touched = self.rules.see(found, gone=gone)
+        if isinstance(found, Revocation) and not gone and touched.status and not touched.policies:
+            reached = tuple(self._reached(found))
+            return touched._replace(pods=reached, ended=bool(reached))
+        return touched
 
     def _reached(self, order: Revocation) -> Iterator[str]:
         for grant in self.grants.values():
@@ -402,34 +262,6 @@ class World:
             record = self.pods.get(grant.spec.pod.uid)
             if ends(order, grant, self.system_namespace, node=record.track.node_name if record is not None else ""):
                 yield grant.spec.pod.uid
-
-    def _see_pause(self, pause: AdmissionPause, gone: bool) -> Touched:
-        if gone:
-            self.pauses.pop(pause.metadata.uid, None)
-        else:
-            self.pauses[pause.metadata.uid] = pause
-        return Touched(pauses=True)
-
-    def _see_root(self, root: EvidenceRoot, gone: bool) -> Touched:
-        uid = root.metadata.uid
-        before = self.evidence_roots.get(uid)
-        if gone:
-            changed = self.evidence_roots.pop(uid, None) is not None
-        else:
-            self.evidence_roots[uid] = root
-            # That it was refreshed and found to be the same changes no judgement.
-            changed = before is None or before.spec != root.spec or content_of(before) != content_of(root)
-        if changed:
-            self._snapshot = None
-        return Touched(policies=changed, status=changed, roots=True)
-
-    def _policy(self, resource: AnyPolicyResource) -> Policy:
-        """The policy made once per generation, so that what was worked out of it is kept."""
-        meta = resource.metadata
-        known = self._compiled.get(meta.uid)
-        if known is None or known[0] != meta.generation:
-            known = self._compiled[meta.uid] = (meta.generation, from_resource(resource))
-        return known[1]
 
     def _remember_gone(self, uid: str) -> None:
         self._gone[uid] = None
@@ -440,16 +272,3 @@ class World:
 def account_of(account: ServiceAccount) -> Account:
     """What is kept of a service account."""
     return Account(account.metadata.uid, account.metadata.creation_timestamp or "")
-
-
-def merged(one: Touched, other: Touched) -> Touched:
-    """Both."""
-    return Touched(
-        one.pods + other.pods,
-        one.ended or other.ended,
-        one.policies or other.policies,
-        one.namespaces or other.namespaces,
-        one.status or other.status,
-        one.pauses or other.pauses,
-        one.roots or other.roots,
-    )

@@ -111,7 +111,7 @@ class Registrar:
         bundle = self._ca_bundle()
         if not bundle:
             return Registered(False, "The CA does not exist yet.")
-        snapshot = self._world.snapshot()
+        snapshot = self._world.rules.snapshot()
         owner = await self._owner.find()
         stored = {resource: await self._read(resource) for resource in (MUTATING, VALIDATING)}
         self._closed = self._closed or any(has_failed_closed(body) for body in stored.values() if body)
