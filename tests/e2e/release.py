@@ -87,6 +87,8 @@ class Release:
             if count:
                 selector = f"app.kubernetes.io/component={name}"
                 self.cluster.running(self.namespace, selector, count)
+                # A pod is ready a moment before its Service knows of it.
+                self.cluster.wait(partial(self._is_served, name, count), what=f"{count} endpoints of {name}")
 
     def restart(self) -> None:
         """`kubectl rollout restart` of all services, to its end."""
@@ -96,6 +98,14 @@ class Release:
             self.cluster.kubectl(
                 "rollout", "status", f"deployment/countersign-{name}", "-n", self.namespace, "--timeout=150s"
             )
+
+    def _is_served(self, name: str, count: int) -> bool:
+        """Whether its Service, if it has one, has so many ready endpoints."""
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        query = {"labelSelector": f"kubernetes.io/service-name=countersign-{name}"}
+        slices = self.cluster.api.get(path, query=query, expect=200).body["items"]
+        ready = [one for each in slices for one in each.get("endpoints") or () if one["conditions"]["ready"]]
+        return not slices or len(ready) == count
 
     def _is_scaled(self, name: str, count: int) -> bool:
         return len(self.service(name)) == count

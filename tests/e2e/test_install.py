@@ -104,8 +104,9 @@ def test_a_single_replica_does_not_block_a_drain(own: Own, installed: Release, s
     for name in SERVICES:
         (pod,) = cluster.running(SYSTEM_NAMESPACE, f"app.kubernetes.io/component={name}", 1)
         assert pod["metadata"]["uid"] not in before
+    # Gate and verifier are ready; API server and kube-proxy hear of it a moment later.
+    cluster.wait(lambda: not scene.refusal(scene.pod("drained")), what="the API server reaches the gate again")
     drained = scene.start(scene.pod("drained"))
-    # The verifier is ready; kube-proxy hears of it a moment later.
     cluster.wait(lambda: scene.ask(drained).active, what="its token is active")
 
 
