@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import ssl
 import time
 
@@ -64,3 +65,13 @@ def test_a_gate_that_starts_finds_out_about_the_images_that_run_before_anybody_a
     countersign.lab.wait_for(lambda: asked in gate.metrics(), what="the warm-up has verified the running image")
     assert "countersign_gate_admissions_total{" not in gate.metrics()
     countersign.stop("warm-gate")
+
+
+@pytest.mark.parametrize("name", ["gate", "verifier"])
+def test_whoever_says_that_it_is_ready_can_be_reached(countersign: Installation, name: str) -> None:
+    service = countersign.start_service(name, key="punctual", wait=False)
+    deadline = time.monotonic() + 30
+    while not service.ready():
+        assert time.monotonic() < deadline, "it is ready"
+    socket.create_connection(("127.0.0.1", service.port), timeout=5).close()
+    countersign.stop("punctual")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +42,8 @@ class Collector:
         self._log = folder / "collector.log"
         program = builder.ensure([GROUP])["collector"]
         self.process = processes.start("collector", [program, self.grpc, f"127.0.0.1:{http}"], self._log)
+        for port in (grpc, http):
+            self.process.wait_until(partial(_listens, port), what=f"it listens on port {port}")
 
     def spans(self, name: str = "") -> list[Span]:
         """All so far, or those of one name."""
@@ -58,6 +62,14 @@ class Collector:
                 for scope in group["scopeSpans"]:
                     for span in scope["spans"]:
                         yield _span(span, resource)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _span(span: dict[str, Any], resource: dict[str, Any]) -> Span:

@@ -87,11 +87,10 @@ class Exporter:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError, _RefusedError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
                 while batch := self._take():
-                    await self._post(batch)
-                    self._count("exported", len(batch))
+                    await self._deliver(batch)
         await self._session.close()
 
     async def _run(self) -> None:
