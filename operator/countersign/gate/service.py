@@ -116,7 +116,6 @@ class Gate:
         self.settings = settings
         self.port = settings.port
         """The TLS port, once `listen` has returned."""
-        self._is_listening = False
         self._client = ApiClient(load_config(settings.kubeconfig), user_agent="countersign-gate")
         reads = LiveReads(self._client)
 
@@ -229,7 +228,6 @@ class Gate:
         """Open the TLS port as soon as there is a certificate. Raises OSError if the port cannot be had."""
         certificate = await self._secrets.certificate.first()
         self.port = await listen(self._runner, self.settings.host, self.settings.port, certificate.context)
-        self._is_listening = True
         _log.info("gate listening", port=self.port)
         await self._state.listed()
         # What is there by now stays: the collector need not walk it at each of its rounds.
@@ -259,7 +257,7 @@ class Gate:
         age = self._state.age()
         if age > self.settings.watch_limit_seconds:
             return f"the API server has been silent for {age:.0f} s: what is known of policies may be old"
-        return self._is_listening or "the port is not open yet"
+        return bool(self._runner.addresses) or "the port is not open yet"
 
     async def _end_watches(self) -> None:
         for task in self._tasks:

@@ -108,7 +108,6 @@ class Verifier:
         self.settings = settings
         self.port = settings.port
         """The TLS port, once `listening` is done."""
-        self._is_listening = False
         self.listening: asyncio.Future[None]
         self._client = ApiClient(load_config(settings.kubeconfig), user_agent="countersign-verifier")
         clock = time.monotonic
@@ -248,7 +247,7 @@ class Verifier:
             return "draining"
         if self._certificate.hot is None:
             return f"waiting for Secret {self.settings.namespace}/{names.VERIFIER_TLS_SECRET}: the controller writes it"
-        return self.freshness.unready() or self._is_listening or "the port is not open yet"
+        return self.freshness.unready() or bool(self._runner.addresses) or "the port is not open yet"
 
     def _on_certificate(self, change: Change[Secret]) -> None:
         self._certificate.take(None if isinstance(change, Deleted) else change.new.data)
@@ -256,7 +255,6 @@ class Verifier:
     async def _listen(self) -> None:
         certificate = await self._certificate.first()
         self.port = await listen(self._runner, self.settings.host, self.settings.port, certificate.context)
-        self._is_listening = True
         _log.info("verifier listening", port=self.port)
 
     async def _freeze(self) -> None:

@@ -15,7 +15,6 @@ import structlog
 
 from countersign.api.audience import ProtectedAudience, ProtectedAudienceStatus
 from countersign.api.clock import format_time
-from countersign.api.grant import WorkloadGrant
 from countersign.api.meta import condition
 from countersign.api.objects import CustomResource
 from countersign.api.policy_status import AdmissionCounts, PodCounts, PolicyStatus, ReasonCount
@@ -164,7 +163,7 @@ def order_statuses(world: World, now: datetime) -> Iterator[tuple[Revocation, Re
         if grant.status.state == "Revoked":
             ended[grant.status.caused_by] += 1
         elif book:
-            waiting.update(one.metadata.uid for one in book.against(grant, node=_node(world, grant)))
+            waiting.update(one.metadata.uid for one in book.against(grant, node=world.node_of(grant)))
     for order in list(world.rules.revocations.values()):
         meta = order.metadata
         status = revocation_status(
@@ -274,8 +273,3 @@ def _in_force(registered: Registered) -> tuple[bool, str, str]:
     if not registered.written or registered.problem:
         return False, "GateNotRegistered", registered.problem or "The API server does not ask the gate about it yet."
     return True, "Ready", "It is in force."
-
-
-def _node(world: World, grant: WorkloadGrant) -> str:
-    record = world.pods.get(grant.spec.pod.uid)
-    return record.track.node_name if record else ""

@@ -88,6 +88,11 @@ class World:
         """The grants that record this instance; ordinarily one."""
         return [self.grants[name] for name in self._by_pod.get(pod_uid, ())]
 
+    def node_of(self, grant: WorkloadGrant) -> str:
+        """Where the grant's pod now is; empty if nobody knows."""
+        record = self.pods.get(grant.spec.pod.uid)
+        return record.track.node_name if record is not None else ""
+
     def uids(self, kind: type[object]) -> set[str]:
         """UIDs of all objects of a kind that are known."""
         if kind is Pod:
@@ -259,8 +264,7 @@ class World:
         for grant in self.grants.values():
             if grant.status.state == "Revoked":
                 continue
-            record = self.pods.get(grant.spec.pod.uid)
-            if ends(order, grant, self.system_namespace, node=record.track.node_name if record is not None else ""):
+            if ends(order, grant, self.system_namespace, node=self.node_of(grant)):
                 yield grant.spec.pod.uid
 
     def _remember_gone(self, uid: str) -> None:
