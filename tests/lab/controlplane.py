@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -107,9 +108,10 @@ class ControlPlane:
         self.apiserver.wait_until(self._ready, what="GET /readyz answers 200")
         return copy
 
-    def restore_etcd(self, copy: Path) -> None:
+    def restore_etcd(self, copy: Path, *, away_seconds: float = 0.0) -> None:
         """What a restore of a snapshot does: the control plane goes down, and comes back with the data of then."""
         self.stop()
+        time.sleep(away_seconds)
         shutil.rmtree(self._folder / "etcd")
         shutil.copytree(copy, self._folder / "etcd")
         self.start()

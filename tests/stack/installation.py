@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import signal
 import sys
@@ -199,7 +200,8 @@ class Installation:
     def kill(self, name: str) -> None:
         """SIGKILL: as a lost node would end it."""
         service = self._take_out(name)
-        os.killpg(service.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(service.pid, signal.SIGKILL)
         self.lab.processes.stop(service.process)
 
     def stop_all(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Protocol, Self
@@ -18,7 +19,7 @@ import structlog
 
 from countersign.api.clock import format_micro
 from countersign.cluster.client import ApiClient, Object
-from countersign.cluster.errors import ClusterError, NotFoundError
+from countersign.cluster.errors import AlreadyExistsError, ClusterError, NotFoundError
 from countersign.cluster.resource import EVENTS
 
 MAX_QUEUE: Final = 1000
@@ -30,6 +31,7 @@ UPDATE_SECONDS: Final = 60.0
 EVENTS_PER_SECOND: Final = 20.0
 BURST: Final = 100.0
 FLUSH_SECONDS: Final = 2.0
+INSIST_EVERY: Final = 0.5
 MAX_NOTE_BYTES: Final = 1024
 MAX_REASON: Final = 128
 MAX_INSTANCE: Final = 128
@@ -132,12 +134,30 @@ class EventRecorder:
             return
         if not self._allowed(now):
             return
-        series = _Series(f"{regarding.name[:200]}.{uuid4().hex[:16]}", now)
+        series = _Series(_name(regarding), now)
         if self._put(_namespace(regarding), series.name, self._event(series.name, occurrence), repeated=False):
             self._series[occurrence] = series
             self._series.move_to_end(occurrence)
             if len(self._series) > MAX_REMEMBERED:
                 self._series.popitem(last=False)
+
+    async def insist(
+        self, regarding: ObjectReference, urgency: Urgency, reason: str, note: str, *, action: str, within: float
+    ) -> bool:
+        """What `emit` records, tried again until it is written or `within` seconds have passed; whether it was.
+
+        For an API server that has only just come back: it refuses (403, 429) until it has read the roles again.
+        """
+        namespace, name = _namespace(regarding), _name(regarding)
+        body = self._event(name, _Occurrence(regarding, urgency, reason, note, action))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while True:
+                    if await self._send(namespace, name, body, repeated=False):
+                        return True
+                    await asyncio.sleep(INSIST_EVERY)
+        self.dropped += 1
+        return False
 
     def _event(self, name: str, seen: _Occurrence) -> Object:
         return {
@@ -176,17 +196,28 @@ class EventRecorder:
         while True:
             namespace, name, body, repeated = await self._queue.get()
             try:
-                if repeated:
-                    await self._client.merge_patch(EVENTS, name, body, Object, namespace=namespace)
-                else:
-                    await self._client.create(EVENTS, body, namespace=namespace)
-                self.written += 1
-            except ClusterError as error:
-                self.dropped += 1
-                if not isinstance(error, NotFoundError):  # its namespace is going away, or the Event has expired
-                    _log.warning("event not written", name=name, namespace=namespace, error=str(error))
+                if not await self._send(namespace, name, body, repeated=repeated):
+                    self.dropped += 1
             finally:
                 self._queue.task_done()
+
+    async def _send(self, namespace: str, name: str, body: Object, *, repeated: bool) -> bool:
+        try:
+            if repeated:
+                await self._client.merge_patch(EVENTS, name, body, Object, namespace=namespace)
+            else:
+                with suppress(AlreadyExistsError):  # the name is ours alone: the answer to an attempt was lost
+                    await self._client.create(EVENTS, body, namespace=namespace)
+        except ClusterError as error:
+            if not isinstance(error, NotFoundError):  # its namespace is going away, or the Event has expired
+                _log.warning("event not written", name=name, namespace=namespace, error=str(error))
+            return False
+        self.written += 1
+        return True
+
+
+def _name(regarding: ObjectReference) -> str:
+    return f"{regarding.name[:200]}.{uuid4().hex[:16]}"
 
 
 def _namespace(regarding: ObjectReference) -> str:

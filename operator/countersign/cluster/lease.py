@@ -33,6 +33,8 @@ RENEW_DEADLINE: Final = 3.0
 RENEW_EVERY: Final = 0.8
 CHECK_EVERY: Final = 0.4
 """How often a candidate looks. It also looks at the very moment at which the Lease it saw runs out."""
+LAST_LOOK_SECONDS: Final = 30.0
+"""How long whoever lost the Lease waits for an API server that tells whether etcd was restored meanwhile."""
 
 _log = structlog.get_logger(__name__)
 
@@ -140,8 +142,9 @@ class LeaseElector:
 
     `on_lost` is called once, in the loop, when leadership was lost meanwhile; the process should then exit, because
     another may lead already. `on_rewound` is called once, by a candidate as well, when the Lease is older than the one
-    that was seen before: what this process knows is then newer than etcd. `is_alive` is asked before each renewal: a no
-    loses leadership. Renewal runs in the loop that entered: for one that is busy there is `lease_keeper`.
+    that was seen before: what this process knows is then newer than etcd. A restore takes longer than RENEW_DEADLINE,
+    so whoever lost the Lease looks once more for that, and leaving waits for it. `is_alive` is asked before each
+    renewal: a no loses leadership. Renewal runs in the loop that entered: for one that is busy there is `lease_keeper`.
     """
 
     def __init__(
@@ -229,6 +232,17 @@ class LeaseElector:
         if not self._leaving.is_set():
             _log.error("leadership lost", lease=self._name, identity=self._candidacy.identity)
             self._on_lost()
+            await self._look_once_more()
+
+    async def _look_once_more(self) -> None:
+        until = self._clock() + LAST_LOOK_SECONDS
+        while self._clock() < until:
+            try:
+                await self._read()
+            except ClusterError:
+                await asyncio.sleep(self._check_every)
+            else:
+                return
 
     async def _left_within(self, seconds: float) -> bool:
         try:

@@ -78,6 +78,8 @@ RELIST_PAUSE_SECONDS: Final = 1.0
 KOPF_LIMIT_SECONDS: Final = 60.0
 """How long kopf's loop may stand still before this process counts as dead."""
 
+TELL_SECONDS: Final = 20.0
+"""How long a process that ends tries to tell people of a restore."""
 RESTORE_NOTE: Final = (
     "etcd holds an older state than this controller has seen: it was restored from a snapshot, or copied from another. "
     "Grants that were revoked since may be active again: give all services another epoch (docs/bad-days.md)."
@@ -150,7 +152,10 @@ class Controller:
             elector = LeaseKeeper(
                 partial(self._campaign, config, owner), on_lost=lost.set, on_rewound=self._rewound.set
             )
-            await self._stand_by(elector, parts, ends, held)
+            try:
+                await self._stand_by(elector, parts, ends)
+            finally:
+                await self._tell_of_restore(parts)
 
     @asynccontextmanager
     async def _campaign(
@@ -172,31 +177,34 @@ class Controller:
         ):  # fmt: skip
             yield elector
 
-    async def _stand_by(
-        self, elector: LeaseKeeper, parts: Parts, ends: Mapping[asyncio.Event, str], held: AsyncExitStack
-    ) -> None:
+    async def _stand_by(self, elector: LeaseKeeper, parts: Parts, ends: Mapping[asyncio.Event, str]) -> None:
         """Wait for the Lease, then lead, until one of `ends`. Raises LostError with what that one says, if anything."""
-        elected = asyncio.create_task(held.enter_async_context(elector))
-        ending = {asyncio.create_task(event.wait()): what for event, what in ends.items()}
-        try:
-            await asyncio.wait([elected, *ending], return_when=asyncio.FIRST_COMPLETED)
-            if elected.done():
-                elected.result()
-                self._leadership.elected(lambda: elector.leads)
-                await self._lead(parts, list(ending), held)
-            ended = next((what for task, what in ending.items() if task.done()), "")
-            if self._rewound.is_set():
-                ours = self._settings.namespace
-                where = ObjectReference("coordination.k8s.io/v1", "Lease", names.LEASE_NAME, ours, "")
-                parts.events.emit(where, "Warning", "EtcdRestoreSuspected", RESTORE_NOTE, action="Restart")
-            if ended:
-                raise LostError(f"{ended}: this process must be started anew")
-        finally:
-            for task in (elected, *ending):
-                task.cancel()
-            await asyncio.gather(elected, *ending, return_exceptions=True)
-            self._leadership.leading = False
-            self._metrics.leading.set(0)
+        async with AsyncExitStack() as held:
+            elected = asyncio.create_task(held.enter_async_context(elector))
+            ending = {asyncio.create_task(event.wait()): what for event, what in ends.items()}
+            try:
+                await asyncio.wait([elected, *ending], return_when=asyncio.FIRST_COMPLETED)
+                if elected.done():
+                    elected.result()
+                    self._leadership.elected(lambda: elector.leads)
+                    await self._lead(parts, list(ending), held)
+                ended = next((what for task, what in ending.items() if task.done()), "")
+                if ended:
+                    raise LostError(f"{ended}: this process must be started anew")
+            finally:
+                for task in (elected, *ending):
+                    task.cancel()
+                await asyncio.gather(elected, *ending, return_exceptions=True)
+                self._leadership.leading = False
+                self._metrics.leading.set(0)
+
+    async def _tell_of_restore(self, parts: Parts) -> None:
+        """An Event, if the Lease or a sweep went back in time. The Lease tells only when it is left, at times."""
+        if self._rewound.is_set():
+            lease = ObjectReference("coordination.k8s.io/v1", "Lease", names.LEASE_NAME, self._settings.namespace)
+            await parts.events.insist(
+                lease, "Warning", "EtcdRestoreSuspected", RESTORE_NOTE, action="Restart", within=TELL_SECONDS
+            )
 
     async def _lead(self, parts: Parts, ends: list[asyncio.Task[Literal[True]]], held: AsyncExitStack) -> None:
         """Everything that writes. Returns when one of `ends` is done; raises what a part raised."""

@@ -128,3 +128,21 @@ async def test_a_long_note_is_cut_to_what_validation_allows(client: ApiClient, s
         await asyncio.sleep(0)
     (event,) = server.objects.values()
     assert len(event["note"].encode()) <= MAX_NOTE_BYTES
+
+
+async def test_an_event_that_is_insisted_on_is_tried_again(client: ApiClient, server: FakeApiServer) -> None:
+    server.faults += [Fault(lambda _: True, 403), Fault(lambda _: True, 429)]
+    async with recorder(client) as events:
+        said = await events.insist(POD, "Warning", "EtcdRestoreSuspected", "older", action="Restart", within=10)
+    assert said
+    assert [key[:2] for key in server.objects] == [("events", "team")]
+    assert (events.written, events.dropped) == (1, 0)
+
+
+async def test_an_event_that_is_insisted_on_in_vain_is_dropped_in_time(
+    client: ApiClient, server: FakeApiServer
+) -> None:
+    server.faults.append(Fault(lambda _: True, 403, times=1000))
+    async with recorder(client) as events:
+        assert not await events.insist(POD, "Warning", "EtcdRestoreSuspected", "older", action="Restart", within=0.7)
+    assert (server.objects, events.written, events.dropped) == ({}, 0, 1)

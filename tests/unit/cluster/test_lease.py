@@ -143,13 +143,16 @@ def test_settings_that_are_not_safe_are_refused(identity: str, deadline: float) 
 
 @asynccontextmanager
 async def electing(
-    server: FakeApiServer, identity: str, on_lost: Callable[[], None] = lambda: None
+    server: FakeApiServer,
+    identity: str,
+    on_lost: Callable[[], None] = lambda: None,
+    on_rewound: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[LeaseElector]:
     async with (
         ApiClient(server.config()) as client,
         LeaseElector(
-            client, "ns", "lease", identity, on_lost=on_lost, duration=1, renew_deadline=0.6, renew_every=0.1,
-            check_every=0.05,
+            client, "ns", "lease", identity, on_lost=on_lost, on_rewound=on_rewound, duration=1, renew_deadline=0.6,
+            renew_every=0.1, check_every=0.05,
         ) as elector,
     ):  # fmt: skip
         yield elector
@@ -205,6 +208,7 @@ async def test_a_holder_that_cannot_renew_stops_before_anybody_may_follow(server
             await asyncio.sleep(0.01)
         assert not elector.leads
         assert lost[0] - cut < 0.8
+        server.faults.clear()
     assert len(lost) == 1
 
 
@@ -247,6 +251,22 @@ async def test_a_lease_that_is_older_than_what_was_seen_tells_of_a_restored_etcd
             await watcher._try()
             await watcher._try()
             assert told == ["b"]
+
+
+async def test_a_holder_that_lost_the_lease_to_a_restore_still_tells_of_it(server: FakeApiServer) -> None:
+    told: list[str] = []
+    async with electing(server, "a", lambda: told.append("lost"), lambda: told.append("rewound")):
+        await asyncio.sleep(0.3)
+        server.faults.append(Fault(lambda _: True, 503, times=1000))
+        async with asyncio.timeout(2):
+            while not told:
+                await asyncio.sleep(0.01)
+        lease = server.objects[("leases", "ns", "lease")]
+        older = {**lease["metadata"], "resourceVersion": "1"}
+        server.objects[("leases", "ns", "lease")] = {**lease, "metadata": older}
+        assert told == ["lost"]
+        server.faults.clear()
+    assert told == ["lost", "rewound"]
 
 
 async def test_of_many_candidates_one_leads(server: FakeApiServer) -> None:
