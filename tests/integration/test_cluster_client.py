@@ -26,6 +26,7 @@ from countersign.cluster.errors import (
 )
 from countersign.cluster.events import EventRecorder, ObjectReference
 from countersign.cluster.jwks import JwksCache
+from countersign.cluster.lease import LEASE_DURATION
 from countersign.cluster.resource import CONFIG_MAPS, NAMESPACES, PODS, SECRETS
 from countersign.cluster.reviews import ResourceAttributes, UserInfo, access_review, token_review
 from countersign.cluster.watch import Reflector
@@ -293,8 +294,8 @@ async def said(process: asyncio.subprocess.Process, word: bytes) -> None:
             assert line or process.returncode is None, "the candidate ended"
 
 
-@pytest.mark.parametrize(("how", "at_most"), [(signal.SIGKILL, 5.0), (signal.SIGTERM, 1.0)])
-async def test_a_leader_that_ends_is_followed_in_time(
+@pytest.mark.parametrize(("how", "at_most"), [(signal.SIGKILL, 20.0), (signal.SIGTERM, LEASE_DURATION)])
+async def test_a_leader_that_dies_is_followed_and_one_that_leaves_before_its_lease_runs_out(
     lab: Lab, namespace: str, how: signal.Signals, at_most: float
 ) -> None:
     async with candidate(lab, namespace, "first") as first:

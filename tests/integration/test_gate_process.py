@@ -28,7 +28,7 @@ def test_a_replica_that_is_told_to_end_fails_its_readiness_and_serves_until_it_h
     assert "countersign_gate_snapshot_age_seconds" in second_gate.metrics()
 
     os.kill(second_gate.pid, signal.SIGTERM)
-    countersign.lab.wait_for(lambda: not second_gate.ready(), what="/readyz fails", timeout=2)
+    countersign.lab.wait_for(lambda: not second_gate.ready(), what="/readyz fails")
     assert second_gate.health.get("/healthz").status == 200
     answer = client.post("/validate", {"not": "a review"})
     assert answer.status == 400

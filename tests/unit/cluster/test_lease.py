@@ -147,12 +147,14 @@ async def electing(
     identity: str,
     on_lost: Callable[[], None] = lambda: None,
     on_rewound: Callable[[], None] = lambda: None,
+    *,
+    duration: int = 1,
 ) -> AsyncIterator[LeaseElector]:
     async with (
         ApiClient(server.config()) as client,
         LeaseElector(
-            client, "ns", "lease", identity, on_lost=on_lost, on_rewound=on_rewound, duration=1, renew_deadline=0.6,
-            renew_every=0.1, check_every=0.05,
+            client, "ns", "lease", identity, on_lost=on_lost, on_rewound=on_rewound, duration=duration,
+            renew_deadline=0.6 * duration, renew_every=0.1, check_every=0.05,
         ) as elector,
     ):  # fmt: skip
         yield elector
@@ -176,14 +178,14 @@ async def test_the_first_leads_at_once_and_renews(server: FakeApiServer) -> None
 
 async def test_a_holder_that_leaves_is_followed_at_once(server: FakeApiServer) -> None:
     async with AsyncExitStack() as first, AsyncExitStack() as second:
-        await first.enter_async_context(electing(server, "a"))
-        follower = asyncio.create_task(second.enter_async_context(electing(server, "b")))
+        await first.enter_async_context(electing(server, "a", duration=4))
+        follower = asyncio.create_task(second.enter_async_context(electing(server, "b", duration=4)))
         await asyncio.sleep(0.2)
         assert not follower.done()
         left = time.monotonic()
         await first.aclose()
         assert (await follower).leads
-        assert time.monotonic() - left < 0.5
+        assert time.monotonic() - left < 4, "before the lease would have run out"
     assert server.objects[("leases", "ns", "lease")]["spec"]["leaseTransitions"] == 1
 
 
@@ -194,27 +196,27 @@ async def test_a_holder_that_died_is_followed_when_its_lease_has_run_out(server:
     )  # fmt: skip
     started = time.monotonic()
     async with electing(server, "b"):
-        assert 1.0 <= time.monotonic() - started < 1.5
+        assert time.monotonic() - started >= 1.0
         assert server.objects[("leases", "ns", "lease")]["spec"]["leaseTransitions"] == 8
 
 
 async def test_a_holder_that_cannot_renew_stops_before_anybody_may_follow(server: FakeApiServer) -> None:
     lost: list[float] = []
-    async with electing(server, "a", lambda: lost.append(time.monotonic())) as elector:
+    async with electing(server, "a", lambda: lost.append(time.monotonic()), duration=4) as elector:
         await asyncio.sleep(0.05)
-        server.faults.append(Fault(lambda _: True, delay=5, times=100))
+        server.faults.append(Fault(lambda _: True, delay=30, times=100))
         cut = time.monotonic()
         while not lost:
             await asyncio.sleep(0.01)
         assert not elector.leads
-        assert lost[0] - cut < 0.8
+        assert lost[0] - cut < 4
         server.faults.clear()
     assert len(lost) == 1
 
 
 async def test_a_holder_survives_errors_that_pass_before_its_deadline(server: FakeApiServer) -> None:
     lost: list[bool] = []
-    async with electing(server, "a", lambda: lost.append(True)) as elector:
+    async with electing(server, "a", lambda: lost.append(True), duration=4) as elector:
         for fault in (Fault(lambda _: True, 500), Fault(lambda _: True, 409), Fault(lambda _: True, disconnect=True)):
             server.faults.append(fault)
             await asyncio.sleep(0.5)
@@ -227,7 +229,7 @@ async def test_a_holder_whose_lease_was_taken_is_out_though_it_is_free_again(ser
     lost: list[bool] = []
     async with electing(server, "a", lambda: lost.append(True)) as elector:
         server.put("leases", "lease", namespace="ns", spec={"holderIdentity": "", "leaseTransitions": 5})
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while not lost:
                 await asyncio.sleep(0.01)
         assert not elector.leads
@@ -258,7 +260,7 @@ async def test_a_holder_that_lost_the_lease_to_a_restore_still_tells_of_it(serve
     async with electing(server, "a", lambda: told.append("lost"), lambda: told.append("rewound")):
         await asyncio.sleep(0.3)
         server.faults.append(Fault(lambda _: True, 503, times=1000))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while not told:
                 await asyncio.sleep(0.01)
         lease = server.objects[("leases", "ns", "lease")]

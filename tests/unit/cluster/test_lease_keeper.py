@@ -18,7 +18,7 @@ from tests.fakes.api_server import FakeApiServer, running
 
 
 def campaign(server: FakeApiServer, identity: str) -> Callable[..., Any]:
-    """An elector of a Lease of one second."""
+    """An elector of a Lease of two seconds."""
 
     @asynccontextmanager
     async def run(
@@ -28,7 +28,7 @@ def campaign(server: FakeApiServer, identity: str) -> Callable[..., Any]:
             ApiClient(server.config()) as client,
             LeaseElector(
                 client, "ns", "lease", identity, is_alive=is_alive, on_lost=on_lost, on_rewound=on_rewound,
-                duration=1, renew_deadline=0.6, renew_every=0.1, check_every=0.05,
+                duration=2, renew_deadline=1.5, renew_every=0.1, check_every=0.05,
             ) as elector,
         ):  # fmt: skip
             yield elector
@@ -74,7 +74,7 @@ async def test_a_loop_that_is_busy_for_longer_than_the_lease_keeps_it(server: Fa
     lost: list[float] = []
     async with keeper(server, lost) as kept:
         assert kept.leads
-        time.sleep(1.5)
+        time.sleep(3)
         assert kept.leads
         await asyncio.sleep(0.1)
         assert not lost
@@ -85,7 +85,7 @@ async def test_a_loop_that_is_busy_for_longer_than_the_lease_keeps_it(server: Fa
 async def test_a_loop_that_stands_still_loses_the_lease(server: FakeApiServer) -> None:
     lost: list[float] = []
     async with keeper(server, lost, stall_seconds=0.8) as kept:
-        time.sleep(2.5)
+        time.sleep(4)
         assert not kept.leads
         await asyncio.sleep(0.1)
         assert lost

@@ -251,13 +251,13 @@ async def test_other_keys_and_another_repository_are_other_questions(
 async def test_an_image_signed_just_now_is_found_once_the_short_memory_of_its_absence_ends(
     ca: CertificateAuthority, one_registry: FakeRegistry
 ) -> None:
-    async with serving(ca, lifetimes=Lifetimes(nothing=0.2)) as service:
+    async with serving(ca, lifetimes=Lifetimes(nothing=2)) as service:
         digest = one_registry.put_image("team/app", "v1")
         request = ask(one_registry, f"team/app@{digest}")
         assert not (await facts(service, request)).vouches
         one_registry.put_bundle("team/app", digest, SIGNER)
         assert not (await facts(service, request)).vouches
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(2.1)
         assert (await facts(service, request)).vouches
 
 
@@ -383,10 +383,10 @@ async def test_a_flood_of_hanging_verifications_of_one_namespace_does_not_delay_
 
     one_registry.misbehave = hang
     flood = [ask(one_registry, f"flood/app{number}:v1", namespace="flood") for number in range(200)]
-    deadline = asyncio.get_running_loop().time() + 3
+    deadline = asyncio.get_running_loop().time() + 60
     flooding = asyncio.create_task(service.gather(flood, deadline))
     await asyncio.sleep(0.3)
-    found = await answer(service, ask(one_registry, "team/app:v1", namespace="quiet"), within=1.0)
+    found = await answer(service, ask(one_registry, "team/app:v1", namespace="quiet"), within=30.0)
     assert isinstance(found, ImageFacts), found
     flooding.cancel()
     await asyncio.gather(flooding, return_exceptions=True)
@@ -405,8 +405,10 @@ async def test_after_the_deadline_the_work_goes_on_and_the_retry_is_warm(
     request = ask(one_registry, f"team/app@{digest}")
     found = await refusal(service, request, within=0.2)
     assert (found.reason, found.transient) == ("Timeout", True)
-    await asyncio.sleep(1.0)
-    seen = len(one_registry.seen)
+    seen = -1
+    while seen < len(one_registry.seen):
+        seen = len(one_registry.seen)
+        await asyncio.sleep(1.0)
     assert (await facts(service, request)).vouches
     assert len(one_registry.seen) == seen
 

@@ -39,6 +39,6 @@ def test_no_more_challenges_are_read_than_anybody_sends() -> None:
     "text", ['a="' + "\\" * 8000, '"' * 8000, "a=" * 4000, "a " * 4000, " ," * 4000, 'a="x",' * 1300]
 )
 def test_reading_takes_linear_time(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     parse_challenges([text] * 10)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

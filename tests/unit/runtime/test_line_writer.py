@@ -25,10 +25,10 @@ def test_a_reader_that_stands_still_keeps_nobody_waiting_and_what_finds_no_room_
     reading, writing = os.pipe()
     writer = LineWriter(to_descriptor(writing), max_waiting=256 * 1024)
     batch = b"x" * 1023 + b"\n"
-    started = time.perf_counter()
+    started = time.monotonic()
     for _ in range(2000):  # 2 MB, of which the pipe takes 64 KiB
         writer.put(batch, 1)
-    assert time.perf_counter() - started < 1
+    assert time.monotonic() - started < 30
     assert not writer.close(0.1)
     dropped = writer.dropped
     assert dropped >= 2000 - 256 - 64

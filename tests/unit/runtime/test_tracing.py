@@ -86,7 +86,7 @@ def test_spans_below_a_root_belong_to_it_and_to_the_callers_trace(tracer: Record
     assert judge.parent_id == root.span_id
     assert asked.parent_id == judge.span_id
     assert judge.attributes == {"a": "b", "n": 1}
-    assert 0.24 < (asked.ended - asked.started) / 1e9 < 1
+    assert 0.24 < (asked.ended - asked.started) / 1e9 < 10
     assert current() is UNRECORDED
 
 

@@ -47,7 +47,7 @@ def test_glob(glob: str, name: str, matches: bool) -> None:
 def test_a_hostile_glob_costs_linear_time() -> None:
     glob = Glob("r.io/" + "a*" * 120 + "b")
     name = "r.io/" + "a" * 250
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(1000):
         assert not glob.matches(name)
-    assert time.perf_counter() - began < 2  # a backtracking matcher would need longer than the universe is old
+    assert time.process_time() - began < 2  # a backtracking matcher would need longer than the universe is old
