@@ -36,7 +36,7 @@ class Withdrawal(RuleBasedStateMachine):
 
     @rule(clean=st.booleans())
     def somebody_attests(self, clean: bool) -> None:
-        self.now += 1
+        self.time_passes(1)
         self.published.append((self.now, clean))
 
     @rule(newest=st.integers(0, 3))

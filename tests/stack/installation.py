@@ -128,6 +128,7 @@ class Installation:
 
     def await_guards(self) -> None:
         """Wait until an API server that has just started, or just learnt of our kinds, knows the guards' parameters."""
+        self.lab.wait_for(self.serves, what="the API server serves our kinds", timeout=60)
         self.lab.wait_for(self.mints, what="the API server has loaded the guards", timeout=60)
 
     def start_all(self) -> None:
@@ -365,6 +366,13 @@ class Installation:
 
     def _await_ready(self, service: Service) -> None:
         service.process.wait_until(service.ready, what="/readyz answers 200", timeout=READY_SECONDS)
+
+    def serves(self) -> bool:
+        """Whether every kind of ours is answered for. One whose storage is not read yet is refused with 429."""
+        api = f"/apis/{GROUP}/v1alpha1"
+        known = self.lab.admin.get(api)
+        named = [kind["name"] for kind in known.body["resources"] if "/" not in kind["name"]] if known.ok else []
+        return bool(named) and all(self.lab.admin.get(f"{api}/{name}", query={"limit": "1"}).ok for name in named)
 
     def mints(self) -> bool:
         """Whether the API server goes by the guards, and gives out a token where they look.
