@@ -103,7 +103,7 @@ def test_what_a_restore_brings_back_is_inactive_until_it_was_judged_anew(
         path = f"/apis/events.k8s.io/v1/namespaces/{own.namespace}/events"
         events = own.lab.admin.get(path, expect=200).body["items"]
         told = {one["reportingInstance"] for one in events if one["reason"] == "EtcdRestoreSuspected"}
-        assert len(told) == 2, f"a person is told, by either of them: {told}"
+        assert len(told) == 2, f"a person is told, by each of them: {told}"
 
         def refused() -> bool:
             return introspect(own.verifier_client(), tokens["stolen"], scene.asker).status == 503

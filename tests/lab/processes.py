@@ -162,6 +162,11 @@ class Processes:
                 self._tell(f"-{process.pid}\n")
                 self._started = [other for other in self._started if other is not process]
 
+    def kill(self, process: Process) -> None:
+        """SIGKILL to its group at once, if it has not ended by itself."""
+        _signal_group(process, signal.SIGKILL)
+        self.stop(process)
+
     def close(self) -> None:
         """End all, then the reaper."""
         self.stop(*self.all, grace=_FINAL_GRACE_SECONDS)

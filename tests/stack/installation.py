@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
-import signal
 import sys
 import tempfile
 import threading
@@ -200,10 +198,7 @@ class Installation:
 
     def kill(self, name: str) -> None:
         """SIGKILL: as a lost node would end it."""
-        service = self._take_out(name)
-        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-            os.killpg(service.pid, signal.SIGKILL)
-        self.lab.processes.stop(service.process)
+        self.lab.processes.kill(self._take_out(name).process)
 
     def stop_all(self) -> None:
         """End every service; what is in the API server stays."""

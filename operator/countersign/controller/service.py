@@ -141,6 +141,7 @@ class Controller:
             gc.collect()
             gc.freeze()  # what was read now stays: no use in looking through it at each collection
             await held.enter_async_context(parts.events)
+            held.push_async_callback(self._tell_of_restore, parts)  # after the Lease was left, which may tell it first
             lost = asyncio.Event()
             ends = {
                 stop: "",
@@ -152,10 +153,7 @@ class Controller:
             elector = LeaseKeeper(
                 partial(self._campaign, config, owner), on_lost=lost.set, on_rewound=self._rewound.set
             )
-            try:
-                await self._stand_by(elector, parts, ends)
-            finally:
-                await self._tell_of_restore(parts)
+            await self._stand_by(elector, parts, ends, held)
 
     @asynccontextmanager
     async def _campaign(
@@ -177,29 +175,30 @@ class Controller:
         ):  # fmt: skip
             yield elector
 
-    async def _stand_by(self, elector: LeaseKeeper, parts: Parts, ends: Mapping[asyncio.Event, str]) -> None:
+    async def _stand_by(
+        self, elector: LeaseKeeper, parts: Parts, ends: Mapping[asyncio.Event, str], held: AsyncExitStack
+    ) -> None:
         """Wait for the Lease, then lead, until one of `ends`. Raises LostError with what that one says, if anything."""
-        async with AsyncExitStack() as held:
-            elected = asyncio.create_task(held.enter_async_context(elector))
-            ending = {asyncio.create_task(event.wait()): what for event, what in ends.items()}
-            try:
-                await asyncio.wait([elected, *ending], return_when=asyncio.FIRST_COMPLETED)
-                if elected.done():
-                    elected.result()
-                    self._leadership.elected(lambda: elector.leads)
-                    await self._lead(parts, list(ending), held)
-                ended = next((what for task, what in ending.items() if task.done()), "")
-                if ended:
-                    raise LostError(f"{ended}: this process must be started anew")
-            finally:
-                for task in (elected, *ending):
-                    task.cancel()
-                await asyncio.gather(elected, *ending, return_exceptions=True)
-                self._leadership.leading = False
-                self._metrics.leading.set(0)
+        elected = asyncio.create_task(held.enter_async_context(elector))
+        ending = {asyncio.create_task(event.wait()): what for event, what in ends.items()}
+        try:
+            await asyncio.wait([elected, *ending], return_when=asyncio.FIRST_COMPLETED)
+            if elected.done():
+                elected.result()
+                self._leadership.elected(lambda: elector.leads)
+                await self._lead(parts, list(ending), held)
+            ended = next((what for task, what in ending.items() if task.done()), "")
+            if ended:
+                raise LostError(f"{ended}: this process must be started anew")
+        finally:
+            for task in (elected, *ending):
+                task.cancel()
+            await asyncio.gather(elected, *ending, return_exceptions=True)
+            self._leadership.leading = False
+            self._metrics.leading.set(0)
 
     async def _tell_of_restore(self, parts: Parts) -> None:
-        """An Event, if the Lease or a sweep went back in time. The Lease tells only when it is left, at times."""
+        """An Event, if the Lease or a sweep went back in time."""
         if self._rewound.is_set():
             lease = ObjectReference("coordination.k8s.io/v1", "Lease", names.LEASE_NAME, self._settings.namespace)
             await parts.events.insist(
